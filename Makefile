@@ -1,0 +1,55 @@
+# The commands that people and CI use; `make help` lists them.
+SHELL := /bin/bash
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
+UV := $(BIN)/uv
+SPACE ?= search_spaces/resnet.yaml
+ARGS ?=
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test check lock bench format clean
+
+help:  ## list these commands
+	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
+
+setup: $(INSTALLED)  ## make .venv and install the locked versions (nothing is reinstalled the second time)
+
+$(UV):
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' || \
+	  { echo "error: Python 3.11 is needed, \"$(PYTHON)\" is not; name one: make PYTHON=/path/to/python3.11 $(MAKECMDGOALS)" >&2; exit 2; }
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check "$$(grep -s '^uv==' requirements.lock || echo uv)"
+
+$(INSTALLED): requirements.lock pyproject.toml | $(UV)
+	$(UV) pip install --quiet --python $(BIN)/python --compile-bytecode -r requirements.lock
+	$(UV) pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation -e .
+	@touch $@
+
+demo: setup  ## search low-bit networks on real digits, under 4 minutes on 2 cores (ARGS="--trials 6" shortens it)
+	$(BIN)/sqtune search --space $(SPACE) $(ARGS)
+
+test: setup  ## run the tests (ARGS="-k quant" selects)
+	$(BIN)/python -m pytest --cov --cov-report=term:skip-covered $(ARGS)
+
+check: setup  ## ruff (lint and format), mypy --strict on the package, import-linter
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-cache
+
+format: setup  ## put the code into its standard form
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: setup  ## measure what the README claims (about 30 minutes); results go to benchmarks/results/
+	$(BIN)/python benchmarks/search_overhead.py
+	$(BIN)/python benchmarks/slot_memory.py
+
+lock: | $(UV)  ## write requirements.lock anew from pyproject.toml
+	$(UV) pip compile --quiet --python $(BIN)/python --extra dev --no-header --no-annotate --no-emit-index-url \
+	  --upgrade pyproject.toml -o requirements.lock
+
+clean:  ## remove .venv and caches; stores of studies are left alone
+	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage

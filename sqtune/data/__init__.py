@@ -1,0 +1,5 @@
+"""Data sets, split once into train, validation and test."""
+
+from sqtune.data.spec import Cifar, Data, Digits, ImageFolder, known_image_size
+
+__all__ = ["Cifar", "Data", "Digits", "ImageFolder", "known_image_size"]

@@ -1,0 +1,71 @@
+"""The errors a person can mend; every message says place, rule, value and next step.
+
+    SqtuneError                 the command line prints it and ends with exit code 2
+      ConfigError               a space file, an override or a trial's configuration
+      DataError                 a data set that is missing, unreadable or too small
+      QuantizationError         a quantizer, selection or schedule that cannot act (also a ValueError)
+      NetworkError              a network that does not suit its input (also a ValueError)
+      StoreError                a store that is in use, unreadable or not writable
+      StudyError                a study that is unknown, or whose space has changed
+      ResourceError             more CPUs or GPUs than there are
+      TrackingError             a tracking store that does not answer
+      TrainingError             a trial that cannot go on, for example a loss that is not finite
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class SqtuneError(Exception):
+    """Base of all errors that a person can mend."""
+
+
+class ConfigError(SqtuneError):
+    """A space file, an override or a configuration breaks a rule."""
+
+
+class DataError(SqtuneError):
+    """A data set is missing, unreadable or unsuitable."""
+
+
+class QuantizationError(SqtuneError, ValueError):
+    """A quantizer, a selection or a schedule cannot act on what it was given."""
+
+
+class NetworkError(SqtuneError, ValueError):
+    """A network does not suit its input."""
+
+
+class StoreError(SqtuneError):
+    """A store is in use, unreadable or not writable."""
+
+
+class StudyError(SqtuneError):
+    """A study is unknown, or its space has changed."""
+
+
+class ResourceError(SqtuneError):
+    """More CPUs or GPUs were asked for than there are."""
+
+
+class TrackingError(SqtuneError):
+    """The tracking store does not answer."""
+
+
+class TrainingError(SqtuneError):
+    """A trial cannot go on; the study does."""
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """Return a remedy that names the nearest known word, or else all of them.
+
+    >>> did_you_mean("lrr", ["lr", "momentum"])
+    'Did you mean "lr"?'
+    >>> did_you_mean("zzz", ["lr", "momentum"])
+    'Known are: lr, momentum.'
+    """
+    known = list(known)
+    near = difflib.get_close_matches(word, known, n=1)
+    return f'Did you mean "{near[0]}"?' if near else f"Known are: {', '.join(known)}."

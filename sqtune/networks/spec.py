@@ -1,0 +1,46 @@
+"""Which network: frozen descriptions that need no torch to be read or checked."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from sqtune.errors import NetworkError
+
+ResNetName = Literal["resnet8", "resnet20", "resnet32", "resnet56"]
+SMALLEST_IMAGE = 8  # three groups halve the image twice: 8x8 ends at 2x2
+
+
+@dataclass(frozen=True, slots=True)
+class ResNet:
+    """A CIFAR-style residual network (`sqtune.networks.resnet`).
+
+    Attributes:
+        name: Its depth: 6n + 2 layers with weights, n blocks in each of three groups.
+        width: Channels of the first group; the others have 2 and 4 times as many.
+    """
+
+    name: ResNetName = "resnet20"
+    width: int = 16
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.width <= 1024:
+            raise NetworkError(f"width is 1 to 1024 channels, not {self.width}.")
+
+    @property
+    def depth(self) -> int:
+        """Layers with weights on the longest path."""
+        return int(self.name.removeprefix("resnet"))
+
+
+Network = ResNet
+
+
+def check_image_size(network: Network, height: int, width: int) -> None:
+    """Raise NetworkError where an image is too small for the network."""
+    if min(height, width) < SMALLEST_IMAGE:
+        raise NetworkError(
+            f"{network.name} is too deep for images of {height}x{width}: it halves them twice and "
+            f"needs at least {SMALLEST_IMAGE}x{SMALLEST_IMAGE}. Take larger images "
+            "(data.image_size for a folder of images)."
+        )

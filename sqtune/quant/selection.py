@@ -1,0 +1,93 @@
+"""Selection: which rows of a layer are quantized at a training step.
+
+Roulette without replacement, one row at a time in proportion to what is left, is the Plackett-Luce
+distribution; the top N of log-weight + Gumbel noise is an exact draw from it. So a whole draw is
+one top-k, without a loop over rows and without waiting for a device.
+
+Shape name: M rows (filters, or single weights when the granularity is "element").
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from sqtune.quant.spec import Selection, SelectionFunction
+
+EPSILON = 1e-7  # the paper, eq. 5: f = 1 / (e + epsilon)
+
+
+def num_quantized(ratio: float, num_rows: int) -> int:
+    """Return how many of `num_rows` rows are quantized at `ratio` (0..1): the ceiling, within 1e-9.
+
+    >>> num_quantized(0.55, 100), num_quantized(0.5, 5), num_quantized(0.0, 5)
+    (55, 3, 0)
+    """
+    return min(num_rows, max(0, math.ceil(ratio * num_rows - 1e-9)))
+
+
+def log_weights(error_M: Tensor, function: SelectionFunction) -> Tensor:
+    """Return the log of each row's weight in the draw, from its quantization error (0 or more).
+
+    For `error` these are the weights of the rows that stay real; an error of 0 is clamped to the
+    smallest normal number.
+    """
+    if function == "error":
+        return error_M.clamp(min=torch.finfo(error_M.dtype).tiny).log()
+    f_M = 1 / (error_M + EPSILON)
+    match function:
+        case "constant":
+            return torch.zeros_like(error_M)
+        case "linear":
+            return f_M.log()
+        case "softmax":
+            return f_M
+        case "sigmoid":
+            return -functional.softplus(-f_M)
+
+
+def draw_without_replacement(
+    log_weight_M: Tensor, num: int, generator: torch.Generator | None
+) -> Tensor:
+    """Draw `num` of M rows without replacement, in proportion to exp(log_weight); return a mask.
+
+    The maximum is subtracted first: float32 would otherwise round the noise away beside a weight
+    of 1e7, and equal rows would get unequal chances.
+    """
+    uniform_M = torch.rand(
+        log_weight_M.shape,
+        generator=generator,
+        device=log_weight_M.device,
+        dtype=log_weight_M.dtype,
+    )
+    tiny = torch.finfo(log_weight_M.dtype).tiny
+    gumbel_M = -(-(uniform_M.clamp(min=tiny).log())).clamp(min=tiny).log()
+    key_M = log_weight_M - log_weight_M.max() + gumbel_M
+    mask_M = torch.zeros_like(log_weight_M, dtype=torch.bool)
+    mask_M[key_M.topk(num, sorted=False).indices] = True
+    return mask_M
+
+
+def select_rows(
+    error_M: Tensor, ratio: float, selection: Selection, generator: torch.Generator | None
+) -> Tensor:
+    """Return the mask (bool, M) of the rows to quantize at `ratio` (0..1).
+
+    `fixed` draws as `stochastic` does; keeping the partition is the caller's part.
+    """
+    error_M = error_M.to(torch.promote_types(error_M.dtype, torch.float32))  # noise needs the digits
+    num_rows = error_M.numel()
+    num = num_quantized(ratio, num_rows)
+    if num in (0, num_rows):
+        return torch.full_like(error_M, fill_value=num > 0, dtype=torch.bool)
+    if selection.strategy == "deterministic":
+        mask_M = torch.zeros_like(error_M, dtype=torch.bool)
+        mask_M[error_M.argsort(stable=True)[:num]] = True
+        return mask_M
+    log_weight_M = log_weights(error_M, selection.function)
+    if selection.function == "error":
+        return ~draw_without_replacement(log_weight_M, num_rows - num, generator)
+    return draw_without_replacement(log_weight_M, num, generator)
