@@ -1,15 +1,15 @@
 """The errors a person can mend; every message says place, rule, value and next step.
 
-    SqtuneError                 the command line prints it and ends with exit code 2
-      ConfigError               a space file, an override or a trial's configuration
-      DataError                 a data set that is missing, unreadable or too small
-      QuantizationError         a quantizer, selection or schedule that cannot act (also a ValueError)
-      NetworkError              a network that does not suit its input (also a ValueError)
-      StoreError                a store that is in use, unreadable or not writable
-      StudyError                a study that is unknown, or whose space has changed
-      ResourceError             more CPUs or GPUs than there are
-      TrackingError             a tracking store that does not answer
-      TrainingError             a trial that cannot go on, for example a loss that is not finite
+SqtuneError                 the command line prints it and ends with exit code 2
+  ConfigError               a space file, an override or a trial's configuration
+  DataError                 a data set that is missing, unreadable or too small
+  QuantizationError         a quantizer, selection or schedule that cannot act (also a ValueError)
+  NetworkError              a network that does not suit its input (also a ValueError)
+  StoreError                a store that is in use, unreadable or not writable
+  StudyError                a study that is unknown, or whose space has changed
+  ResourceError             more CPUs or GPUs than there are
+  TrackingError             a tracking store that does not answer
+  TrainingError             a trial that cannot go on, for example a loss that is not finite
 """
 
 from __future__ import annotations

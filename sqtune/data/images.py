@@ -126,7 +126,9 @@ def _read_image(path: Path, data: ImageFolder) -> npt.NDArray[np.uint8]:
         with Image.open(path) as file:
             image = file.convert("RGB" if data.channels == 3 else "L")
     except (OSError, SyntaxError, ValueError) as error:
-        raise DataError(f"{path} cannot be read as an image: {error}. Mend or remove it.") from error
+        raise DataError(
+            f"{path} cannot be read as an image: {error}. Mend or remove it."
+        ) from error
     if data.image_size is not None:
         image = ImageOps.fit(image, (data.image_size, data.image_size), Image.Resampling.BILINEAR)
     pixels = np.asarray(image, dtype=np.uint8)

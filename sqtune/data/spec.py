@@ -119,4 +119,3 @@ def known_image_size(data: Data) -> tuple[int, int] | None:
         case ImageFolder(image_size=int(size)):
             return size, size
     return None
-

@@ -195,7 +195,7 @@ def _mean_and_std(images: Tensor) -> tuple[tuple[float, ...], tuple[float, ...]]
 
 
 def _stratified(
-    images: Images, shares: tuple[float, ...], seed: int
+    images: Images, shares: tuple[float, float], seed: int
 ) -> tuple[list[int], list[int], list[int]]:
     """Return indices of validation, test and the rest, each class shared out alike."""
     rng = random.Random(seed)
@@ -203,17 +203,13 @@ def _stratified(
     for label in range(len(images.classes)):
         ids = np.flatnonzero(images.labels_N == label).tolist()
         rng.shuffle(ids)
-        for part, share in zip(parts, shares, strict=False):
-            count = round(share * len(ids) + 1e-9)
-            part.extend(ids[:count])
-            ids = ids[count:]
-        parts[-1].extend(ids)
+        first, second = (round(sum(shares[: k + 1]) * len(ids) + 1e-9) for k in range(2))
+        for part, chosen in zip(parts, (ids[:first], ids[first:second], ids[second:]), strict=True):
+            part.extend(chosen)
     for part in parts:
         part.sort()
     return parts
 
 
 def _take(images: Images, ids: list[int]) -> Split:
-    return Split(
-        torch.from_numpy(images.pixels_NCHW[ids]), torch.from_numpy(images.labels_N[ids])
-    )
+    return Split(torch.from_numpy(images.pixels_NCHW[ids]), torch.from_numpy(images.labels_N[ids]))

@@ -78,7 +78,9 @@ def select_rows(
 
     `fixed` draws as `stochastic` does; keeping the partition is the caller's part.
     """
-    error_M = error_M.to(torch.promote_types(error_M.dtype, torch.float32))  # noise needs the digits
+    error_M = error_M.to(
+        torch.promote_types(error_M.dtype, torch.float32)
+    )  # noise needs the digits
     num_rows = error_M.numel()
     num = num_quantized(ratio, num_rows)
     if num in (0, num_rows):

@@ -1,0 +1,81 @@
+"""Messages: pydantic's findings as place, rule, value and remedy."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pydantic import BaseModel, ValidationError
+
+from sqtune.config.space import PARAMETER_KINDS
+from sqtune.errors import did_you_mean
+
+Keys = tuple[str | int, ...]
+
+
+def explain(error: ValidationError, model: type[BaseModel]) -> tuple[Keys, str]:
+    """Return the keys and the message of the first finding.
+
+    The keys are those of the data: names that pydantic adds for the members of a union are out.
+    """
+    finding = error.errors(include_url=False)[0]
+    keys, schema = _walk(model.model_json_schema(), finding["loc"])
+    kind, context, value = finding["type"], finding.get("ctx", {}), finding["input"]
+    known = [name for name in schema.get("properties", {})]
+    match kind:
+        case "extra_forbidden" | "unexpected_keyword_argument":
+            return keys, f"no such field. {did_you_mean(str(keys[-1]), known)}"
+        case "missing":
+            return keys, "this field is needed and has no default: give it a value."
+        case "literal_error":
+            names = [
+                name.strip(" '\"") for name in context["expected"].replace(" or ", ", ").split(",")
+            ]
+            return keys, f"{value!r} is unknown. {did_you_mean(str(value), names)}"
+        case "union_tag_invalid" if context["discriminator"] == "'name'":
+            names = [name.strip(" '") for name in context["expected_tags"].split(",")]
+            tag = context["tag"]
+            return (*keys, "name"), f"{tag!r} is unknown. {did_you_mean(tag, names)}"
+        case "union_tag_not_found" if context["discriminator"] == "'name'":
+            return keys, "a mapping with a name is needed here, such as {name: ...}."
+        case "union_tag_not_found" | "union_tag_invalid":
+            return keys, (
+                f"a parameter has exactly one of {', '.join(PARAMETER_KINDS)}, "
+                "for example {choice: [a, b]}, {int: [2, 8]} or {float: [0.01, 0.3], log: true}."
+            )
+        case "value_error":
+            return keys, str(context["error"])
+    message = finding["msg"].replace("Input should be", "must be")
+    shown = "" if isinstance(value, dict | list) else f", not {value!r}"
+    return keys, f"{message}{shown}."
+
+
+def _walk(schema: dict[str, Any], loc: Keys) -> tuple[Keys, dict[str, Any]]:
+    """Follow a location through a JSON schema; return the data's keys and the last mapping's schema."""
+    definitions = schema.get("$defs", {})
+
+    def resolve(node: dict[str, Any]) -> dict[str, Any]:
+        while "$ref" in node:
+            node = definitions[node["$ref"].rsplit("/", 1)[-1]]
+        return node
+
+    node, keys = schema, []
+    mapping_schema = schema
+    for part in loc:
+        node = resolve(node)
+        branches = node.get("discriminator", {}).get("mapping", {})
+        if part in branches and part not in node.get("properties", {}):
+            node = mapping_schema = resolve({"$ref": branches[part]})
+            continue
+        if part in PARAMETER_KINDS and keys[:1] == ["space"] and len(keys) == 2 and "oneOf" in node:
+            node = mapping_schema = resolve(node["oneOf"][PARAMETER_KINDS.index(str(part))])
+            continue
+        keys.append(part)
+        if "properties" in node:
+            mapping_schema = node
+            node = node["properties"].get(part, {})
+        elif isinstance(part, int):
+            node = node.get("items", {}) if isinstance(node.get("items"), dict) else {}
+        else:
+            extra = node.get("additionalProperties")
+            node = extra if isinstance(extra, dict) else {}
+    return tuple(keys), mapping_schema

@@ -1,0 +1,100 @@
+"""YAML text with places: plain data, and the line where each value stands."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ruamel.yaml import YAML
+from ruamel.yaml.comments import CommentedMap, CommentedSeq
+from ruamel.yaml.constructor import DuplicateKeyError
+from ruamel.yaml.error import MarkedYAMLError, YAMLError
+
+from sqtune.errors import ConfigError
+
+
+@dataclass(frozen=True, slots=True)
+class YamlFile:
+    """A YAML mapping read from a file.
+
+    Attributes:
+        path: The file.
+        content: Plain dicts, lists and scalars.
+    """
+
+    path: Path
+    content: dict[str, Any]
+    _tree: CommentedMap
+
+    def line(self, keys: Sequence[str | int]) -> int | None:
+        """Return the line (from 1) of the deepest part of a path that the file has."""
+        node: Any = self._tree
+        line: int | None = None
+        for key in keys:
+            if isinstance(node, CommentedMap) and key in node:
+                line = node.lc.key(key)[0] + 1
+                node = node[key]
+            elif isinstance(node, CommentedSeq) and isinstance(key, int) and key < len(node):
+                line = node.lc.item(key)[0] + 1
+                node = node[key]
+        return line
+
+
+def read_yaml(path: Path) -> YamlFile:
+    """Read a YAML 1.2 file that holds a mapping.
+
+    Raises:
+        ConfigError: It cannot be read, is not YAML, names a key twice or is no mapping.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise ConfigError(f"{path}: no such file. Give --space the path of a space file.") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: cannot be read: {error}.") from None
+    try:
+        tree = YAML(typ="rt", pure=True).load(text)
+    except MarkedYAMLError as error:
+        place = f"{path}:{error.problem_mark.line + 1}" if error.problem_mark else str(path)
+        if isinstance(error, DuplicateKeyError):
+            problem = (error.problem or "").split(" with value")[0]
+            raise ConfigError(f"{place}: {problem}. Keep one of the two.") from None
+        problem = " ".join(filter(None, (error.context, error.problem)))
+        raise ConfigError(f"{place}: not valid YAML: {problem}. Check indentation.") from None
+    except YAMLError as error:
+        raise ConfigError(f"{path}: not valid YAML: {error}.") from None
+    if not isinstance(tree, CommentedMap):
+        raise ConfigError(
+            f"{path}: holds no mapping. A space file has the keys trial:, space:, search: and "
+            "resources:."
+        )
+    return YamlFile(path, _plain(tree), tree)
+
+
+def parse_value(text: str) -> Any:
+    """Return the plain data that a piece of YAML, such as the value of --set, stands for.
+
+    Raises:
+        ConfigError: It is not YAML.
+    """
+    try:
+        return _plain(YAML(typ="rt", pure=True).load(text))
+    except YAMLError as error:
+        problem = getattr(error, "problem", None) or str(error)
+        raise ConfigError(f"{text!r} is not a YAML value: {problem}.") from None
+
+
+def _plain(node: Any) -> Any:
+    """Return ruamel's annotated data as plain dicts, lists and scalars."""
+    if isinstance(node, dict):
+        return {str(key): _plain(value) for key, value in node.items()}
+    if isinstance(node, list):
+        return [_plain(value) for value in node]
+    if isinstance(node, bool) or node is None:
+        return node
+    for kind in (int, float, str):
+        if isinstance(node, kind):
+            return kind(node)
+    return str(node)  # dates and other YAML types are no values of ours

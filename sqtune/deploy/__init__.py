@@ -1,0 +1,1 @@
+"""What the user takes away: sizes (and, one day, packed files)."""

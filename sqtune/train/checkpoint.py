@@ -1,0 +1,141 @@
+"""A trained network on disk: float weights, packed codes and its configuration; no pickle.
+
+FOLDER/weights.safetensors   the state_dict with latent (float) weights
+FOLDER/codes.safetensors     per quantized weight: packed codes (uint8) and scales
+FOLDER/network.json          the trial's configuration, class names, normalisation, results
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from pydantic import ValidationError
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+from sqtune.config.trial import TrialConfig
+from sqtune.errors import StoreError
+from sqtune.networks import build
+from sqtune.quant import FrozenLayer, StochasticQuantization, pack, unpack
+
+WEIGHTS, CODES, ABOUT = "weights.safetensors", "codes.safetensors", "network.json"
+
+
+@dataclass(frozen=True, slots=True)
+class About:
+    """What is known of a trained network beside its weights.
+
+    Attributes:
+        classes: Class names, one per output.
+        num_channels: Channels of the input images.
+        image_size: Height and width of the input images.
+        mean: Input normalisation, per channel, of values in 0..1.
+        std: Likewise.
+        data_fingerprint: sha256 of the images and their split.
+        result: The last epoch's results.
+    """
+
+    classes: tuple[str, ...]
+    num_channels: int
+    image_size: tuple[int, int]
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    data_fingerprint: str
+    result: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class SavedNetwork:
+    """A network read back: its latent (float) weights, and how to quantize them.
+
+    Attributes:
+        config: The trial's configuration.
+        about: What else is known of it.
+        model: The network with its latent weights.
+        quantization: `quantization.quantized()` gives it the weights that were evaluated,
+            `quantization.freeze()` makes them permanent.
+    """
+
+    config: TrialConfig
+    about: About
+    model: nn.Module
+    quantization: StochasticQuantization
+
+
+def save_network(folder: Path, config: TrialConfig, about: About, model: nn.Module) -> None:
+    """Write a network, with its latent weights, as a whole or not at all.
+
+    Replaces what an earlier run of the same trial left there.
+    """
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    partial = folder.with_name(f"{folder.name}.{os.getpid()}.part")
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir()
+    state = {key: value.detach().cpu().contiguous() for key, value in model.state_dict().items()}
+    save_file(state, partial / WEIGHTS)
+    _save_codes(partial / CODES, config, model)
+    content = {"config": config.nested(), "about": asdict(about)}
+    (partial / ABOUT).write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+    shutil.rmtree(folder, ignore_errors=True)
+    partial.replace(folder)
+
+
+def _save_codes(path: Path, config: TrialConfig, model: nn.Module) -> None:
+    """Write the integer codes, packed, and the scales of a model with latent weights."""
+    kept = {key: value.clone() for key, value in model.state_dict().items()}
+    layers = StochasticQuantization(model, config.quantizer).freeze()
+    model.load_state_dict(kept)
+    tensors = {}
+    for name, layer in layers.items():
+        tensors[f"{name}.codes"] = pack(layer.codes, config.quantizer).cpu()
+        tensors[f"{name}.scale"] = layer.scale_O.cpu().clone()
+    metadata = {
+        "quantizer": json.dumps(config.nested()["quantizer"]),
+        "shapes": json.dumps({name: list(layer.codes.shape) for name, layer in layers.items()}),
+        "offsets": json.dumps({name: layer.offset for name, layer in layers.items()}),
+    }
+    save_file(tensors, path, metadata)
+
+
+def load_network(folder: Path) -> SavedNetwork:
+    """Read a network that `save_network` wrote. Executes nothing from the files.
+
+    Raises:
+        StoreError: A file is missing or damaged.
+    """
+    try:
+        content = json.loads((folder / ABOUT).read_text(encoding="utf-8"))
+        config = TrialConfig.model_validate_json(json.dumps(content["config"]))
+        fields = {k: tuple(v) if isinstance(v, list) else v for k, v in content["about"].items()}
+        about = About(**fields)
+        with torch.random.fork_rng(devices=[]):
+            model = build(config.network, about.num_channels, len(about.classes))
+        model.load_state_dict(load_file(folder / WEIGHTS))
+    except (OSError, ValueError, KeyError, TypeError, RuntimeError, ValidationError) as error:
+        raise StoreError(f"{folder} does not hold a whole network: {error}") from error
+    except SafetensorError as error:
+        raise StoreError(f"{folder / WEIGHTS} is damaged: {error}") from error
+    model.eval()
+    return SavedNetwork(config, about, model, StochasticQuantization(model, config.quantizer))
+
+
+def load_codes(folder: Path) -> dict[str, FrozenLayer]:
+    """Read the integer codes and scales of a saved network, by parameter name."""
+    config = load_network(folder).config
+    layers = {}
+    with safe_open(folder / CODES, framework="pt") as file:
+        metadata = file.metadata()
+        offsets = json.loads(metadata["offsets"])
+        for name, shape in json.loads(metadata["shapes"]).items():
+            num_codes = torch.Size(shape).numel()
+            codes = unpack(file.get_tensor(f"{name}.codes"), num_codes, config.quantizer)
+            scale_O = file.get_tensor(f"{name}.scale")
+            layers[name] = FrozenLayer(codes.reshape(shape), scale_O, offsets[name])
+    return layers

@@ -1,0 +1,74 @@
+"""Evaluation: the error of what would be deployed, at any moment of training."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import nn
+
+from sqtune.data.batches import EVALUATION_BATCH, Normalize
+from sqtune.data.split import Split
+
+BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
+REESTIMATION_BATCHES = 30
+
+
+@torch.no_grad()
+def error_rate(model: nn.Module, split: Split, normalize: Normalize, device: torch.device) -> float:
+    """Return the share (0..1) of a split's images that the model, as it stands, gets wrong."""
+    was_training = model.training
+    model.eval()
+    wrong = torch.zeros((), dtype=torch.int64, device=device)
+    batches = zip(
+        split.images.split(EVALUATION_BATCH), split.labels.split(EVALUATION_BATCH), strict=True
+    )
+    for images, labels in batches:
+        logits = model(normalize(images.to(device)))
+        wrong += (logits.argmax(dim=1) != labels.to(device)).sum()
+    model.train(was_training)
+    return int(wrong) / len(split)
+
+
+@contextmanager
+def reestimated_batch_norm(
+    model: nn.Module, train: Split, normalize: Normalize, *, batch_size: int, device: torch.device
+) -> Iterator[None]:
+    """Give batch norm the statistics of the weights as they stand, and its own back afterwards.
+
+    A network whose weights were just quantized has other activations than the hybrid one whose
+    statistics training collected; with those, a half-trained binary network looks random. The
+    statistics are plain averages over at most 30 training batches and at most a quarter of the
+    training split (at least one batch), spread evenly over it and not augmented.
+    """
+    norms = [module for module in model.modules() if isinstance(module, BATCH_NORMS)]
+    norms = [norm for norm in norms if norm.track_running_stats]
+    kept = [
+        ({name: buffer.clone() for name, buffer in norm.named_buffers()}, norm.momentum)
+        for norm in norms
+    ]
+    was_training = {module: module.training for module in model.modules()}
+    batch_size = min(batch_size, len(train))
+    num_batches = max(1, min(REESTIMATION_BATCHES, len(train) // 4 // batch_size))
+    stride = len(train) // (num_batches * batch_size)
+    try:
+        model.eval()
+        for norm in norms:
+            norm.reset_running_stats()
+            norm.momentum = None  # a plain average over the batches
+            norm.train()
+        with torch.no_grad():
+            for first in range(num_batches):
+                ids = slice(first * stride, None, num_batches * stride)
+                model(normalize(train.images[ids][:batch_size].to(device)))
+        model.eval()
+        yield
+    finally:
+        for norm, (buffers, momentum) in zip(norms, kept, strict=True):
+            norm.momentum = momentum
+            with torch.no_grad():
+                for name, buffer in norm.named_buffers():
+                    buffer.copy_(buffers[name])
+        for module, training in was_training.items():
+            module.training = training

@@ -1,0 +1,250 @@
+"""The training loop: `for result in train(config): ...`; knows nothing of Ray, Optuna or MLflow."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+from torch.nn import functional
+
+from sqtune.config.trial import TrialConfig
+from sqtune.data.batches import Normalize, training_batches
+from sqtune.data.split import Splits, prepare
+from sqtune.errors import TrainingError
+from sqtune.networks import build, check_image_size
+from sqtune.quant import Float, StochasticQuantization, epoch_ratio
+from sqtune.train.checkpoint import About, save_network
+from sqtune.train.evaluate import error_rate, reestimated_batch_norm
+from sqtune.train.optim import build_optimizer, set_learning_rate
+
+
+@dataclass(frozen=True, slots=True)
+class EpochResult:
+    """What is known after an epoch. Errors are shares (0..1) of the validation split.
+
+    Attributes:
+        epoch: Counted from 1.
+        num_epochs: Of the whole training.
+        train_loss: Mean cross-entropy of the epoch's training batches, hybrid weights.
+        val_error: With all weights quantized: the one that ranks. While the ratio is below 1,
+            batch norm is re-estimated for it.
+        val_error_hybrid: Of the hybrid network that is being trained.
+        ratio: Share of the rows that was quantized (0..1); 0 for the float quantizer.
+        lr: Learning rate at the epoch's last step.
+        quantization_error: Mean relative quantization error of all filters.
+        images_per_second: Of the training steps alone.
+        final: Whether this was the last epoch.
+    """
+
+    epoch: int
+    num_epochs: int
+    train_loss: float
+    val_error: float
+    val_error_hybrid: float
+    ratio: float
+    lr: float
+    quantization_error: float
+    images_per_second: float
+    final: bool
+
+    def metrics(self) -> dict[str, float]:
+        """Return the measured figures by name."""
+        fields = asdict(self)
+        return {key: float(fields[key]) for key in METRICS}
+
+
+METRICS = (
+    "train_loss",
+    "val_error",
+    "val_error_hybrid",
+    "ratio",
+    "lr",
+    "quantization_error",
+    "images_per_second",
+)
+
+
+def train(
+    config: TrialConfig,
+    *,
+    splits: Splits | None = None,
+    device: str = "cpu",
+    num_threads: int | None = None,
+    save_to: Path | None = None,
+) -> Iterator[EpochResult]:
+    """Train one network with Stochastic Quantization and yield a result after each epoch.
+
+    On CPU the results depend on the configuration, the versions and the number of threads only,
+    not on what ran before in the process; torch's global generator is left as it was.
+
+    Args:
+        config: What to train.
+        splits: The data, when they are at hand; otherwise read as `config.data` says.
+        device: "cpu", "cuda" or "cuda:N".
+        num_threads: CPU threads of torch; None leaves them as they are.
+        save_to: Folder for the trained network (`sqtune.train.checkpoint`), written before the
+            last result is yielded.
+
+    Raises:
+        TrainingError: The loss is no longer finite.
+        NetworkError: The images are too small for the network.
+        DataError: The data cannot be read.
+    """
+    target = torch.device(device)
+    if num_threads is not None:
+        torch.set_num_threads(num_threads)
+    splits = (splits or prepare(config.data)).to(target)
+    check_image_size(config.network, *splits.image_size)
+    trainer = _Training(config, splits, target)
+    for epoch in range(1, config.num_epochs + 1):
+        if num_threads is not None:
+            torch.set_num_threads(num_threads)  # whoever shares the process may have changed it
+        with _own_randomness(config.seed, epoch, target):
+            result = trainer.run_epoch(epoch)
+        if result.final and save_to is not None:
+            save_network(save_to, config, _about(splits, result), trainer.model)
+        yield result
+
+
+class _Training:
+    """The state of one training run: network, optimizer, quantization and their generators."""
+
+    def __init__(self, config: TrialConfig, splits: Splits, device: torch.device) -> None:
+        self.config, self.splits, self.device = config, splits, device
+        with _own_randomness(config.seed, 0, device):
+            model = build(config.network, splits.num_channels, len(splits.classes))
+        self.model: nn.Module = model.to(device)
+        self.optimizer = build_optimizer(self.model, config.optimizer)
+        self.order = torch.Generator(splits.train.labels.device)
+        self.order.manual_seed(_seed(config.seed, "order"))
+        self.quantization = StochasticQuantization(
+            self.model,
+            config.quantizer,
+            config.schedule,
+            selection=config.selection,
+            generator=torch.Generator(device).manual_seed(_seed(config.seed, "selection")),
+        )
+        self.normalize = Normalize(splits.mean, splits.std, device)
+
+    def run_epoch(self, epoch: int) -> EpochResult:
+        config = self.config
+        is_float = isinstance(config.quantizer, Float)
+        ratio = 0.0 if is_float else epoch_ratio(config.schedule, epoch, config.num_epochs)
+        train_loss, lr, images_per_second = self._train_epoch(epoch, ratio)
+        if not math.isfinite(train_loss):
+            raise TrainingError(
+                f"the training loss became {train_loss} in epoch {epoch} of {config.num_epochs}. "
+                f"Lower the learning rate (optimizer.lr is {config.optimizer.lr:g})."
+            )
+        with self.quantization.hybrid(ratio=ratio, redraw=False):
+            val_error_hybrid = self._validation_error()
+        return EpochResult(
+            epoch=epoch,
+            num_epochs=config.num_epochs,
+            train_loss=train_loss,
+            val_error=val_error_hybrid if is_float or ratio == 1 else self._quantized_error(),
+            val_error_hybrid=val_error_hybrid,
+            ratio=ratio,
+            lr=lr,
+            quantization_error=float(self.quantization.mean_error()),
+            images_per_second=images_per_second,
+            final=epoch == config.num_epochs,
+        )
+
+    def _train_epoch(self, epoch: int, ratio: float) -> tuple[float, float, float]:
+        """Train one epoch; return mean loss, last learning rate and images a second."""
+        config, train = self.config, self.splits.train
+        steps_per_epoch = len(train) // min(config.batch_size, len(train))
+        num_steps = steps_per_epoch * config.num_epochs
+        step = (epoch - 1) * steps_per_epoch
+        loss_sum = torch.zeros((), device=self.device)
+        lr, num_images, started = 0.0, 0, time.perf_counter()
+        self.model.train()
+        batches = training_batches(
+            train,
+            config.batch_size,
+            crop_padding=config.data.crop_padding,
+            mirror=config.data.mirror,
+            device=self.device,
+            generator=self.order,
+        )
+        for images, labels in batches:
+            lr = set_learning_rate(self.optimizer, config.optimizer, step / num_steps)
+            self.optimizer.zero_grad(set_to_none=True)
+            with self.quantization.hybrid(ratio=ratio):
+                loss = functional.cross_entropy(self.model(self.normalize(images)), labels)
+                loss.backward()
+            self.optimizer.step()
+            loss_sum += loss.detach()
+            num_images += len(labels)
+            step += 1
+        train_loss = float(loss_sum) / steps_per_epoch  # waits for the device
+        return train_loss, lr, num_images / (time.perf_counter() - started)
+
+    def _validation_error(self) -> float:
+        return error_rate(self.model, self.splits.validation, self.normalize, self.device)
+
+    def _quantized_error(self) -> float:
+        with (
+            self.quantization.quantized(),
+            reestimated_batch_norm(
+                self.model,
+                self.splits.train,
+                self.normalize,
+                batch_size=self.config.batch_size,
+                device=self.device,
+            ),
+        ):
+            return self._validation_error()
+
+
+def _seed(seed: int, role: str) -> int:
+    """Return a seed for one role, unrelated to those of other roles and neighbouring seeds."""
+    return int.from_bytes(hashlib.sha256(f"{seed}:{role}".encode()).digest()[:7], "big")
+
+
+@contextmanager
+def _own_randomness(seed: int, epoch: int, device: torch.device) -> Iterator[None]:
+    """Seed torch's global generators for the block (fresh weights, dropout); restore them after."""
+    cuda = [device] if device.type == "cuda" else []
+    with torch.random.fork_rng(devices=cuda):
+        torch.manual_seed(_seed(seed, f"epoch {epoch}"))
+        yield
+
+
+def _about(splits: Splits, result: EpochResult) -> About:
+    return About(
+        classes=splits.classes,
+        num_channels=splits.num_channels,
+        image_size=splits.image_size,
+        mean=splits.mean,
+        std=splits.std,
+        data_fingerprint=splits.fingerprint,
+        result=asdict(result),
+    )
+
+
+def saved_error(folder: Path, splits: Splits, part: str) -> float:
+    """Return the error (0..1) of a saved network, all weights quantized, on one part of the data.
+
+    Args:
+        folder: What `train(save_to=...)` wrote.
+        splits: The data.
+        part: "validation" or "test".
+    """
+    from sqtune.train.checkpoint import load_network
+
+    saved = load_network(folder)
+    device = torch.device("cpu")
+    normalize = Normalize(saved.about.mean, saved.about.std, device)
+    split: Any = getattr(splits, part)
+    with saved.quantization.quantized():
+        return error_rate(saved.model, split, normalize, device)
