@@ -1,0 +1,5 @@
+"""`python -m sqtune` is `sqtune`."""
+
+from sqtune.cli import main
+
+main()

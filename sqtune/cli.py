@@ -1,0 +1,384 @@
+"""The command line: each command one straight function; heavy imports inside."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from sqtune.errors import ConfigError, SqtuneError
+from sqtune.store import DEFAULT_STORE, Store
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from sqtune.search.run import Outcome
+    from sqtune.search.study import Study, TrialRecord
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+INTERRUPTED = 130
+
+
+class _Commands(click.Group):
+    """Prints our errors as one message with exit code 2, without a traceback."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except SqtuneError as error:
+            click.echo(f"error: {error}", err=True)
+            sys.exit(2)
+        except (KeyboardInterrupt, click.Abort):
+            click.echo("interrupted; the same command goes on from what is stored", err=True)
+            sys.exit(INTERRUPTED)
+
+
+@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="sqtune")
+def main() -> None:
+    """Find the most accurate low-bit network that fits.
+
+    \b
+    sqtune search --space search_spaces/resnet.yaml    search; again: go on
+    sqtune show                                        all trials, best first
+    sqtune best --max-size 16KiB                       the best network under a budget
+    sqtune ui                                          every figure, in MLflow
+    """
+
+
+def _options(*options: Callable[[Command], Command]) -> Callable[[Command], Command]:
+    def decorate(command: Command) -> Command:
+        for option in reversed(options):
+            command = option(command)
+        return command
+
+    return decorate
+
+
+_store = click.option(
+    "--store",
+    default=DEFAULT_STORE,
+    show_default=True,
+    metavar="DIR",
+    help="Folder that holds studies, networks and the tracking database.",
+)
+_json = click.option(
+    "--json", "as_json", is_flag=True, help="Print one JSON object on stdout, nothing else."
+)
+_study_storage = click.option(
+    "--study-storage",
+    metavar="URL",
+    help="Optuna database for the study; by default a file in the store.",
+)
+_space = click.option(
+    "--space", "space_file", required=True, metavar="FILE", type=Path, help="The space file (YAML)."
+)
+_set = click.option(
+    "--set",
+    "overrides",
+    multiple=True,
+    metavar="PATH=VALUE",
+    help="Override a value of the space file, for example trial.num_epochs=2. May be repeated.",
+)
+
+
+@main.command()
+@_options(_space, _set)
+@click.option("--trials", type=click.IntRange(min=1), help="Trials to finish (search.num_trials).")
+@click.option("--name", help="Name of the study; by default the space file's.")
+@click.option(
+    "--time-limit",
+    type=click.FloatRange(min=0, min_open=True),
+    metavar="SECONDS",
+    help="End after this time (search.time_limit_seconds).",
+)
+@_options(_store, _study_storage)
+@click.option(
+    "--tracking-uri", metavar="URI", help="MLflow tracking URI; by default a database in the store."
+)
+@_json
+def search(
+    space_file: Path,
+    overrides: tuple[str, ...],
+    trials: int | None,
+    name: str | None,
+    time_limit: float | None,
+    store: str,
+    study_storage: str | None,
+    tracking_uri: str | None,
+    as_json: bool,
+) -> None:
+    """Search a space; the same command again goes on where it stopped.
+
+    \b
+    sqtune search --space search_spaces/resnet.yaml
+    sqtune search --space search_spaces/resnet.yaml --trials 48
+    sqtune search --space search_spaces/resnet.yaml --set trial.num_epochs=2 --name quick
+    """
+    from sqtune.config import load_space
+
+    extra = {"search.num_trials": trials, "search.time_limit_seconds": time_limit}
+    more = [f"{path}={value}" for path, value in extra.items() if value is not None]
+    more += [f"name={json.dumps(name)}"] if name is not None else []
+    space = load_space(space_file, [*overrides, *more])
+    from sqtune.search.progress import Progress
+    from sqtune.search.run import Places, run_search
+
+    places = Places(Store.at(store), study_storage, tracking_uri)
+    progress = Progress(_console(to_stderr=as_json))
+    outcome = run_search(space, space_file.read_text(encoding="utf-8"), places, progress)
+    if as_json:
+        _print_json(_outcome_data(outcome, places.store))
+    else:
+        _print_outcome(progress.console, outcome, places.store, store)
+    if outcome.tracking_problem:
+        click.echo(
+            f"warning: MLflow does not have everything: {outcome.tracking_problem}\n"
+            "The same command brings it up to date.",
+            err=True,
+        )
+    if outcome.ending == "interrupted":
+        click.echo("interrupted; the same command goes on from what is stored", err=True)
+        sys.exit(INTERRUPTED)
+
+
+@main.command()
+@click.argument("name", required=False)
+@_options(_store, _study_storage, _json)
+def show(name: str | None, store: str, study_storage: str | None, as_json: bool) -> None:
+    """Show a study's trials, best first; by default the study searched last.
+
+    \b
+    sqtune show
+    sqtune show resnet --json
+    """
+    study, trials = _load_study(store, study_storage, name)
+    if as_json:
+        from sqtune.search.tables import as_data
+
+        _print_json({"study": study.name, "trials": [as_data(trial) for trial in trials]})
+        return
+    from sqtune.search.tables import trials_table
+
+    console = _console()
+    counts = {state: sum(trial.state == state for trial in trials) for state in _STATES}
+    summary = ", ".join(f"{count} {state}" for state, count in counts.items() if count)
+    console.print(f'study "{study.name}": {summary or "no trials yet"}', highlight=False)
+    console.print(trials_table(trials))
+    for trial in trials:
+        if trial.failure:
+            console.print(f"trial {trial.number} failed: {trial.failure.strip().splitlines()[-1]}")
+
+
+_STATES = ("finished", "running", "interrupted", "failed")
+
+
+@main.command()
+@click.argument("name", required=False)
+@click.option("--max-size", metavar="SIZE", help="Largest size of the file, such as 64KiB or 20kB.")
+@_options(_store, _study_storage, _json)
+def best(
+    name: str | None, max_size: str | None, store: str, study_storage: str | None, as_json: bool
+) -> None:
+    """Name the best network, of any size or within a budget.
+
+    \b
+    sqtune best
+    sqtune best resnet --max-size 16KiB --json
+    """
+    from sqtune.search import pareto
+    from sqtune.search.tables import as_data, kib
+
+    limit = None if max_size is None else parse_size(max_size)
+    study, trials = _load_study(store, study_storage, name)
+    top = pareto.best(trials, limit)
+    if top is None:
+        ended = [trial for trial in pareto.ranking(trials) if trial.size_bytes is not None]
+        if not ended:
+            raise ConfigError(f'no trial of "{study.name}" has finished yet; see: sqtune show')
+        smallest = min(ended, key=lambda trial: trial.size_bytes or 0)
+        raise ConfigError(
+            f'--max-size {max_size}: no network of "{study.name}" is that small; the smallest, '
+            f"trial {smallest.number}, takes {kib(smallest.size_bytes)}."
+        )
+    folder = Store.at(store).network(study.name, top.number)
+    if as_json:
+        _print_json({"study": study.name, "network": str(folder), **as_data(top)})
+    else:
+        _print_best(_console(), top, folder)
+
+
+@main.command()
+@_options(_space, _set, _store, _json)
+def train(space_file: Path, overrides: tuple[str, ...], store: str, as_json: bool) -> None:
+    """Train one network: what stands under trial: in the space file. No Ray, no study.
+
+    \b
+    sqtune train --space search_spaces/resnet.yaml --set trial.quantizer.name=ternary
+    """
+    from sqtune.config import load_space
+
+    space = load_space(space_file, overrides)
+    config = space.config({})
+    from sqtune.data.split import prepare
+    from sqtune.search.tables import percent
+    from sqtune.train.loop import train as train_network
+
+    console = _console(to_stderr=as_json)
+    splits = prepare(config.data, Store.at(store).data if Path(store).is_dir() else None)
+    results = []
+    for result in train_network(
+        config,
+        splits=splits,
+        device="cuda" if space.resources.gpus else "cpu",
+        num_threads=space.resources.num_threads,
+    ):
+        results.append({"epoch": result.epoch, **result.metrics()})
+        error = percent(result.val_error, len(splits.validation))
+        console.print(
+            f"epoch {result.epoch:>3}/{result.num_epochs}  ratio {result.ratio:.3f}  "
+            f"loss {result.train_loss:.4f}  val error {error} %  "
+            f"hybrid {percent(result.val_error_hybrid)} %  "
+            f"{result.images_per_second:,.0f} images/s",
+            highlight=False,
+            soft_wrap=True,
+        )
+    if as_json:
+        _print_json({"config": config.nested(), "epochs": results})
+
+
+@main.command()
+@click.option("--port", type=click.IntRange(1, 65535), help="By default a free one from 5000 on.")
+@_options(_store, _json)
+def ui(port: int | None, store: str, as_json: bool) -> None:
+    """Open MLflow's pages on the store, on this machine only, until Ctrl-C."""
+    from sqtune.mlflow_ui import serve
+
+    places = Store.at(store)
+    serve(
+        places,
+        port,
+        on_start=lambda url: (
+            _print_json({"url": url}) if as_json else click.echo(f"MLflow: {url}   (Ctrl-C ends it)")
+        ),
+    )
+
+
+@main.command()
+@_options(_store, _json)
+def schema(store: str, as_json: bool) -> None:
+    """Print the JSON schema of space files, for editors.
+
+    \b
+    sqtune schema > search_spaces/schema.json
+    """
+    del store, as_json  # taken for the sake of uniformity: the schema is JSON, wherever it is asked
+    from sqtune.config.schema import space_file_schema
+
+    _print_json(space_file_schema())
+
+
+def parse_size(text: str) -> int:
+    """Return the bytes of a size such as 64KiB, 20kB, 1.5MiB or 4096.
+
+    Raises:
+        ConfigError: It is none.
+
+    >>> parse_size("64KiB"), parse_size("20kB"), parse_size("4096")
+    (65536, 20000, 4096)
+    """
+    units = {"": 1, "b": 1, "kb": 1000, "mb": 10**6, "kib": 1024, "mib": 2**20}
+    number = text.strip().rstrip("BKMbikm")
+    unit = text.strip()[len(number) :].strip().lower()
+    try:
+        size = float(number) * units[unit]
+    except (ValueError, KeyError):
+        size = -1.0
+    if not 0 < size < 2**60:
+        raise ConfigError(
+            f"--max-size {text}: not a size. Write a number and B, kB, KiB, MB or MiB, such as "
+            "64KiB."
+        )
+    return int(size)
+
+
+def _load_study(
+    store: str, study_storage: str | None, name: str | None
+) -> tuple[Study, list[TrialRecord]]:
+    """Load a study and its trials; what nobody trains any more is called interrupted."""
+    from dataclasses import replace
+
+    from sqtune.errors import StudyError
+    from sqtune.search.study import Study, open_storage
+
+    places = Store.at(store)
+    if study_storage is None and not places.journal.exists():
+        raise StudyError(
+            f"there is no study in {places.root}. Start one: "
+            "sqtune search --space search_spaces/resnet.yaml, or give --store another folder."
+        )
+    study = Study.load(open_storage(places, study_storage), name)
+    trials = study.trials()
+    if not places.is_driven(study.name):
+        trials = [
+            replace(trial, state="interrupted") if trial.state == "running" else trial
+            for trial in trials
+        ]
+    return study, trials
+
+
+def _console(*, to_stderr: bool = False) -> Console:
+    from rich.console import Console
+
+    return Console(stderr=to_stderr)
+
+
+def _print_json(content: dict[str, Any]) -> None:
+    click.echo(json.dumps(content, indent=1, allow_nan=False))
+
+
+def _outcome_data(outcome: Outcome, store: Store) -> dict[str, Any]:
+    from sqtune.search.tables import as_data
+
+    return {
+        "study": outcome.study,
+        "ending": outcome.ending,
+        "store": str(store.root),
+        "network": str(outcome.network) if outcome.network else None,
+        "best": as_data(outcome.best) if outcome.best else None,
+        "trials": [as_data(trial) for trial in outcome.trials],
+    }
+
+
+def _print_outcome(console: Console, outcome: Outcome, places: Store, store: str) -> None:
+    from sqtune.search.tables import trials_table
+
+    console.print(trials_table(outcome.trials, most=30))
+    if outcome.best is None or outcome.network is None:
+        console.print("no trial has finished")
+        return
+    _print_best(console, outcome.best, outcome.network)
+    at = "" if store == DEFAULT_STORE else f" --store {store}"
+    console.print(f"study     {places.root}", highlight=False, soft_wrap=True)
+    console.print(
+        f"next      sqtune ui{at}        every figure, in MLflow\n"
+        f"          sqtune best{at} --max-size 16KiB        the best under a size budget",
+        highlight=False,
+        soft_wrap=True,
+    )
+
+
+def _print_best(console: Console, trial: TrialRecord, folder: Path) -> None:
+    from sqtune.search.tables import percent, trial_line
+
+    lines = [f"best      {trial_line(trial)}"]
+    if trial.test_error is not None:
+        lines.append(f"test      error {percent(trial.test_error)} %, measured once")
+    lines.append(f"network   {folder}")
+    for line in lines:
+        console.print(line, highlight=False, markup=False, soft_wrap=True)

@@ -1,0 +1,22 @@
+"""The JSON schema of space files, for editors."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sqtune.config.space import SearchSpace
+from sqtune.config.trial import TrialConfig
+
+
+def space_file_schema() -> dict[str, Any]:
+    """Return the schema: a SearchSpace whose `trial` is a TrialConfig and whose name is optional."""
+    schema = SearchSpace.model_json_schema()
+    trial = TrialConfig.model_json_schema()
+    schema["$defs"] |= trial.pop("$defs")
+    schema["$defs"]["TrialConfig"] = trial
+    schema["properties"]["trial"] = {
+        "$ref": "#/$defs/TrialConfig",
+        "description": schema["properties"]["trial"]["description"],
+    }
+    schema["required"] = [name for name in schema.get("required", []) if name != "name"]
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}

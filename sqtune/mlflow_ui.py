@@ -1,0 +1,82 @@
+"""`sqtune ui`: MLflow's own server on the store's database, bound to this machine."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Callable
+
+from sqtune.errors import StoreError, TrackingError
+from sqtune.store import Store
+from sqtune.tracking import quiet_environment
+
+FIRST_PORT, LAST_PORT = 5000, 5099
+START_SECONDS = 60.0
+
+
+def serve(store: Store, port: int | None, on_start: Callable[[str], object]) -> None:
+    """Run the server until it is interrupted; call `on_start` with its URL once it answers.
+
+    Raises:
+        StoreError: The store has no tracking database.
+        TrackingError: The port is taken, or the server does not start.
+    """
+    if not (store.root / "mlflow.db").exists():
+        raise StoreError(
+            f"{store.root} has no tracking database. Search first, or give --store another folder."
+        )
+    port = _free_port(port)
+    quiet_environment()
+    os.environ.setdefault("MLFLOW_SERVER_ENABLE_JOB_EXECUTION", "false")
+    command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1"]
+    command += ["--port", str(port), "--workers", "1", "--backend-store-uri", store.tracking_uri]
+    command += ["--default-artifact-root", store.artifacts.as_uri()]
+    server = subprocess.Popen(
+        command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
+    )
+    url = f"http://127.0.0.1:{port}"
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        _wait_for(server, url)
+        on_start(url)
+        server.wait()
+    finally:
+        if server.poll() is None:
+            os.killpg(server.pid, signal.SIGTERM)
+            try:
+                server.wait(timeout=10)
+            except subprocess.TimeoutExpired:
+                os.killpg(server.pid, signal.SIGKILL)
+                server.wait()
+        signal.signal(signal.SIGTERM, before)
+
+
+def _free_port(port: int | None) -> int:
+    for candidate in range(FIRST_PORT, LAST_PORT + 1) if port is None else [port]:
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind(("127.0.0.1", candidate))
+            except OSError:
+                continue
+            return candidate
+    taken = f"port {port} is" if port else f"ports {FIRST_PORT} to {LAST_PORT} are"
+    raise TrackingError(f"{taken} in use. Give --port another one.")
+
+
+def _wait_for(server: subprocess.Popen[bytes], url: str) -> None:
+    deadline = time.monotonic() + START_SECONDS
+    while time.monotonic() < deadline:
+        if server.poll() is not None:
+            raise TrackingError(f"MLflow's server ended at once with exit code {server.returncode}.")
+        try:
+            with urllib.request.urlopen(f"{url}/health", timeout=2):
+                return
+        except OSError:
+            time.sleep(0.2)
+    raise TrackingError(f"MLflow's server did not answer on {url} within {START_SECONDS:g} s.")

@@ -1,0 +1,1 @@
+"""The search: Optuna proposes, Ray executes, the best is named."""

@@ -1,0 +1,329 @@
+"""One search from start to end: the study proposes, Ray executes, MLflow records, the best is named."""
+
+from __future__ import annotations
+
+import json
+import signal
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+from typing import Any, Literal
+
+from sqtune.config.load import corner_points
+from sqtune.config.space import SearchSpace
+from sqtune.provenance import provenance
+from sqtune.search.pareto import best
+from sqtune.search.progress import Progress
+from sqtune.search.study import Study, TrialRecord, open_storage
+from sqtune.store import Store
+from sqtune.tracking import Tracker
+
+Ending = Literal["complete", "interrupted", "time limit"]
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What a search came to.
+
+    Attributes:
+        study: The study's name.
+        ending: Whether all trials ended, or what came before that.
+        trials: All trials.
+        best: The best network; None if no trial finished.
+        network: Its folder.
+        tracking_problem: Why MLflow does not have everything; None if it has.
+    """
+
+    study: str
+    ending: Ending
+    trials: list[TrialRecord]
+    best: TrialRecord | None
+    network: Path | None
+    tracking_problem: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Places:
+    """Where a search keeps things.
+
+    Attributes:
+        store: The store.
+        study_storage: URL of Optuna's storage; None for the store's journal.
+        tracking_uri: MLflow's tracking URI; None for the store's database.
+    """
+
+    store: Store
+    study_storage: str | None = None
+    tracking_uri: str | None = None
+
+
+class _Driver:
+    """Stands between study, executor, tracker and progress while trials run (a TrialSource)."""
+
+    def __init__(
+        self, study: Study, tracker: Tracker, progress: Progress, store: Store, ended: int
+    ) -> None:
+        self.study, self.tracker, self.progress, self.store = study, tracker, progress, store
+        self.running: dict[int, TrialRecord] = {}
+        self.ended = ended
+        self.interrupted = False
+        limit = study.space.search.time_limit_seconds
+        self.deadline = None if limit is None else time.monotonic() + limit
+
+    def next_trial(self) -> Any:
+        from sqtune.search.executor import Assignment
+
+        space = self.study.space
+        if self.ended + len(self.running) >= space.search.num_trials or self.should_stop():
+            return None
+        trial = self.study.ask()
+        self.running[trial.number] = trial
+        self.tracker.start_trial(trial.number, trial.config.flat())
+        self.progress.trial_started(trial)
+        return Assignment(
+            number=trial.number,
+            config=trial.config.model_dump_json(),
+            data=str(_prepared(trial, self.store)),
+            save_to=str(self.store.network(space.name, trial.number)),
+            num_threads=space.resources.num_threads,
+            device="cuda" if space.resources.gpus else "cpu",
+        )
+
+    def on_epochs(self, number: int, epochs: list[dict[str, float]]) -> None:
+        for result in epochs:
+            metrics = {key: value for key, value in result.items() if key != "epoch"}
+            record = self.study.report(number, int(result["epoch"]), metrics)
+            self.tracker.log_epoch(number, {"epoch": result["epoch"], **record})
+            self.progress.epoch_done(number, result)
+
+    def on_end(self, number: int, facts: dict[str, Any]) -> None:
+        val_error = self.study.trial_last_error(number)
+        self.study.finish(number, val_error, facts)
+        self._ended(number)
+
+    def on_failure(self, number: int, reason: str) -> None:
+        self.study.fail(number, reason)
+        self._ended(number)
+
+    def _ended(self, number: int) -> None:
+        trial = self.study.trial(number)
+        self.running.pop(number, None)
+        self.ended += 1
+        self.tracker.end_trial(number, **_recorded_end(trial, self.store, self.study.name))
+        self.progress.trial_ended(trial)
+
+    def on_tick(self) -> None:
+        while not self.tracker.new_run_ids.empty():
+            self.study.set_run_id(*self.tracker.new_run_ids.get())
+        self.progress.tick()
+
+    def should_stop(self) -> bool:
+        return self.interrupted or (
+            self.deadline is not None and time.monotonic() >= self.deadline
+        )
+
+
+def run_search(
+    space: SearchSpace, space_text: str, places: Places, progress: Progress
+) -> Outcome:
+    """Run a search, or go on with it, until its trials have ended or somebody stops it.
+
+    Args:
+        space: What to search.
+        space_text: The space file as it was written, for the record.
+        places: Where things are kept.
+        progress: Where to show how it goes.
+
+    Raises:
+        StudyError: The study exists with another space.
+        StoreError: The store is in use or cannot be written.
+        DataError, NetworkError: The data are missing or do not suit the network.
+        ResourceError: Not even one trial fits this machine.
+        TrackingError: A tracking store that was named does not answer.
+    """
+    store = places.store
+    if store.journal.exists() and places.study_storage is None:
+        storage = open_storage(store, None)
+        if space.name in [study.study_name for study in storage.get_all_studies()]:
+            Study.load(storage, space.name).refuse_changes(space)
+    prepared = _prepare_data(space, store)
+    store.create()
+    with store.driven(space.name):
+        for path, splits in prepared.items():
+            from sqtune.data.split import write_prepared
+
+            write_prepared(splits, path)
+        artifacts = store.artifacts if places.tracking_uri is None else None
+        tracker = Tracker(places.tracking_uri or store.tracking_uri, artifacts, space.name)
+        try:
+            if places.tracking_uri is not None:
+                tracker.wait_until_connected()
+            storage = open_storage(store, places.study_storage, mend=True)
+            study = Study.create_or_continue(storage, space, provenance())
+            return _drive(study, space_text, places, tracker, progress)
+        finally:
+            tracker.close()
+
+
+def _drive(
+    study: Study, space_text: str, places: Places, tracker: Tracker, progress: Progress
+) -> Outcome:
+    space, store = study.space, places.store
+    _record_study(study, space_text, tracker, store)
+    ended = [trial for trial in study.trials() if trial.state in ("finished", "failed")]
+    driver = _Driver(study, tracker, progress, store, len(ended))
+    if driver.ended < space.search.num_trials:
+        if ended:
+            progress.say(f'continuing "{study.name}": {len(ended)} trials have ended')
+        _run(driver, progress, ended)
+    ending: Ending = "complete"
+    if driver.ended < space.search.num_trials:
+        ending = "interrupted" if driver.interrupted else "time limit"
+    for number in study.release_unfinished():
+        tracker.end_trial(number, "KILLED")
+    top = best(study.trials())
+    if top is not None and ending == "complete":
+        _hand_over(study, top, tracker, store)
+    trials = study.trials()
+    metrics = {"trials_ended": float(driver.ended)}
+    if top is not None and top.val_error is not None:
+        metrics["best_val_error"] = top.val_error
+    tracker.end_study("FINISHED" if ending == "complete" else "KILLED", metrics)
+    tracker.close()
+    return Outcome(
+        study=study.name,
+        ending=ending,
+        trials=trials,
+        best=best(trials),
+        network=None if top is None else store.network(study.name, top.number),
+        tracking_problem=None if tracker.error is None else str(tracker.error),
+    )
+
+
+def _run(driver: _Driver, progress: Progress, ended: list[TrialRecord]) -> None:
+    progress.say("starting Ray on this machine ...")
+    from sqtune.search.executor import local_ray, run_trials
+
+    space = driver.study.space
+    with local_ray(space.resources) as most_slots, _stopped_by_signals(driver):
+        wanted = space.search.max_concurrent or most_slots
+        num_slots = min(wanted, most_slots, space.search.num_trials - driver.ended)
+        progress.say(
+            f'study "{space.name}": {space.search.num_trials - driver.ended} trials to go, '
+            f"{num_slots} at once"
+        )
+        progress.begin(space.search.num_trials, ended)
+        try:
+            run_trials(
+                driver,
+                space.resources,
+                num_slots=num_slots,
+                most=space.search.num_trials - driver.ended,
+                folder=driver.store.ray(space.name),
+            )
+        finally:
+            progress.end()
+
+
+@contextmanager
+def _stopped_by_signals(driver: _Driver) -> Iterator[None]:
+    """Let Ctrl-C and SIGTERM end the search in good order; a second one ends it at once."""
+
+    def stop(signum: int, frame: FrameType | None) -> None:
+        del signum, frame
+        if driver.interrupted:
+            raise KeyboardInterrupt
+        driver.interrupted = True
+
+    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    except KeyboardInterrupt:
+        driver.interrupted = True
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _prepare_data(space: SearchSpace, store: Store) -> dict[Path, Any]:
+    """Read the data sets of a space that the store does not have yet; check that networks fit."""
+    from sqtune.data.split import open_prepared, prepare, prepared_path
+    from sqtune.networks import check_image_size
+
+    read: dict[Path, Any] = {}
+    for config in {space.config(values) for values in corner_points(space)}:
+        path = prepared_path(config.data, store.data)
+        if path not in read and not path.exists():
+            read[path] = prepare(config.data)
+        splits = read[path] if path in read else open_prepared(path)
+        check_image_size(config.network, *splits.image_size)
+    return read
+
+
+def _prepared(trial: TrialRecord, store: Store) -> Path:
+    """Return a trial's prepared data; makes it where a searched value asks for another split."""
+    from sqtune.data.split import prepare, prepared_path
+
+    path = prepared_path(trial.config.data, store.data)
+    if not path.exists():
+        prepare(trial.config.data, store.data)
+    return path
+
+
+def _record_study(study: Study, space_text: str, tracker: Tracker, store: Store) -> None:
+    """Open the study's MLflow run and write what earlier drivers did not get to write."""
+    space = study.space
+    facts = {f"sqtune.{key}": value for key, value in study.attrs["provenance"].items()}
+    tracker.start_study(
+        study.attrs["uuid"],
+        tags={"sqtune.study": study.name, "sqtune.space_hash": space.hash(), **facts},
+        params=space.search.model_dump(mode="json"),
+        texts={
+            "space.yaml": space_text,
+            "space.json": json.dumps(space.model_dump(mode="json", by_alias=True), indent=1),
+        },
+    )
+    for trial in study.trials():
+        if trial.state in ("finished", "failed"):
+            tracker.record_ended_trial(
+                trial.number,
+                trial.config.flat(),
+                [{"epoch": epoch, **record} for epoch, record in enumerate(trial.epochs, 1)],
+                **_recorded_end(trial, store, study.name),
+            )
+
+
+def _recorded_end(trial: TrialRecord, store: Store, study: str) -> dict[str, Any]:
+    """Return how a trial's MLflow run ends: status, metrics, tags and files."""
+    from sqtune.train.checkpoint import CODES
+
+    if trial.val_error is None:
+        return {"status": "FAILED", "tags": {"sqtune.failure": (trial.failure or "")[:5000]}}
+    metrics = {key: float(trial.facts[key]) for key in ("size_bytes", "seconds")}
+    return {
+        "status": "FINISHED",
+        "metrics": {**metrics, "bits": float(trial.config.quantizer.bits)},
+        "tags": {"sqtune.node": str(trial.facts["node"])},
+        "files": [store.network(study, trial.number) / CODES],
+    }
+
+
+def _hand_over(study: Study, top: TrialRecord, tracker: Tracker, store: Store) -> None:
+    """Measure the chosen network on the test split, once, and log it to its run."""
+    from sqtune.data.split import open_prepared
+    from sqtune.train.checkpoint import ABOUT, WEIGHTS
+    from sqtune.train.loop import saved_error
+
+    folder = store.network(study.name, top.number)
+    test_error = top.test_error
+    if test_error is None:
+        test_error = saved_error(folder, open_prepared(_prepared(top, store)), "test")
+        study.set_test_error(top.number, test_error)
+    tracker.choose(
+        top.number,
+        [folder / WEIGHTS, folder / ABOUT],
+        {"sqtune.test_error": f"{test_error:.6f}"},
+    )

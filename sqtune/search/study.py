@@ -1,0 +1,382 @@
+"""The study: Optuna proposes, and its storage is the one truth about trials. Only a driver writes.
+
+A trial's state in Optuna: RUNNING while a driver trains it, WAITING when it was interrupted (its
+parameters stay; it is the next to be asked for), COMPLETE or FAIL at the end. Every epoch's results
+are an attribute of the trial, so that MLflow can be brought up to date from here at any time.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+import uuid
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import optuna
+from filelock import FileLock
+from optuna.storages import BaseStorage, JournalStorage, RDBStorage
+from optuna.storages.journal import JournalFileBackend
+from optuna.storages.journal._file import BaseJournalFileLock
+from optuna.trial import FrozenTrial, TrialState
+
+from sqtune.config.space import (
+    ChoiceParameter,
+    FloatParameter,
+    IntParameter,
+    SearchSpace,
+    label,
+)
+from sqtune.config.trial import TrialConfig
+from sqtune.errors import StoreError, StudyError, did_you_mean
+from sqtune.store import Store
+
+State = Literal["running", "interrupted", "finished", "failed"]
+STATES: dict[TrialState, State] = {
+    TrialState.RUNNING: "running",
+    TrialState.WAITING: "interrupted",
+    TrialState.COMPLETE: "finished",
+    TrialState.FAIL: "failed",
+    TrialState.PRUNED: "failed",
+}
+EPOCH = "epoch."  # trial attributes: epoch.00001, epoch.00002, ...
+
+
+@dataclass(frozen=True, slots=True)
+class TrialRecord:
+    """What the study knows of one trial. Errors are shares (0..1) of the validation split.
+
+    Attributes:
+        number: Counted from 0.
+        state: running, interrupted, finished or failed.
+        values: Sampled values by dotted path, choices by their label.
+        config: What is trained.
+        epochs: Metrics of each epoch so far, the first at index 0; "time" is in ms since 1970.
+        facts: What was reported at the end: size_bytes, num_validation, node, ...
+        failure: Why it failed.
+        run_id: Its MLflow run.
+        test_error: Error on the test split, for the network that was chosen.
+    """
+
+    number: int
+    state: State
+    values: dict[str, Any]
+    config: TrialConfig
+    epochs: tuple[dict[str, float], ...]
+    facts: dict[str, Any]
+    failure: str | None
+    run_id: str | None
+    test_error: float | None
+
+    @property
+    def val_error(self) -> float | None:
+        """The last epoch's validation error, all weights quantized; None before the end."""
+        return self.epochs[-1]["val_error"] if self.state == "finished" else None
+
+    @property
+    def size_bytes(self) -> int | None:
+        """Predicted size of the exported file."""
+        return self.facts.get("size_bytes")
+
+
+class _KernelLock(BaseJournalFileLock):
+    """Locks the journal for one append; a killed process leaves nothing locked."""
+
+    def __init__(self, path: Path) -> None:
+        self._lock = FileLock(path)
+
+    def acquire(self) -> bool:
+        self._lock.acquire()
+        return True
+
+    def release(self) -> None:
+        self._lock.release()
+
+
+def open_storage(store: Store, url: str | None, *, mend: bool = False) -> BaseStorage:
+    """Open a study storage: the store's journal, or any Optuna database by URL.
+
+    Args:
+        store: The store.
+        url: A SQLAlchemy URL; None for the journal.
+        mend: Whether to cut off a line of the journal that a killed writer left half written.
+
+    Raises:
+        StoreError: There is none, or it does not answer.
+    """
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    try:
+        if url is not None:
+            return RDBStorage(url)
+        lock = _KernelLock(store.journal.with_suffix(".journal.lock"))
+        if mend and store.journal.exists():
+            _mend(store.journal, lock)
+        return JournalStorage(JournalFileBackend(str(store.journal), lock))
+    except Exception as error:  # SQLAlchemy and drivers raise all kinds
+        place = f"--study-storage {url}" if url else str(store.journal)
+        raise StoreError(
+            f"{place} cannot be opened as a study storage: {error}. Give the URL of a database "
+            "that answers, or leave --study-storage out."
+        ) from error
+
+
+def _mend(journal: Path, lock: _KernelLock) -> None:
+    lock.acquire()
+    try:
+        with journal.open("rb+") as file:
+            content = file.read()
+            if content and not content.endswith(b"\n"):
+                file.truncate(content.rfind(b"\n") + 1)
+    finally:
+        lock.release()
+
+
+def study_names(storage: BaseStorage) -> list[str]:
+    """Return the names of all studies, the one driven last at the end."""
+    studies = [study for study in storage.get_all_studies() if "space" in study.user_attrs]
+    studies.sort(key=lambda study: study.user_attrs.get("driven_at", 0.0))
+    return [study.study_name for study in studies]
+
+
+class Study:
+    """A study in a storage. `create_or_continue` to drive it, `load` to look at it."""
+
+    def __init__(self, study: optuna.Study, space: SearchSpace) -> None:
+        self._study = study
+        self.space = space
+        self._ids: dict[int, int] = {}  # trial number -> storage's trial id
+        self._logged: dict[int, dict[str, Any]] = {}  # epochs of running trials that are stored
+
+    @property
+    def name(self) -> str:
+        """Its name."""
+        return self._study.study_name
+
+    @property
+    def attrs(self) -> dict[str, Any]:
+        """Its own attributes: uuid, provenance, run_id, ..."""
+        return self._study.user_attrs
+
+    def set_attr(self, key: str, value: Any) -> None:
+        """Store an attribute of the study."""
+        self._study.set_user_attr(key, value)
+
+    @classmethod
+    def create_or_continue(
+        cls, storage: BaseStorage, space: SearchSpace, provenance: Mapping[str, str]
+    ) -> Study:
+        """Create the study of a space, or take up the one there is.
+
+        Trials that an earlier driver left unfinished become the next ones to be asked for, with
+        their number and parameters.
+
+        Raises:
+            StudyError: There is one of the same name with another space.
+        """
+        if space.name in [study.study_name for study in storage.get_all_studies()]:
+            study = cls.load(storage, space.name)
+            study.refuse_changes(space)
+            study.space = space
+        else:
+            created = optuna.create_study(
+                storage=storage, study_name=space.name, direction="minimize"
+            )
+            study = cls(created, space)
+            study.set_attr("uuid", uuid.uuid4().hex)
+            study.set_attr("provenance", dict(provenance))
+        study.set_attr("space", space.model_dump_json(by_alias=True))
+        study.set_attr("driven_at", time.time())
+        study.release_unfinished()
+        return study
+
+    @classmethod
+    def load(cls, storage: BaseStorage, name: str | None) -> Study:
+        """Load a study by name; None takes the one that was driven last.
+
+        Raises:
+            StudyError: There is none.
+        """
+        names = study_names(storage)
+        if not names:
+            raise StudyError(
+                "there is no study here yet. Start one: "
+                "sqtune search --space search_spaces/resnet.yaml"
+            )
+        if name is not None and name not in names:
+            raise StudyError(f'there is no study "{name}". {did_you_mean(name, names)}')
+        study = optuna.load_study(study_name=name or names[-1], storage=storage)
+        return cls(study, SearchSpace.model_validate_json(study.user_attrs["space"]))
+
+    def refuse_changes(self, space: SearchSpace) -> None:
+        """Raise StudyError, naming what differs, where trials of `space` would not compare."""
+        _refuse_changes(self.space, space)
+
+    def release_unfinished(self) -> list[int]:
+        """Make the unfinished trials the next ones to be asked for; return their numbers.
+
+        Call it only where no driver trains them any more.
+        """
+        storage, released = self._study._storage, []
+        for trial in self._study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
+            storage.set_trial_state_values(trial._trial_id, TrialState.WAITING)
+            released.append(trial.number)
+        self._logged.clear()
+        return released
+
+    def num_ended(self) -> int:
+        """Return how many trials finished or failed."""
+        trials = self._study.get_trials(deepcopy=False)
+        return sum(trial.state.is_finished() for trial in trials)
+
+    def num_asked(self) -> int:
+        """Return how many trials there are in all."""
+        return len(self._study.get_trials(deepcopy=False))
+
+    def num_interrupted(self) -> int:
+        """Return how many trials wait to be taken up again."""
+        return len(self._study.get_trials(deepcopy=False, states=(TrialState.WAITING,)))
+
+    def ask(self) -> TrialRecord:
+        """Propose the next trial; interrupted ones come first, with the same number and values.
+
+        Proposals depend on the sampler's seed, the trial's number and the trials finished so far,
+        not on when the study was reopened.
+        """
+        waiting = self._study.get_trials(deepcopy=False, states=(TrialState.WAITING,))
+        number = waiting[0].number if waiting else self.num_asked()
+        self._study.sampler = self._sampler(number, "")
+        trial = self._study.ask()
+        values: dict[str, Any] = {}
+        for path, parameter in self.space.active(values):
+            self._study.sampler = self._sampler(number, path)
+            values[path] = _suggest(trial, path, parameter)
+        config = self.space.config(values)
+        trial.set_user_attr("config", config.model_dump_json())
+        self._ids[trial.number] = trial._trial_id
+        stored = trial.user_attrs
+        self._logged[trial.number] = {k: v for k, v in stored.items() if k.startswith(EPOCH)}
+        return self.trial(trial.number)
+
+    def _sampler(self, number: int, path: str) -> optuna.samplers.BaseSampler:
+        text = f"{self.space.search.seed}:{number}:{path}"
+        seed = int.from_bytes(hashlib.sha256(text.encode()).digest()[:4], "big")
+        if self.space.search.sampler == "random":
+            return optuna.samplers.RandomSampler(seed=seed)
+        with warnings.catch_warnings():
+            # `group` splits a conditional space into parts that are sampled jointly.
+            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+            return optuna.samplers.TPESampler(seed=seed, multivariate=True, group=True)
+
+    def report(self, number: int, epoch: int, metrics: Mapping[str, float]) -> dict[str, float]:
+        """Store an epoch's metrics and return them with their time ("time", ms since 1970).
+
+        A trial that is trained again gives the same results again; then the first time stays, so
+        that nothing is recorded twice.
+        """
+        key = f"{EPOCH}{epoch:05d}"
+        stored = self._logged.get(number, {}).get(key)
+        if stored is not None and stored["val_error"] == metrics["val_error"]:
+            return dict(stored)
+        record = {**metrics, "time": int(time.time() * 1000)}
+        self._logged.setdefault(number, {})[key] = record
+        storage, trial_id = self._study._storage, self._ids[number]
+        storage.set_trial_user_attr(trial_id, key, record)
+        storage.set_trial_intermediate_value(trial_id, epoch, metrics["val_error"])
+        return record
+
+    def trial_last_error(self, number: int) -> float:
+        """Return the validation error (0..1) that a running trial reported last."""
+        epochs = self._logged[number]
+        return float(epochs[max(epochs)]["val_error"])
+
+    def finish(self, number: int, val_error: float, facts: Mapping[str, Any]) -> None:
+        """End a trial with its last epoch's validation error (0..1)."""
+        self._set_trial_attr(number, "facts", dict(facts))
+        self._study.tell(number, val_error)
+        self._logged.pop(number, None)
+
+    def fail(self, number: int, reason: str) -> None:
+        """End a trial that cannot go on."""
+        self._set_trial_attr(number, "failure", reason)
+        self._study.tell(number, state=TrialState.FAIL)
+        self._logged.pop(number, None)
+
+    def set_run_id(self, number: int, run_id: str) -> None:
+        """Store a running trial's MLflow run; of one that has ended, MLflow itself knows it."""
+        trial_id = self._ids.get(number)
+        if trial_id is not None and number in self._logged:
+            self._study._storage.set_trial_user_attr(trial_id, "run_id", run_id)
+
+    def set_test_error(self, number: int, test_error: float) -> None:
+        """Store the error (0..1) on the test split of a trial that was chosen."""
+        self.set_attr("test_errors", {**self.attrs.get("test_errors", {}), str(number): test_error})
+
+    def _set_trial_attr(self, number: int, key: str, value: Any) -> None:
+        self._study._storage.set_trial_user_attr(self._ids[number], key, value)
+
+    def trial(self, number: int) -> TrialRecord:
+        """Return one trial."""
+        trials = self._study.get_trials(deepcopy=False)
+        return self._record(trials[number], self.attrs.get("test_errors", {}))
+
+    def trials(self) -> list[TrialRecord]:
+        """Return all trials that have a configuration, by number."""
+        test_errors = self.attrs.get("test_errors", {})
+        trials = self._study.get_trials(deepcopy=False)
+        return [self._record(trial, test_errors) for trial in trials if "config" in trial.user_attrs]
+
+    def _record(self, trial: FrozenTrial, test_errors: Mapping[str, float]) -> TrialRecord:
+        attrs = trial.user_attrs
+        return TrialRecord(
+            number=trial.number,
+            state=STATES[trial.state],
+            values=dict(trial.params),
+            config=TrialConfig.model_validate_json(attrs["config"]),
+            epochs=tuple(attrs[key] for key in sorted(attrs) if key.startswith(EPOCH)),
+            facts=attrs.get("facts", {}),
+            failure=attrs.get("failure"),
+            run_id=attrs.get("run_id"),
+            test_error=test_errors.get(str(trial.number)),
+        )
+
+
+def _suggest(trial: optuna.Trial, path: str, parameter: object) -> Any:
+    match parameter:
+        case ChoiceParameter(choice=choice):
+            names = {_choice_name(value): value for value in choice}
+            return names[trial.suggest_categorical(path, list(names))]
+        case IntParameter(bounds=(low, high)):
+            high = low + (high - low) // parameter.step * parameter.step
+            return trial.suggest_int(path, low, high, step=parameter.step, log=parameter.log)
+        case FloatParameter(bounds=(low, high)):
+            return trial.suggest_float(path, low, high, step=parameter.step, log=parameter.log)
+    raise TypeError(f"{type(parameter).__name__} is no parameter")
+
+
+def _choice_name(value: Any) -> Any:
+    """Return what Optuna stores for a choice: plain values themselves, others by their label."""
+    return label(value) if isinstance(value, dict | list) else value
+
+
+def _refuse_changes(stored: SearchSpace, given: SearchSpace) -> None:
+    before, after = stored.guard(), given.guard()
+    changes = [
+        f"  {path}: {_shown(before, path)} -> {_shown(after, path)}"
+        for path in sorted(before.keys() | after.keys())
+        if before.get(path) != after.get(path)
+    ]
+    if changes:
+        raise StudyError(
+            f'the study "{given.name}" exists with another space:\n'
+            + "\n".join(changes)
+            + "\nIts trials would not compare. Give --name to start another study, or put the "
+            "values back to continue this one."
+        )
+
+
+def _shown(values: Mapping[str, Any], path: str) -> str:
+    return json.dumps(values[path]) if path in values else "(not there)"

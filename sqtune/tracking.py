@@ -1,0 +1,337 @@
+"""MLflow: one run per study, one child run per trial, written by a thread of its own.
+
+The study's storage is the truth and MLflow a picture of it: whatever a crash or a dead server kept
+from being written is written when the study is driven again, from the same times, so nothing is
+doubled. A tracking store that fails never stops a search.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import queue
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from sqtune.errors import TrackingError
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+RunStatus = Literal["RUNNING", "FINISHED", "FAILED", "KILLED"]
+
+STUDY_TAG, TRIAL_TAG, BEST_TAG = "sqtune.study_uuid", "sqtune.trial", "sqtune.best"
+METRICS_PER_REQUEST, PARAMS_PER_REQUEST = 1000, 100  # MLflow's limits
+FLUSH_SECONDS = 2.0
+QUIET = {  # MLflow's own chatter; a variable that is set already is left alone
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
+    "MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR": "1",
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "5",
+}
+
+
+def quiet_environment() -> None:
+    """Turn MLflow's telemetry and long retries off, unless the environment says otherwise."""
+    for name, value in QUIET.items():
+        os.environ.setdefault(name, value)
+    for name in ("mlflow", "alembic"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+
+
+class Tracker:
+    """Records one study. Every method returns at once; a thread does the work in order.
+
+    Args:
+        uri: MLflow's tracking URI.
+        artifacts: Folder for the artifacts where the store is embedded; None leaves the choice to
+            the tracking server.
+        study: The study's name, which is also the experiment's.
+    """
+
+    def __init__(self, uri: str, artifacts: Path | None, study: str) -> None:
+        self._uri, self._artifacts, self._study = uri, artifacts, study
+        self._study_uuid = ""
+        self._client: MlflowClient
+        self._experiment_id = self._parent_id = ""
+        self._runs: dict[int, str] = {}  # trial number -> run id
+        self._statuses: dict[int, str] = {}
+        self._pending: dict[int, list[Mapping[str, float]]] = {}
+        self._flushed_at: dict[int, float] = {}
+        self._queue: queue.Queue[Callable[[], None] | None] = queue.Queue(maxsize=100_000)
+        self._error: Exception | None = None
+        self._connected = threading.Event()
+        self.new_run_ids: queue.SimpleQueue[tuple[int, str]] = queue.SimpleQueue()
+        self._thread = threading.Thread(target=self._work, name="sqtune-tracking", daemon=True)
+        self._thread.start()
+
+    @property
+    def error(self) -> Exception | None:
+        """What kept it from recording; None while all is well."""
+        return self._error
+
+    def wait_until_connected(self) -> None:
+        """Wait until the tracking store has answered.
+
+        Raises:
+            TrackingError: It did not.
+        """
+        self._connected.wait()
+        if self._error is not None:
+            raise TrackingError(
+                f"the tracking store {self._uri} does not answer: {_first_line(self._error)}. "
+                "Start it, give another --tracking-uri, or leave it out for the embedded one."
+            ) from self._error
+
+    def start_study(
+        self,
+        uuid: str,
+        tags: Mapping[str, str],
+        params: Mapping[str, Any],
+        texts: Mapping[str, str],
+    ) -> None:
+        """Create the study's run, or open the one there is; write tags, parameters and files.
+
+        `uuid` is the study's identity: two studies of one name on a server are kept apart.
+        """
+        self._study_uuid = uuid
+        self._queue.put(lambda: self._start_study(tags, params, texts))
+
+    def start_trial(self, number: int, params: Mapping[str, Any]) -> None:
+        """Create a trial's run, or open the one there is."""
+        self._queue.put(lambda: self._start_trial(number, params))
+
+    def log_epoch(self, number: int, record: Mapping[str, float]) -> None:
+        """Record an epoch's metrics; `epoch` is the step and `time` the time in ms since 1970."""
+        self._queue.put(lambda: self._log_epoch(number, record))
+
+    def end_trial(
+        self,
+        number: int,
+        status: RunStatus,
+        metrics: Mapping[str, float] | None = None,
+        tags: Mapping[str, str] | None = None,
+        files: Sequence[Path] = (),
+    ) -> None:
+        """End a trial's run with its last metrics, tags and files."""
+        self._queue.put(
+            lambda: self._end_trial(number, status, metrics or {}, tags or {}, tuple(files))
+        )
+
+    def record_ended_trial(
+        self,
+        number: int,
+        params: Mapping[str, Any],
+        epochs: Sequence[Mapping[str, float]],
+        **end: Any,
+    ) -> None:
+        """Record a trial that ended in an earlier run of the driver, where that is missing."""
+
+        def record() -> None:
+            if self._statuses.get(number) in ("FINISHED", "FAILED"):
+                return
+            self._start_trial(number, params)
+            for epoch in epochs:
+                self._log_epoch(number, epoch)
+            self._end_trial(number, **end)
+
+        self._queue.put(record)
+
+    def choose(self, number: int, files: Sequence[Path], tags: Mapping[str, str]) -> None:
+        """Mark a trial's run as the study's best, and add its files, unless that is done already."""
+
+        def mark() -> None:
+            chosen = self._search(
+                f"tags.`{STUDY_TAG}` = '{self._study_uuid}' and tags.`{BEST_TAG}` = 'true'"
+            )
+            run_id = self._runs[number]
+            for run in chosen:
+                if run.info.run_id != run_id:
+                    self._set_tags(run.info.run_id, {BEST_TAG: "false"})
+            if run_id not in [run.info.run_id for run in chosen]:
+                self._log_files(run_id, files)
+                self._set_tags(run_id, {**tags, BEST_TAG: "true"})
+
+        self._queue.put(mark)
+
+    def end_study(self, status: RunStatus, metrics: Mapping[str, float]) -> None:
+        """End the study's run with its summary."""
+
+        def end() -> None:
+            self._log_metrics(self._parent_id, metrics)
+            self._client.set_terminated(self._parent_id, status)
+
+        self._queue.put(end)
+
+    def close(self, timeout_seconds: float = 60.0) -> None:
+        """Write what is left and end the thread."""
+        self._queue.put(None)
+        self._thread.join(timeout_seconds)
+        if self._thread.is_alive() and self._error is None:
+            self._error = TrackingError(f"{self._uri} was still busy after {timeout_seconds:g} s")
+
+    def _work(self) -> None:
+        try:
+            self._connect()
+        except Exception as error:  # whatever MLflow, SQLAlchemy or a socket raises
+            self._error = error
+        self._connected.set()
+        while True:
+            try:
+                job = self._queue.get(timeout=FLUSH_SECONDS)
+            except queue.Empty:
+                self._guarded(self._flush_old)
+                continue
+            if job is None:
+                return
+            self._guarded(job)
+            self._guarded(self._flush_old)
+
+    def _guarded(self, job: Callable[[], None]) -> None:
+        """Do a job unless an earlier one failed: the study brings MLflow up to date later."""
+        if self._error is None:
+            try:
+                job()
+            except Exception as error:
+                self._error = error
+
+    def _connect(self) -> None:
+        quiet_environment()
+        from mlflow import MlflowClient
+
+        self._client = MlflowClient(tracking_uri=self._uri)
+        experiment = self._client.get_experiment_by_name(self._study)
+        if experiment is None:
+            location = self._artifacts.as_uri() if self._artifacts else None
+            self._experiment_id = self._client.create_experiment(self._study, location)
+            return
+        self._experiment_id = experiment.experiment_id
+        if experiment.lifecycle_stage == "deleted":
+            self._client.restore_experiment(self._experiment_id)
+
+    def _search(self, condition: str) -> list[Any]:
+        runs: list[Any] = []
+        token: str | None = None
+        while True:
+            page = self._client.search_runs(
+                [self._experiment_id], condition, max_results=1000, page_token=token
+            )
+            runs.extend(page)
+            token = page.token
+            if not token:
+                return runs
+
+    def _start_study(
+        self, tags: Mapping[str, str], params: Mapping[str, Any], texts: Mapping[str, str]
+    ) -> None:
+        found = self._search(f"tags.`{STUDY_TAG}` = '{self._study_uuid}'")
+        parents = [run for run in found if TRIAL_TAG not in run.data.tags]
+        for run in found:
+            if TRIAL_TAG in run.data.tags:
+                number = int(run.data.tags[TRIAL_TAG])
+                self._runs[number] = run.info.run_id
+                self._statuses[number] = run.info.status
+        if parents:
+            self._parent_id = parents[0].info.run_id
+            self._client.update_run(self._parent_id, status="RUNNING")
+        else:
+            run = self._client.create_run(
+                self._experiment_id, tags={STUDY_TAG: self._study_uuid}, run_name=self._study
+            )
+            self._parent_id = run.info.run_id
+        self._set_tags(self._parent_id, tags)
+        known = self._client.get_run(self._parent_id).data.params
+        self._log_params(self._parent_id, {k: v for k, v in params.items() if k not in known})
+        for name, text in texts.items():
+            self._client.log_text(self._parent_id, text, name)
+
+    def _start_trial(self, number: int, params: Mapping[str, Any]) -> None:
+        if number in self._runs:
+            self._client.update_run(self._runs[number], status="RUNNING")
+        else:
+            tags = {
+                STUDY_TAG: self._study_uuid,
+                TRIAL_TAG: str(number),
+                "mlflow.parentRunId": self._parent_id,
+            }
+            name = f"{self._study}-{number:04d}"
+            run = self._client.create_run(self._experiment_id, tags=tags, run_name=name)
+            self._runs[number] = run.info.run_id
+        self._statuses[number] = "RUNNING"
+        self._log_params(self._runs[number], params)
+        self.new_run_ids.put((number, self._runs[number]))
+
+    def _log_epoch(self, number: int, record: Mapping[str, float]) -> None:
+        self._pending.setdefault(number, []).append(record)
+        self._flushed_at.setdefault(number, time.monotonic())
+
+    def _flush_old(self) -> None:
+        now = time.monotonic()
+        for number in list(self._pending):
+            if now - self._flushed_at[number] >= FLUSH_SECONDS:
+                self._flush(number)
+
+    def _flush(self, number: int) -> None:
+        from mlflow.entities import Metric
+
+        records = self._pending.pop(number, [])
+        self._flushed_at.pop(number, None)
+        metrics = [
+            Metric(key, value, int(record["time"]), int(record["epoch"]))
+            for record in records
+            for key, value in record.items()
+            if key not in ("time", "epoch")
+        ]
+        for first in range(0, len(metrics), METRICS_PER_REQUEST):
+            batch = metrics[first : first + METRICS_PER_REQUEST]
+            self._client.log_batch(self._runs[number], metrics=batch)
+
+    def _end_trial(
+        self,
+        number: int,
+        status: RunStatus,
+        metrics: Mapping[str, float],
+        tags: Mapping[str, str],
+        files: Sequence[Path],
+    ) -> None:
+        if number not in self._runs:
+            return
+        self._flush(number)
+        self._log_metrics(self._runs[number], metrics)
+        self._set_tags(self._runs[number], tags)
+        self._log_files(self._runs[number], files)
+        self._client.set_terminated(self._runs[number], status)
+        self._statuses[number] = status
+
+    def _log_files(self, run_id: str, files: Sequence[Path]) -> None:
+        for file in files:
+            self._client.log_artifact(run_id, str(file), "network")
+
+    def _log_metrics(self, run_id: str, metrics: Mapping[str, float]) -> None:
+        from mlflow.entities import Metric
+
+        now = int(time.time() * 1000)
+        batch = [Metric(key, float(value), now, 0) for key, value in metrics.items()]
+        if batch:
+            self._client.log_batch(run_id, metrics=batch)
+
+    def _log_params(self, run_id: str, params: Mapping[str, Any]) -> None:
+        from mlflow.entities import Param
+
+        batch = [Param(key, str(value)) for key, value in params.items()]
+        for first in range(0, len(batch), PARAMS_PER_REQUEST):
+            self._client.log_batch(run_id, params=batch[first : first + PARAMS_PER_REQUEST])
+
+    def _set_tags(self, run_id: str, tags: Mapping[str, str]) -> None:
+        from mlflow.entities import RunTag
+
+        if tags:
+            batch = [RunTag(key, value) for key, value in tags.items()]
+            self._client.log_batch(run_id, tags=batch)
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
