@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 INTERRUPTED = 130
+PLAIN_WIDTH = 120  # columns of a table that no terminal shows
 
 
 class _Commands(click.Group):
@@ -41,7 +42,7 @@ class _Commands(click.Group):
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="sqtune")
 def main() -> None:
-    """Find the most accurate low-bit network that fits.
+    r"""Find the most accurate low-bit network that fits.
 
     \b
     sqtune search --space search_spaces/resnet.yaml    search; again: go on
@@ -113,7 +114,7 @@ def search(
     tracking_uri: str | None,
     as_json: bool,
 ) -> None:
-    """Search a space; the same command again goes on where it stopped.
+    r"""Search a space; the same command again goes on where it stopped.
 
     \b
     sqtune search --space search_spaces/resnet.yaml
@@ -151,7 +152,7 @@ def search(
 @click.argument("name", required=False)
 @_options(_store, _study_storage, _json)
 def show(name: str | None, store: str, study_storage: str | None, as_json: bool) -> None:
-    """Show a study's trials, best first; by default the study searched last.
+    r"""Show a study's trials, best first; by default the study searched last.
 
     \b
     sqtune show
@@ -185,7 +186,7 @@ _STATES = ("finished", "running", "interrupted", "failed")
 def best(
     name: str | None, max_size: str | None, store: str, study_storage: str | None, as_json: bool
 ) -> None:
-    """Name the best network, of any size or within a budget.
+    r"""Name the best network, of any size or within a budget.
 
     \b
     sqtune best
@@ -216,7 +217,7 @@ def best(
 @main.command()
 @_options(_space, _set, _store, _json)
 def train(space_file: Path, overrides: tuple[str, ...], store: str, as_json: bool) -> None:
-    """Train one network: what stands under trial: in the space file. No Ray, no study.
+    r"""Train one network: what stands under trial: in the space file. No Ray, no study.
 
     \b
     sqtune train --space search_spaces/resnet.yaml --set trial.quantizer.name=ternary
@@ -264,7 +265,7 @@ def ui(port: int | None, store: str, as_json: bool) -> None:
         places,
         port,
         on_start=lambda url: (
-            _print_json({"url": url}) if as_json else click.echo(f"MLflow: {url}   (Ctrl-C ends it)")
+            _print_json({"url": url}) if as_json else click.echo(f"MLflow: {url}  (Ctrl-C ends it)")
         ),
     )
 
@@ -272,7 +273,7 @@ def ui(port: int | None, store: str, as_json: bool) -> None:
 @main.command()
 @_options(_store, _json)
 def schema(store: str, as_json: bool) -> None:
-    """Print the JSON schema of space files, for editors.
+    r"""Print the JSON schema of space files, for editors.
 
     \b
     sqtune schema > search_spaces/schema.json
@@ -335,7 +336,8 @@ def _load_study(
 def _console(*, to_stderr: bool = False) -> Console:
     from rich.console import Console
 
-    return Console(stderr=to_stderr)
+    console = Console(stderr=to_stderr)
+    return console if console.is_terminal else Console(stderr=to_stderr, width=PLAIN_WIDTH)
 
 
 def _print_json(content: dict[str, Any]) -> None:

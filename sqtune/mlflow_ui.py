@@ -73,7 +73,7 @@ def _wait_for(server: subprocess.Popen[bytes], url: str) -> None:
     deadline = time.monotonic() + START_SECONDS
     while time.monotonic() < deadline:
         if server.poll() is not None:
-            raise TrackingError(f"MLflow's server ended at once with exit code {server.returncode}.")
+            raise TrackingError(f"MLflow's server ended at once, exit code {server.returncode}.")
         try:
             with urllib.request.urlopen(f"{url}/health", timeout=2):
                 return

@@ -1,11 +1,11 @@
 """The store: the folder that holds studies, prepared data, networks and the tracking database.
 
-    STORE/studies.journal         Optuna's journal: the one truth about trials
-    STORE/mlflow.db, mlartifacts/ what MLflow records
-    STORE/data/                   prepared data sets
-    STORE/networks/STUDY/NUMBER/  trained networks
-    STORE/locks/                  who drives which study
-    STORE/ray/                    Ray Tune's own notes, thrown away at the end of a search
+STORE/studies.journal         Optuna's journal: the one truth about trials
+STORE/mlflow.db, mlartifacts/ what MLflow records
+STORE/data/                   prepared data sets
+STORE/networks/STUDY/NUMBER/  trained networks
+STORE/locks/                  who drives which study
+STORE/ray/                    Ray Tune's own notes, thrown away at the end of a search
 """
 
 from __future__ import annotations

@@ -38,8 +38,9 @@ def quiet_environment() -> None:
     """Turn MLflow's telemetry and long retries off, unless the environment says otherwise."""
     for name, value in QUIET.items():
         os.environ.setdefault(name, value)
-    for name in ("mlflow", "alembic"):
-        logging.getLogger(name).setLevel(logging.ERROR)
+    if "MLFLOW_LOGGING_LEVEL" not in os.environ:
+        os.environ["MLFLOW_LOGGING_LEVEL"] = "ERROR"
+        logging.getLogger("alembic").setLevel(logging.ERROR)
 
 
 class Tracker:
@@ -141,7 +142,7 @@ class Tracker:
         self._queue.put(record)
 
     def choose(self, number: int, files: Sequence[Path], tags: Mapping[str, str]) -> None:
-        """Mark a trial's run as the study's best, and add its files, unless that is done already."""
+        """Mark a trial's run as the study's best and add its files, unless that is done."""
 
         def mark() -> None:
             chosen = self._search(

@@ -133,21 +133,19 @@ def _check_configurations(
         try:
             config = space.config(values)
         except ValidationError as error:
-            raise _located(file, origin, _in_space(space, values, error)) from None
+            raise _located(file, origin, _in_space(values, error)) from None
         size = known_image_size(config.data)
         if size is not None:
             try:
                 check_image_size(config.network, *size)
             except NetworkError as error:
-                keys = _home(space, values, ("data",))
+                keys = _home(values, ("data",))
                 raise _located(file, origin, (keys, str(error))) from None
 
 
-def _in_space(
-    space: SearchSpace, values: dict[str, Any], error: ValidationError
-) -> tuple[tuple[str | int, ...], str]:
+def _in_space(values: dict[str, Any], error: ValidationError) -> tuple[tuple[str | int, ...], str]:
     keys, message = explain(error, TrialConfig)
-    home = _home(space, values, keys)
+    home = _home(values, keys)
     chosen = [
         f"{path}={value}"
         for path, value in values.items()
@@ -157,9 +155,7 @@ def _in_space(
     return home, f"{message}{with_values}"
 
 
-def _home(
-    space: SearchSpace, values: dict[str, Any], keys: tuple[str | int, ...]
-) -> tuple[str | int, ...]:
+def _home(values: dict[str, Any], keys: tuple[str | int, ...]) -> tuple[str | int, ...]:
     """Return where in the file a part of the trial's configuration comes from."""
     dotted = ".".join(str(key) for key in keys)
     for path in values:

@@ -20,16 +20,15 @@ def explain(error: ValidationError, model: type[BaseModel]) -> tuple[Keys, str]:
     finding = error.errors(include_url=False)[0]
     keys, schema = _walk(model.model_json_schema(), finding["loc"])
     kind, context, value = finding["type"], finding.get("ctx", {}), finding["input"]
-    known = [name for name in schema.get("properties", {})]
+    known = list(schema.get("properties", {}))
     match kind:
         case "extra_forbidden" | "unexpected_keyword_argument":
             return keys, f"no such field. {did_you_mean(str(keys[-1]), known)}"
         case "missing":
             return keys, "this field is needed and has no default: give it a value."
         case "literal_error":
-            names = [
-                name.strip(" '\"") for name in context["expected"].replace(" or ", ", ").split(",")
-            ]
+            expected = context["expected"].replace(" or ", ", ")
+            names = [name.strip(" '\"") for name in expected.split(",")]
             return keys, f"{value!r} is unknown. {did_you_mean(str(value), names)}"
         case "union_tag_invalid" if context["discriminator"] == "'name'":
             names = [name.strip(" '") for name in context["expected_tags"].split(",")]
@@ -50,7 +49,7 @@ def explain(error: ValidationError, model: type[BaseModel]) -> tuple[Keys, str]:
 
 
 def _walk(schema: dict[str, Any], loc: Keys) -> tuple[Keys, dict[str, Any]]:
-    """Follow a location through a JSON schema; return the data's keys and the last mapping's schema."""
+    """Follow a location through a JSON schema; return the keys and the last mapping's schema."""
     definitions = schema.get("$defs", {})
 
     def resolve(node: dict[str, Any]) -> dict[str, Any]:
@@ -58,7 +57,8 @@ def _walk(schema: dict[str, Any], loc: Keys) -> tuple[Keys, dict[str, Any]]:
             node = definitions[node["$ref"].rsplit("/", 1)[-1]]
         return node
 
-    node, keys = schema, []
+    node = schema
+    keys: list[str | int] = []
     mapping_schema = schema
     for part in loc:
         node = resolve(node)

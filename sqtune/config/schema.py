@@ -9,7 +9,7 @@ from sqtune.config.trial import TrialConfig
 
 
 def space_file_schema() -> dict[str, Any]:
-    """Return the schema: a SearchSpace whose `trial` is a TrialConfig and whose name is optional."""
+    """Return the schema: a SearchSpace with a TrialConfig under `trial` and an optional name."""
     schema = SearchSpace.model_json_schema()
     trial = TrialConfig.model_json_schema()
     schema["$defs"] |= trial.pop("$defs")

@@ -74,7 +74,7 @@ class Splits:
         return int(self.train.images.shape[2]), int(self.train.images.shape[3])
 
     def to(self, device: torch.device) -> Splits:
-        """Return all splits on a device; where they do not fit into half of it, train stays behind."""
+        """Return all splits on a device; train stays in memory if it needs over half of a GPU's."""
         train = self.train
         if device.type == "cuda" and train.images.nbytes > torch.cuda.mem_get_info(device)[0] // 2:
             train = Split(train.images.pin_memory(), train.labels.pin_memory())
@@ -141,9 +141,9 @@ def open_prepared(path: Path) -> Splits:
         metadata = file.metadata()
         images, labels = file.get_tensor("images"), file.get_tensor("labels")
     sizes = json.loads(metadata["sizes"])
-    parts = map(Split, images.split(sizes), labels.split(sizes))
+    train, validation, test = map(Split, images.split(sizes), labels.split(sizes))
     classes, mean, std = (tuple(json.loads(metadata[key])) for key in ("classes", "mean", "std"))
-    return Splits(*parts, classes, mean, std, metadata["fingerprint"])
+    return Splits(train, validation, test, classes, mean, std, metadata["fingerprint"])
 
 
 def _read_and_split(data: Data) -> Splits:
@@ -176,7 +176,7 @@ def _read_and_split(data: Data) -> Splits:
         digest.update(part.images.numpy().tobytes())
         digest.update(part.labels.numpy().tobytes())
     mean, std = _mean_and_std(parts[0].images)
-    return Splits(*parts, images.classes, mean, std, digest.hexdigest())
+    return Splits(parts[0], parts[1], parts[2], images.classes, mean, std, digest.hexdigest())
 
 
 def _mean_and_std(images: Tensor) -> tuple[tuple[float, ...], tuple[float, ...]]:

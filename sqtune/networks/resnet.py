@@ -1,7 +1,8 @@
 """CIFAR-style residual networks, plain nn.Modules that know nothing of quantization.
 
 Source: He et al., "Deep Residual Learning for Image Recognition", section 4.2, with the projection
-shortcuts of the Stochastic Quantization paper: 2x2 convolutions of stride 2 where the shape changes.
+shortcuts of the Stochastic Quantization paper: 2x2 convolutions of stride 2 where the shape
+changes.
 """
 
 from __future__ import annotations
@@ -50,6 +51,13 @@ def _even(x: Tensor) -> Tensor:
     return functional.pad(x, (0, x.shape[-1] % 2, 0, x.shape[-2] % 2))
 
 
+def _group(in_channels: int, out_channels: int, num_blocks: int) -> nn.Sequential:
+    """Return blocks of which the first halves the image where the channels change."""
+    first = BasicBlock(in_channels, out_channels, 1 if in_channels == out_channels else 2)
+    rest = [BasicBlock(out_channels, out_channels, 1) for _ in range(num_blocks - 1)]
+    return nn.Sequential(first, *rest)
+
+
 class CifarResNet(nn.Module):
     """Stem, three groups of blocks, average pooling, classifier.
 
@@ -63,17 +71,11 @@ class CifarResNet(nn.Module):
         super().__init__()
         self.stem = _conv3x3(in_channels, spec.width)
         self.stem_bn = nn.BatchNorm2d(spec.width)
-        blocks_per_group = (spec.depth - 2) // 6
-        channels = spec.width
-        for group in range(3):
-            blocks: list[nn.Module] = []
-            for block in range(blocks_per_group):
-                out_channels = spec.width * 2**group
-                stride = 2 if group > 0 and block == 0 else 1
-                blocks.append(BasicBlock(channels, out_channels, stride))
-                channels = out_channels
-            self.add_module(f"group{group + 1}", nn.Sequential(*blocks))
-        self.head = nn.Linear(channels, num_classes)
+        num_blocks = (spec.depth - 2) // 6
+        self.group1 = _group(spec.width, spec.width, num_blocks)
+        self.group2 = _group(spec.width, 2 * spec.width, num_blocks)
+        self.group3 = _group(2 * spec.width, 4 * spec.width, num_blocks)
+        self.head = nn.Linear(4 * spec.width, num_classes)
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
@@ -81,5 +83,6 @@ class CifarResNet(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         """Map images, N x in_channels x H x W (H, W >= 8), to logits, N x num_classes."""
         x = functional.relu(self.stem_bn(self.stem(images)))
-        x = self.group3(self.group2(self.group1(x)))
+        for group in (self.group1, self.group2, self.group3):
+            x = group(x)
         return cast(Tensor, self.head(x.mean(dim=(2, 3))))

@@ -41,7 +41,7 @@ def _to_digits(codes: Tensor, quantizer: Quantizer) -> Tensor:
         case Ternary():
             return codes + 1
         case Uniform(bits=bits):
-            return codes + 2 ** (bits - 1)
+            return codes + (1 << (bits - 1))
         case _:
             raise TypeError("float weights have no codes to pack")
 
@@ -53,16 +53,17 @@ def _from_digits(digits: Tensor, quantizer: Quantizer) -> Tensor:
         case Ternary():
             codes = digits - 1
         case Uniform(bits=bits):
-            codes = digits - 2 ** (bits - 1)
+            codes = digits - (1 << (bits - 1))
         case _:
             raise TypeError("float weights have no codes to unpack")
     return codes.to(torch.int8)
 
 
 def _join(digits: Tensor, base: int, per_byte: int) -> Tensor:
-    padded = torch.nn.functional.pad(digits, (0, -digits.numel() % per_byte))
+    padded: Tensor = torch.nn.functional.pad(digits, (0, -digits.numel() % per_byte))
     powers = base ** torch.arange(per_byte, device=digits.device)
-    return (padded.reshape(-1, per_byte) * powers).sum(dim=1).to(torch.uint8)
+    sums: Tensor = (padded.reshape(-1, per_byte) * powers).sum(dim=1)
+    return sums.to(torch.uint8)
 
 
 def _split(packed: Tensor, base: int, per_byte: int) -> Tensor:

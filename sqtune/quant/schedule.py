@@ -8,6 +8,7 @@ that is float (ratio 0) before the first ratio.
 from __future__ import annotations
 
 import bisect
+import itertools
 from dataclasses import dataclass
 from typing import Literal
 
@@ -136,7 +137,7 @@ class Stages:
             raise QuantizationError("ratios is empty: give at least the last one, 1.0.")
         if not all(0 <= ratio <= 1 for ratio in ratios):
             raise QuantizationError(f"ratios are in [0, 1], not {list(ratios)}.")
-        if any(later < earlier for earlier, later in zip(ratios, ratios[1:], strict=False)):
+        if any(later < earlier for earlier, later in itertools.pairwise(ratios)):
             raise QuantizationError(f"ratios never fall, these do: {list(ratios)}.")
         if ratios[-1] != 1:
             raise QuantizationError(
@@ -148,7 +149,7 @@ class Stages:
             )
         if starts and starts[0] != 0:
             raise QuantizationError(f"the first stage starts at 0, not {starts[0]}.")
-        if starts and not all(a < b < 1 for a, b in zip(starts, starts[1:], strict=False)):
+        if starts and not all(a < b < 1 for a, b in itertools.pairwise(starts)):
             raise QuantizationError(f"starts increase and stay below 1, not {list(starts)}.")
 
     def ratio(self, progress: float) -> float:
@@ -168,7 +169,7 @@ def _check_stages(num_stages: int) -> None:
 
 
 def epoch_ratio(schedule: Schedule, epoch: int, num_epochs: int) -> float:
-    """Return the ratio (0..1) that holds through an epoch (counted from 1): the one just before its end.
+    """Return the ratio (0..1) of an epoch (counted from 1): the one just before its end.
 
     Reading the schedule at an epoch's end makes the last epoch's ratio 1 for every schedule and
     every budget; a stage shorter than an epoch is passed over.

@@ -210,7 +210,7 @@ class StochasticQuantization:
     def _replaced(self, replacement: Any) -> Iterator[None]:
         """Set every weight to replacement(layer) inside the block; whatever happens, restore it."""
         self._enter()
-        changed: list[_Layer] = []
+        changed: list[tuple[_Layer, Tensor]] = []
         try:
             with torch.no_grad():
                 for layer in self._layers:
@@ -219,14 +219,14 @@ class StochasticQuantization:
                         if layer.latent is None or layer.latent.shape != layer.weight.shape:
                             layer.latent = torch.empty_like(layer.weight)
                         layer.latent.copy_(layer.weight)
-                        changed.append(layer)
+                        changed.append((layer, layer.latent))
                         layer.weight.copy_(weight)
             torch.clear_autocast_cache()
             yield
         finally:
             with torch.no_grad():
-                for layer in changed:
-                    layer.weight.copy_(layer.latent)
+                for layer, latent in changed:
+                    layer.weight.copy_(latent)
             torch.clear_autocast_cache()
             self._inside = False
 

@@ -85,7 +85,7 @@ class TrialSource(Protocol):
         """Tell whether the search ends now."""
 
 
-class TrialActor(tune.Trainable):  # type: ignore[misc]
+class TrialActor(tune.Trainable):
     """A worker's slot: trains one trial after another in one process."""
 
     def setup(self, config: dict[str, Any]) -> None:
@@ -99,7 +99,7 @@ class TrialActor(tune.Trainable):  # type: ignore[misc]
 
     def _begin(self, config: dict[str, Any]) -> None:
         self._assignment = Assignment(**config["assignment"])
-        self._started = time.perf_counter()
+        self._started_at = time.time()
         self._results: Iterator[Any] | None = None
 
     def step(self) -> dict[str, Any]:
@@ -123,7 +123,8 @@ class TrialActor(tune.Trainable):  # type: ignore[misc]
             if result.final:
                 return {
                     **_facts(self._assignment),
-                    "seconds": time.perf_counter() - self._started,
+                    "started_at": self._started_at,
+                    "ended_at": time.time(),
                     "node": ray.util.get_node_ip_address(),
                     "process": os.getpid(),
                 }
@@ -166,18 +167,20 @@ def _facts(assignment: Assignment) -> dict[str, Any]:
     return {"size_bytes": size_bytes, "num_validation": len(splits.validation)}
 
 
-class _StudySearcher(Searcher):  # type: ignore[misc]
+class _StudySearcher(Searcher):
     """Passes Ray's questions on to the source. Holds the source outside of what Ray pickles."""
 
     def __init__(self, source: TrialSource | None = None) -> None:
         super().__init__()
         self.source = source
 
-    def suggest(self, trial_id: str) -> dict[str, Any] | str:
+    def suggest(self, trial_id: str) -> dict[str, Any] | None:
         assert self.source is not None
         del trial_id
         assignment = self.source.next_trial()
-        return Searcher.FINISHED if assignment is None else {"assignment": asdict(assignment)}
+        if assignment is None:
+            return Searcher.FINISHED  # type: ignore[return-value]
+        return {"assignment": asdict(assignment)}
 
     def on_trial_complete(
         self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
@@ -191,7 +194,7 @@ class _StudySearcher(Searcher):  # type: ignore[misc]
         return {}
 
 
-class _Results(tune.Callback):  # type: ignore[misc]
+class _Results(tune.Callback):
     """Hands results to the source."""
 
     def __init__(self, source: TrialSource | None = None) -> None:
@@ -226,7 +229,7 @@ class _Results(tune.Callback):  # type: ignore[misc]
         return {}
 
 
-class _Stopper(tune.Stopper):  # type: ignore[misc]
+class _Stopper(tune.Stopper):
     """Ends the search when the source says so."""
 
     def __init__(self, source: TrialSource | None = None) -> None:

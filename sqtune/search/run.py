@@ -1,4 +1,4 @@
-"""One search from start to end: the study proposes, Ray executes, MLflow records, the best is named."""
+"""One search from start to end: propose, execute, record, name the best."""
 
 from __future__ import annotations
 
@@ -121,14 +121,10 @@ class _Driver:
         self.progress.tick()
 
     def should_stop(self) -> bool:
-        return self.interrupted or (
-            self.deadline is not None and time.monotonic() >= self.deadline
-        )
+        return self.interrupted or (self.deadline is not None and time.monotonic() >= self.deadline)
 
 
-def run_search(
-    space: SearchSpace, space_text: str, places: Places, progress: Progress
-) -> Outcome:
+def run_search(space: SearchSpace, space_text: str, places: Places, progress: Progress) -> Outcome:
     """Run a search, or go on with it, until its trials have ended or somebody stops it.
 
     Args:
@@ -302,10 +298,14 @@ def _recorded_end(trial: TrialRecord, store: Store, study: str) -> dict[str, Any
 
     if trial.val_error is None:
         return {"status": "FAILED", "tags": {"sqtune.failure": (trial.failure or "")[:5000]}}
-    metrics = {key: float(trial.facts[key]) for key in ("size_bytes", "seconds")}
+    facts = trial.facts
     return {
         "status": "FINISHED",
-        "metrics": {**metrics, "bits": float(trial.config.quantizer.bits)},
+        "metrics": {
+            "size_bytes": float(facts["size_bytes"]),
+            "bits": float(trial.config.quantizer.bits),
+            "seconds": facts["ended_at"] - facts["started_at"],
+        },
         "tags": {"sqtune.node": str(trial.facts["node"])},
         "files": [store.network(study, trial.number) / CODES],
     }

@@ -327,7 +327,9 @@ class Study:
         """Return all trials that have a configuration, by number."""
         test_errors = self.attrs.get("test_errors", {})
         trials = self._study.get_trials(deepcopy=False)
-        return [self._record(trial, test_errors) for trial in trials if "config" in trial.user_attrs]
+        return [
+            self._record(trial, test_errors) for trial in trials if "config" in trial.user_attrs
+        ]
 
     def _record(self, trial: FrozenTrial, test_errors: Mapping[str, float]) -> TrialRecord:
         attrs = trial.user_attrs

@@ -14,8 +14,6 @@ from sqtune.config.trial import TrialConfig
 from sqtune.search.pareto import ranking, standard_error
 from sqtune.search.study import TrialRecord
 
-SHOWN_PATHS = ("quantizer", "schedule", "selection")  # these have columns of their own
-
 
 def percent(error: float, num_images: int | None = None) -> str:
     """Return an error (0..1) in percent, with its standard error where the images are known.
@@ -65,10 +63,9 @@ def schedule_text(config: TrialConfig) -> str:
 def selection_text(config: TrialConfig) -> str:
     """Return how rows are selected in a few words."""
     selection = config.selection
-    parts = [selection.function, selection.granularity]
-    if selection.strategy != "stochastic":
-        parts[0] = selection.strategy
-    return "/".join(parts)
+    drawn = selection.strategy == "stochastic"
+    how = selection.function if drawn else selection.strategy
+    return f"{how}/{selection.granularity}"
 
 
 def trial_line(trial: TrialRecord) -> str:
@@ -90,12 +87,12 @@ def trials_table(trials: Sequence[TrialRecord], most: int | None = None) -> Tabl
     """Return a table of the finished trials, best first, then of the others."""
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
     table.add_column("trial", justify="right", no_wrap=True)
-    table.add_column("val error %", justify="right", no_wrap=True)
+    table.add_column("error %", justify="right", no_wrap=True)
     table.add_column("bits", justify="right", no_wrap=True)
     table.add_column("size", justify="right", no_wrap=True)
-    table.add_column("quantizer", overflow="fold")
-    table.add_column("ratio schedule", overflow="fold")
-    table.add_column("selection", overflow="fold")
+    table.add_column("quantizer")
+    table.add_column("ratio schedule")
+    table.add_column("selection", no_wrap=True)
     table.add_column("lr", justify="right", no_wrap=True)
     ranked = ranking(trials)
     others = [trial for trial in trials if trial.val_error is None]
@@ -128,9 +125,7 @@ def as_data(trial: TrialRecord) -> dict[str, Any]:
         "state": trial.state,
         "val_error": error,
         "val_error_standard_error": (
-            standard_error(error, num_validation)
-            if error is not None and num_validation
-            else None
+            standard_error(error, num_validation) if error is not None and num_validation else None
         ),
         "test_error": trial.test_error,
         "bits": trial.config.quantizer.bits,

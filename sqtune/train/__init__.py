@@ -1,0 +1,1 @@
+"""Training: an iterator of results, evaluation and networks on disk."""

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from pydantic import ValidationError
+from pydantic import TypeAdapter, ValidationError
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import nn
@@ -49,6 +49,9 @@ class About:
     std: tuple[float, ...]
     data_fingerprint: str
     result: dict[str, Any]
+
+
+_ABOUT = TypeAdapter(About)
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,8 +116,7 @@ def load_network(folder: Path) -> SavedNetwork:
     try:
         content = json.loads((folder / ABOUT).read_text(encoding="utf-8"))
         config = TrialConfig.model_validate_json(json.dumps(content["config"]))
-        fields = {k: tuple(v) if isinstance(v, list) else v for k, v in content["about"].items()}
-        about = About(**fields)
+        about = _ABOUT.validate_python(content["about"])
         with torch.random.fork_rng(devices=[]):
             model = build(config.network, about.num_channels, len(about.classes))
         model.load_state_dict(load_file(folder / WEIGHTS))
