@@ -47,7 +47,7 @@ def main() -> None:
     \b
     sqtune search --space search_spaces/resnet.yaml    search; again: go on
     sqtune show                                        all trials, best first
-    sqtune best --max-size 16KiB                       the best network under a budget
+    sqtune best --max-size 20KiB                       the best network under a budget
     sqtune ui                                          every figure, in MLflow
     """
 
@@ -143,6 +143,8 @@ def search(
             "The same command brings it up to date.",
             err=True,
         )
+    if outcome.ending == "time limit":
+        click.echo("the time limit ended the search; the same command goes on", err=True)
     if outcome.ending == "interrupted":
         click.echo("interrupted; the same command goes on from what is stored", err=True)
         sys.exit(INTERRUPTED)
@@ -190,7 +192,7 @@ def best(
 
     \b
     sqtune best
-    sqtune best resnet --max-size 16KiB --json
+    sqtune best resnet --max-size 20KiB --json
     """
     from sqtune.search import pareto
     from sqtune.search.tables import as_data, kib
@@ -365,11 +367,13 @@ def _print_outcome(console: Console, outcome: Outcome, places: Store, store: str
         console.print("no trial has finished")
         return
     _print_best(console, outcome.best, outcome.network)
+    sizes = [trial.size_bytes for trial in outcome.trials if trial.size_bytes is not None]
+    budget = -(-min(sizes) // 1024) + 1
     at = "" if store == DEFAULT_STORE else f" --store {store}"
     console.print(f"study     {places.root}", highlight=False, soft_wrap=True)
     console.print(
         f"next      sqtune ui{at}        every figure, in MLflow\n"
-        f"          sqtune best{at} --max-size 16KiB        the best under a size budget",
+        f"          sqtune best{at} --max-size {budget}KiB        the best under a size budget",
         highlight=False,
         soft_wrap=True,
     )
