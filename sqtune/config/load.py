@@ -11,7 +11,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from sqtune.config.messages import explain
-from sqtune.config.space import ChoiceParameter, SearchSpace
+from sqtune.config.space import ChoiceParameter, Parameter, SearchSpace, label
 from sqtune.config.trial import TrialConfig
 from sqtune.config.yaml_file import YamlFile, parse_value, read_yaml
 from sqtune.data import known_image_size
@@ -57,7 +57,10 @@ def _override(content: dict[str, Any], text: str) -> tuple[str, ...]:
     sections = list(SearchSpace.model_fields)
     if section not in sections:
         raise ConfigError(f"--set {text}: no such section. {did_you_mean(section, sections)}")
-    parsed = parse_value(value)
+    try:
+        parsed = parse_value(value)
+    except ConfigError as error:
+        raise ConfigError(f"--set {text}: {error}") from None
     if section == "name":
         content["name"] = parsed
         return ("name",)
@@ -85,7 +88,8 @@ def _located(
     keys, message = problem
     dotted = ".".join(str(key) for key in keys)
     for override, path in origin.items():
-        if ".".join(path) == dotted[: len(".".join(path))]:
+        shared = min(len(path), len(keys))
+        if shared and path[:shared] == keys[:shared]:
             return ConfigError(f"--set {override}: {message}")
     line = file.line(keys)
     place = f"{file.path}:{line}" if line else str(file.path)
@@ -109,20 +113,28 @@ def _check_conditions(
                     )
                     raise _located(file, origin, (keys, message)) from None
                 continue
-            parent = space.space[other]
-            if isinstance(parent, ChoiceParameter):
-                wanted_values = wanted if isinstance(wanted, list) else [wanted]
-                strange = [value for value in wanted_values if value not in parent.choice]
-                if strange:
+            for value in wanted if isinstance(wanted, list) else [wanted]:
+                remedy = _never(space.space[other], value)
+                if remedy:
                     message = (
-                        f"{strange[0]!r} is not among the choices of {other}, so the condition "
-                        f"can never hold. {did_you_mean(str(strange[0]), map(str, parent.choice))}"
+                        f"{value!r} is not among the values of {other}, so the condition can "
+                        f"never hold. {remedy}"
                     )
                     raise _located(file, origin, (keys, message))
     try:
         space.order()
     except ValueError as error:
         raise _located(file, origin, (("space",), str(error))) from None
+
+
+def _never(parameter: Parameter, value: Any) -> str | None:
+    """Return a remedy where a parameter can never have a value; None where it can."""
+    if isinstance(parameter, ChoiceParameter):
+        known = [label(choice) for choice in parameter.choice]
+        return None if value in parameter.choice else did_you_mean(label(value), known)
+    low, high = parameter.bounds
+    fits = isinstance(value, int | float) and not isinstance(value, bool) and low <= value <= high
+    return None if fits else f"They lie from {low} to {high}."
 
 
 def _check_configurations(
@@ -158,8 +170,11 @@ def _in_space(values: dict[str, Any], error: ValidationError) -> tuple[tuple[str
 def _home(values: dict[str, Any], keys: tuple[str | int, ...]) -> tuple[str | int, ...]:
     """Return where in the file a part of the trial's configuration comes from."""
     dotted = ".".join(str(key) for key in keys)
-    for path in values:
+    for path in values:  # the value itself, or what holds it
         if dotted == path or dotted.startswith(f"{path}."):
+            return ("space", path)
+    for path in values:  # a rule that looks at the whole part in which the value stands
+        if path.startswith(f"{dotted}."):
             return ("space", path)
     return ("trial", *keys)
 
@@ -168,7 +183,7 @@ def corner_points(space: SearchSpace) -> Iterator[dict[str, Any]]:
     """Yield sampled values that together show every way a configuration can be wrong.
 
     All combinations of the structural choices (names, mappings and what conditions depend on); with
-    each of them every other parameter at its ends, one at a time.
+    each of them every other parameter at its first value, all at their last, and each one alone.
     """
     structural = {other for parameter in space.space.values() for other in parameter.when} | {
         path
@@ -178,10 +193,11 @@ def corner_points(space: SearchSpace) -> Iterator[dict[str, Any]]:
     }
     for values in itertools.islice(_branches(space, structural, {}), MOST_COMBINATIONS):
         yield dict(values)
-        for path in values:
-            if path not in structural:
-                for sample in space.space[path].samples()[1:]:
-                    yield {**values, path: sample}
+        free = [path for path in values if path not in structural]
+        yield {**values, **{path: space.space[path].samples()[-1] for path in free}}
+        for path in free:
+            for sample in space.space[path].samples()[1:]:
+                yield {**values, path: sample}
 
 
 def _branches(

@@ -97,9 +97,8 @@ PARAMETER_KINDS = ("choice", "int", "float")
 def _kind(value: Any) -> str | None:
     """Return which of `choice`, `int` and `float` a parameter has; None unless it has just one."""
     if not isinstance(value, dict):
-        return next(
-            kind for kind in PARAMETER_KINDS if type(value).__name__.lower().startswith(kind)
-        )
+        name = type(value).__name__.lower()  # an instance, when a space is serialised
+        return next((kind for kind in PARAMETER_KINDS if name == f"{kind}parameter"), None)
     kinds = [kind for kind in PARAMETER_KINDS if kind in value]
     return kinds[0] if len(kinds) == 1 else None
 

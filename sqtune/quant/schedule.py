@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import bisect
 import itertools
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 from sqtune.errors import QuantizationError
@@ -45,7 +45,7 @@ class Exponential:
     (0.5, 0.875, 1.0)
     """
 
-    name: Literal["exponential"] = "exponential"
+    name: Literal["exponential"] = field(default="exponential", kw_only=True)
     num_stages: int = 4
     warmup: float = 0.0
 
@@ -67,7 +67,7 @@ class Average:
     [0.25, 0.5, 0.75, 1.0]
     """
 
-    name: Literal["average"] = "average"
+    name: Literal["average"] = field(default="average", kw_only=True)
     num_stages: int = 4
     warmup: float = 0.0
 
@@ -89,7 +89,7 @@ class Linear:
     (0.5, 1.0)
     """
 
-    name: Literal["linear"] = "linear"
+    name: Literal["linear"] = field(default="linear", kw_only=True)
     start: float = 0.0
     reach: float = 1.0
     warmup: float = 0.0
@@ -127,7 +127,7 @@ class Stages:
     0.5
     """
 
-    name: Literal["stages"] = "stages"
+    name: Literal["stages"] = field(default="stages", kw_only=True)
     ratios: tuple[float, ...] = (1.0,)
     starts: tuple[float, ...] = ()
 

@@ -6,7 +6,7 @@ BMVC 2017 (called "the paper" below), and its authors' released code ("the refer
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import ClassVar, Literal, get_args
 
 from sqtune.errors import QuantizationError, did_you_mean
@@ -28,7 +28,7 @@ def require_one_of(value: str, choices: object, what: str) -> None:
 class Float:
     """No quantization: the full-precision baseline (FWN in the paper)."""
 
-    name: Literal["float"] = "float"
+    name: Literal["float"] = field(default="float", kw_only=True)
     bits: ClassVar[int] = 32
 
 
@@ -36,7 +36,7 @@ class Float:
 class Binary:
     """Weights in {-a, +a}, `a` the row's mean absolute weight (BWN; the paper, section 2.1)."""
 
-    name: Literal["binary"] = "binary"
+    name: Literal["binary"] = field(default="binary", kw_only=True)
     bits: ClassVar[int] = 1
 
 
@@ -50,7 +50,7 @@ class Ternary:
             each row.
     """
 
-    name: Literal["ternary"] = "ternary"
+    name: Literal["ternary"] = field(default="ternary", kw_only=True)
     threshold: TernaryThreshold = "layer_centred"
     bits: ClassVar[int] = 2
 
@@ -71,7 +71,7 @@ class Uniform:
             keeps max-abs. The squared error never gets worse than max-abs's.
     """
 
-    name: Literal["uniform"] = "uniform"
+    name: Literal["uniform"] = field(default="uniform", kw_only=True)
     bits: Literal[2, 3, 4, 5, 6, 7, 8] = 4
     scale_steps: int = 5
 

@@ -1,0 +1,362 @@
+"""Every mistake in a space file is a ConfigError that names file, line, path, rule and remedy.
+
+MISTAKES holds space files, each below its title. The line that a message must name bears `#!` and
+how the message goes on after `FILE:LINE: `; further parts that it must hold follow after ` & `.
+"""
+
+from __future__ import annotations
+
+import pytest
+
+from sqtune.config import load_space
+from sqtune.errors import ConfigError
+
+MISTAKES = """
+== unknown section
+trial: {seed: 1}
+spaces: {}  #! spaces: no such field. & Did you mean "space"?
+== unknown field of a trial
+trial:
+  seed: 1
+  batch_siz: 3  #! trial.batch_siz: no such field. & Did you mean "batch_size"?
+== unknown field of a trial, nothing near
+trial:
+  zzz: 3  #! trial.zzz: no such field. & Known are: & num_epochs
+== unknown nested field
+trial:
+  optimizer:
+    name: sgd
+    lrr: 0.1  #! trial.optimizer.lrr: no such field. & Did you mean "lr"?
+== unknown field of a learning-rate schedule
+trial:
+  optimizer:
+    schedule:
+      name: steps
+      gama: 0.2  #! trial.optimizer.schedule.gama: no such field. & Did you mean "gamma"?
+== unknown field in a flow mapping
+trial:
+  network: {name: resnet8, widht: 3}  #! trial.network.widht: no such field. & mean "width"?
+== unknown space path
+space:
+  batch_size: {choice: [32, 64]}
+  optimizer.lrr: {float: [0.1, 1.0]}  #! space.optimizer.lrr: no such field. & Did you mean "lr"?
+== unknown first part of a space path
+space:
+  batch_size: {choice: [32, 64]}
+  optimiser.lr: {float: [0.1, 1.0]}  #! space.optimiser.lr: no such field. & mean "optimizer"?
+== unknown field of a parameter
+space:
+  optimizer.lr:
+    float: [0.1, 1.0]
+    logg: true  #! space.optimizer.lr.logg: no such field. & Did you mean "log"?
+== unknown field of search
+search:
+  num_trial: 3  #! search.num_trial: no such field. & Did you mean "num_trials"?
+== unknown field of resources
+resources:
+  gpus: 0
+  cpu: 3  #! resources.cpu: no such field. & Did you mean "cpus"?
+== unknown quantizer
+trial:
+  quantizer:
+    name: ternry  #! trial.quantizer.name: 'ternry' is unknown. & Did you mean "ternary"?
+== unknown network
+trial:
+  network:
+    width: 4
+    name: resnet9  #! trial.network.name: 'resnet9' is unknown. & Did you mean "resnet8"?
+== unknown sampler
+search:
+  sampler: tpee  #! search.sampler: 'tpee' is unknown. & Did you mean "tpe"?
+== unknown name in a choice
+space:
+  selection.function: {choice: [linear, lineer]}  #! space.selection.function: 'lineer' & "linear"?
+== unknown field in a mapping of a choice
+space:
+  schedule:  #! space.schedule: no such field. & Did you mean "num_stages"?
+    choice: [{name: average}, {name: exponential, num_stage: 3}]
+== field of another quantizer
+trial:
+  quantizer:
+    name: binary
+    bits: 3  #! trial.quantizer.bits: no such field. & Known are: name
+== searched field of another quantizer
+trial:
+  quantizer: {name: ternary}
+space:
+  quantizer.bits: {choice: [2, 3]}  #! space.quantizer.bits: no such field. & Known are: name, thr
+== field that fits only some of the searched quantizers
+space:
+  quantizer.name: {choice: [uniform, binary]}
+  quantizer.bits: {choice: [2, 3]}  #! space.quantizer.bits: no such & with quantizer.name=binary
+== field of another quantizer in a mapping of a choice
+space:
+  quantizer:  #! space.quantizer: no such field. & Known are: name
+    choice: [{name: ternary}, {name: binary, bits: 3}]
+== text for a whole number
+trial:
+  batch_size: many  #! trial.batch_size: must be a valid integer, not 'many'.
+== fraction for a whole number
+trial:
+  batch_size: 64.5  #! trial.batch_size: must be a valid integer, not 64.5.
+== truth value for a whole number
+trial:
+  num_epochs: true  #! trial.num_epochs: must be a valid integer, not True.
+== yes is no truth value in YAML 1.2
+trial:
+  data:
+    name: digits
+    mirror: yes  #! trial.data.mirror: must be a valid boolean, not 'yes'.
+== number for a section
+trial: 3  #! trial: must be an object, not 3.
+== empty section
+trial: {}
+search:  #! search: must be an object, not None.
+== text for a mapping
+trial:
+  quantizer: binary  #! trial.quantizer: must be an object, not 'binary'.
+== mapping without its name
+trial:
+  quantizer: {bits: 3}  #! trial.quantizer: a mapping with a name is needed here, such as {name:
+== needed field left out
+trial:
+  data: {name: image_folder}  #! trial.data.root: this field is needed & give it a value.
+== NaN
+trial:
+  optimizer:
+    lr: .nan  #! trial.optimizer.lr: must be a finite number, not nan.
+== infinity
+trial:
+  optimizer:
+    weight_decay: .inf  #! trial.optimizer.weight_decay: must be a finite number, not inf.
+== 9 bits
+trial:
+  quantizer:
+    name: uniform
+    bits: 9  #! trial.quantizer.bits: 9 is unknown. & 2, 3, 4, 5, 6, 7, 8
+== 9 bits at the end of a range
+trial: {quantizer: {name: uniform}}
+space:
+  quantizer.bits: {int: [2, 9]}  #! space.quantizer.bits: 9 is unknown. & 2, 3, 4, 5, 6, 7, 8
+== 9 bits behind a condition
+space:
+  quantizer.name: {choice: [binary, uniform]}
+  quantizer.bits: {choice: [2, 9], when: {quantizer.name: uniform}}  #! space.quantizer.bits: 9 is
+== learning rate below 0
+space:
+  optimizer.lr: {float: [-0.1, 0.3]}  #! space.optimizer.lr: must be greater than 0, not -0.1.
+== no trials
+search:
+  num_trials: 0  #! search.num_trials: must be greater than or equal to 1, not 0.
+== one and a half GPUs
+resources:
+  gpus: 1.5  #! resources.gpus: gpus is a share of one GPU or a whole number, not 1.5.
+== falling schedule
+trial:
+  schedule:  #! trial.schedule: ratios never fall & [0.5, 0.25, 1.0]
+    name: stages
+    ratios: [0.5, 0.25, 1]
+== schedule that does not end at 1
+trial:
+  schedule: {name: stages, ratios: [0.5, 0.75]}  #! trial.schedule: the last ratio is 1 & not 0.75
+== falling schedule in a choice
+space:
+  schedule:  #! space.schedule: ratios never fall & [0.5, 0.25, 1.0]
+    choice: [{name: average}, {name: stages, ratios: [0.5, 0.25, 1]}]
+== milestone past the end
+trial:
+  optimizer:
+    schedule: {name: steps, milestones: [1.5]}  #! trial.optimizer.schedule: milestones are & (0, 1)
+== nothing left to train on
+trial:
+  data: {name: digits, validation: 0.5, test: 0.5}  #! trial.data: & leave nothing & 0.5 + 0.5
+== nothing left to train on where two ranges end
+trial: {data: {name: digits}}
+space:
+  data.validation: {float: [0.1, 0.6]}  #! space.data.validation: & leave nothing to train on
+  data.test: {float: [0.1, 0.6]}
+== width 0
+trial:
+  network: {width: 0}  #! trial.network: width is 1 to 1024 channels, not 0.
+== width 0 at the start of a range
+trial: {network: {name: resnet8}}
+space:
+  network.width: {int: [0, 16]}  #! space.network.width: width is 1 to 1024 channels, not 0.
+== network too deep for the image
+trial:
+  network: {name: resnet8}
+  data:  #! trial.data: resnet8 is too deep for images of 7x7 & at least 8x8. & larger images
+    {name: image_folder, root: images, image_size: 7}
+== network too deep for a searched image size
+trial: {data: {name: image_folder, root: images}}
+space:
+  data.image_size: {choice: [32, 7]}  #! space.data.image_size: & too deep for images of 7x7
+== reversed range
+space:
+  optimizer.lr: {float: [0.3, 0.1]}  #! space.optimizer.lr: & reversed: 0.3 & Write [0.1, 0.3].
+== empty range
+space:
+  num_epochs: {int: [3, 3]}  #! space.num_epochs: the range is empty but for 3: fix & trial:
+== range with one end
+space:
+  optimizer.lr:
+    float: [0.3]  #! space.optimizer.lr.float.1: & needed
+== range with three ends
+space:
+  optimizer.lr:
+    log: true
+    float: [0.1, 0.2, 0.3]  #! space.optimizer.lr.float: & at most 2 items & not 3
+== fraction in a range of whole numbers
+space:
+  num_epochs:
+    int:
+      - 1
+      - 3.5  #! space.num_epochs.int.1: must be a valid integer, not 3.5.
+== NaN in a range
+space:
+  optimizer.lr: {float: [.nan, 1]}  #! space.optimizer.lr: a range has finite ends, not [nan
+== logarithmic range from 0
+space:
+  optimizer.lr: {float: [0, 0.1], log: true}  #! space.optimizer.lr: & starts above 0, not at 0.0.
+== log and step
+space:
+  optimizer.lr: {float: [0.1, 0.3], log: true, step: 0.1}  #! space.optimizer.lr: log and step & out.
+== log and step of whole numbers
+space:
+  num_epochs: {int: [1, 9], log: true, step: 2}  #! space.num_epochs: log and step & leave one out.
+== step 0
+space:
+  num_epochs:
+    int: [1, 3]
+    step: 0  #! space.num_epochs.step: must be greater than or equal to 1, not 0.
+== no choice at all
+space:
+  num_epochs: {choice: []}  #! space.num_epochs.choice: & at least 1 item
+== duplicate choice
+space:
+  quantizer.name:
+    choice: [binary, ternary, binary]  #! space.quantizer.name.choice: & stand twice: binary.
+== duplicate mapping in a choice
+space:
+  schedule:
+    choice:  #! space.schedule.choice: these values stand twice: average num_stages=3.
+      - {name: average, num_stages: 3}
+      - {num_stages: 3, name: average}
+== two kinds of parameter
+space:
+  optimizer.lr: {float: [0.1, 1], int: [1, 2]}  #! space.optimizer.lr: & one of choice, int, float
+== unknown kind of parameter
+space:
+  optimizer.lr: {flaot: [0.1, 1]}  #! space.optimizer.lr: & one of choice, int, float, for example
+== number for a parameter
+space:
+  optimizer.lr: 0.1  #! space.optimizer.lr: a parameter has exactly one of choice, int, float
+== text for a parameter
+space:
+  optimizer.lr: fast  #! space.optimizer.lr:
+== list for a parameter
+space:
+  optimizer.lr: [0.1, 0.3]  #! space.optimizer.lr:
+== nothing for a parameter
+space:
+  optimizer.lr:  #! space.optimizer.lr:
+== condition on a parameter that is not there
+space:
+  quantizer.name: {choice: [binary, uniform]}
+  quantizer.bits:
+    choice: [2, 3]
+    when:
+      quantizer.nam: uniform  #! space.quantizer.bits.when.quantizer.nam: & "quantizer.name"?
+== condition on an impossible value
+space:
+  quantizer.bits:
+    choice: [2, 3]
+    when:
+      quantizer.name: unifrm  #! space.quantizer.bits.when & 'unifrm' & never hold & "uniform"?
+  quantizer.name: {choice: [binary, uniform]}
+== condition on a list with an impossible value
+space:
+  batch_size: {choice: [32, 64]}
+  seed: {int: [0, 9], when: {batch_size: [32, 48]}}  #! space.seed.when.batch_size: 48 is & 32, 64
+== condition on a number outside the range
+space:
+  num_epochs: {int: [1, 3]}
+  seed: {int: [0, 9], when: {num_epochs: 4}}  #! space.seed.when.num_epochs: & never hold
+== conditions in a circle
+trial: {}
+space:  #! space: these conditions go in a circle: num_epochs, batch_size.
+  num_epochs: {int: [1, 3], when: {batch_size: 32}}
+  batch_size: {choice: [32, 64], when: {num_epochs: 2}}
+== condition on itself
+space:  #! space: these conditions go in a circle: num_epochs.
+  num_epochs: {int: [1, 3], when: {num_epochs: 2}}
+== YAML: open list
+trial:
+  a: [1, 2
+space: {}  #! not valid YAML: & expected ',' or ']'
+== YAML: indentation
+trial:
+  seed: 1
+ batch_size: 2  #! not valid YAML:
+== YAML: tab
+trial:
+\tseed: 1  #! not valid YAML: & '\\t'
+== YAML: unknown alias
+trial:
+  optimizer: *o  #! not valid YAML: & undefined alias 'o'
+== YAML: duplicate key
+trial:
+  seed: 1
+  batch_size: 4
+  seed: 2  #! found duplicate key "seed". Keep one of the two.
+== YAML: duplicate section
+trial: {seed: 1}
+trial: {seed: 2}  #! found duplicate key "trial". Keep one of the two.
+"""
+
+
+def _cases():
+    for block in MISTAKES.split("== ")[1:]:
+        title, text = block.split("\n", 1)
+        yield pytest.param(text, id=title)
+
+
+@pytest.mark.parametrize("text", list(_cases()))
+def test_a_mistake_is_told_with_its_line_rule_and_remedy(tmp_path, text):
+    path = tmp_path / "space.yaml"
+    text = f"# no mistake stands in the first line\nname: study\n{text}"
+    path.write_text(text)
+    lines = {number: line for number, line in enumerate(text.splitlines(), 1) if "#!" in line}
+    [(number, line)] = lines.items()
+    beginning, *parts = line.split("#! ")[1].split(" & ")
+    with pytest.raises(ConfigError) as caught:
+        load_space(path)
+    message = str(caught.value)
+    assert message.startswith(f"{path}:{number}: {beginning}")
+    assert all(part in message for part in parts), message
+
+
+@pytest.mark.parametrize("text", ["- a\n- b\n", "hello\n", "", "# only a comment\n", "null\n"])
+def test_a_file_without_a_mapping_is_told_what_a_space_file_has(tmp_path, text):
+    path = tmp_path / "space.yaml"
+    path.write_text(text)
+    with pytest.raises(ConfigError) as caught:
+        load_space(path)
+    assert str(caught.value).startswith(f"{path}: holds no mapping.")
+    assert "trial:, space:, search: and resources:" in str(caught.value)
+
+
+def test_a_missing_file_is_named_with_a_remedy(tmp_path):
+    with pytest.raises(ConfigError) as caught:
+        load_space(tmp_path / "nowhere.yaml")
+    assert str(caught.value).startswith(f"{tmp_path / 'nowhere.yaml'}: no such file.")
+    assert "--space" in str(caught.value)
+
+
+def test_a_folder_or_a_binary_file_cannot_be_read(tmp_path):
+    binary = tmp_path / "space.yaml"
+    binary.write_bytes(b"\xff\xfe\x00name")
+    for path in (tmp_path, binary):
+        with pytest.raises(ConfigError) as caught:
+            load_space(path)
+        assert str(caught.value).startswith(f"{path}: cannot be read: ")
