@@ -98,6 +98,8 @@ class TrialActor(tune.Trainable):
         return True
 
     def _begin(self, config: dict[str, Any]) -> None:
+        import sqtune.train.loop  # noqa: F401  (once per process, before the trial's clock starts)
+
         self._assignment = Assignment(**config["assignment"])
         self._started_at = time.time()
         self._results: Iterator[Any] | None = None

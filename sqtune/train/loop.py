@@ -178,7 +178,7 @@ class _Training:
         )
         for images, labels in batches:
             lr = set_learning_rate(self.optimizer, config.optimizer, step / num_steps)
-            self.optimizer.zero_grad(set_to_none=True)
+            self.optimizer.zero_grad()
             with self.quantization.hybrid(ratio=ratio):
                 loss = functional.cross_entropy(self.model(self.normalize(images)), labels)
                 loss.backward()

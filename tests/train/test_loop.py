@@ -27,7 +27,7 @@ from sqtune.quant import (
 from sqtune.train.checkpoint import WEIGHTS, load_codes, load_network
 from sqtune.train.evaluate import error_rate, reestimated_batch_norm
 from sqtune.train.loop import _own_randomness, _seed, saved_error, train
-from sqtune.train.optim import build_optimizer, set_learning_rate
+from sqtune.train.optim import set_learning_rate
 
 CPU = torch.device("cpu")
 
@@ -107,7 +107,7 @@ def test_float_training_is_a_plain_loop(digits):
     settings = config(quantizer=Float(), num_epochs=1)
     with _own_randomness(0, 0, CPU):
         model = build(settings.network, 1, 10)
-    optimizer = build_optimizer(model, settings.optimizer)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9, weight_decay=1e-4)
     generator = torch.Generator().manual_seed(_seed(0, "order"))
     normalize = Normalize(digits.mean, digits.std, CPU)
     loss_sum = torch.zeros(())

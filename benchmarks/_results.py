@@ -1,0 +1,111 @@
+"""Figures with their pedigree: a table on the screen, JSON in benchmarks/results/."""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import statistics
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Literal
+
+from sqtune.provenance import provenance
+
+RESULTS = Path(__file__).resolve().parent / "results"
+
+
+@dataclass(frozen=True, slots=True)
+class Figure:
+    """One measured figure.
+
+    Attributes:
+        name: What was measured.
+        unit: Of the values; empty for a ratio.
+        values: One per measurement, at least one.
+        bound: What the claim allows at most; None where nothing is claimed.
+        claim: Which statistic of the values the bound is on.
+    """
+
+    name: str
+    unit: str
+    values: Sequence[float]
+    bound: float | None = None
+    claim: Literal["median", "max"] = "max"
+
+    def summary(self) -> dict[str, Any]:
+        """Return the figure as plain data: its values, their statistics, bound and verdict."""
+        values = list(self.values)
+        facts: dict[str, Any] = {
+            "unit": self.unit,
+            "n": len(values),
+            "median": statistics.median(values),
+            "min": min(values),
+            "max": max(values),
+            "mean": statistics.fmean(values),
+            "std": statistics.stdev(values) if len(values) > 1 else None,
+            "values": values,
+        }
+        if self.bound is not None:
+            met = facts[self.claim] <= self.bound
+            facts |= {"bound": self.bound, "bound_is_on": self.claim, "met": met}
+        return facts
+
+
+class Pedigree:
+    """Where and when figures were measured; made before the measurement begins."""
+
+    def __init__(self) -> None:
+        script = Path(sys.argv[0]).name
+        self._facts = {
+            "command": shlex.join(["python", f"benchmarks/{script}", *sys.argv[1:]]),
+            "date": datetime.now(UTC).isoformat(timespec="seconds"),
+            "load_average_before": list(os.getloadavg()),
+            "hardware": provenance(),
+        }
+        self._facts["commit"] = self._facts["hardware"]["commit"]
+
+    def report(
+        self,
+        name: str,
+        figures: Sequence[Figure],
+        *,
+        settings: Mapping[str, Any],
+        seeds: Mapping[str, int],
+        notes: Sequence[str],
+        save: bool,
+    ) -> None:
+        """Print a table of the figures and, with `save`, write benchmarks/results/NAME.json."""
+        print_table(figures)
+        for note in notes:
+            print(f"note: {note}")
+        if not save:
+            return
+        content = {
+            "benchmark": name,
+            **self._facts,
+            "settings": dict(settings),
+            "seeds": dict(seeds),
+            "figures": {figure.name: figure.summary() for figure in figures},
+            "notes": list(notes),
+        }
+        RESULTS.mkdir(exist_ok=True)
+        text = json.dumps(content, indent=1, allow_nan=False) + "\n"
+        (RESULTS / f"{name}.json").write_text(text, encoding="utf-8")
+        print(f"written to benchmarks/results/{name}.json")
+
+
+def print_table(figures: Sequence[Figure]) -> None:
+    width = max(len(figure.name) for figure in figures)
+    print(f"\n{'figure':<{width}}  {'n':>3} {'median':>9} {'min':>9} {'max':>9}  bound")
+    for figure in figures:
+        facts = figure.summary()
+        numbers = " ".join(f"{facts[key]:9.3f}" for key in ("median", "min", "max"))
+        verdict = figure.unit
+        if figure.bound is not None:
+            met = "met" if facts["met"] else "MISSED"
+            verdict += f"  {figure.claim} at most {figure.bound:g}: {met}"
+        print(f"{figure.name:<{width}}  {facts['n']:>3} {numbers}  {verdict.strip()}")
