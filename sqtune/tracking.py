@@ -10,9 +10,11 @@ from __future__ import annotations
 import logging
 import os
 import queue
+import sqlite3
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -26,6 +28,7 @@ RunStatus = Literal["RUNNING", "FINISHED", "FAILED", "KILLED"]
 STUDY_TAG, TRIAL_TAG, BEST_TAG = "sqtune.study_uuid", "sqtune.trial", "sqtune.best"
 METRICS_PER_REQUEST, PARAMS_PER_REQUEST = 1000, 100  # MLflow's limits
 FLUSH_SECONDS = 2.0
+SQLITE = "sqlite:///"
 QUIET = {  # MLflow's own chatter; a variable that is set already is left alone
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
@@ -203,6 +206,8 @@ class Tracker:
         quiet_environment()
         from mlflow import MlflowClient
 
+        if self._uri.startswith(SQLITE):
+            _create_database(Path(self._uri.removeprefix(SQLITE)))
         self._client = MlflowClient(tracking_uri=self._uri)
         experiment = self._client.get_experiment_by_name(self._study)
         if experiment is None:
@@ -332,6 +337,24 @@ class Tracker:
         if tags:
             batch = [RunTag(key, value) for key, value in tags.items()]
             self._client.log_batch(run_id, tags=batch)
+
+
+def _create_database(path: Path) -> None:
+    """Make MLflow's tables, unless they are there, as a whole or not at all.
+
+    Making them takes seconds, and a driver killed meanwhile would leave a file that MLflow can
+    neither use nor mend.
+    """
+    if path.exists():
+        return
+    from mlflow import MlflowClient
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f"{path.name}.{os.getpid()}.part")
+    MlflowClient(tracking_uri=f"{SQLITE}{partial}").search_experiments(max_results=1)
+    with closing(sqlite3.connect(partial)) as database:
+        database.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    partial.replace(path)
 
 
 def _first_line(error: Exception) -> str:

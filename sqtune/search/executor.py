@@ -35,7 +35,7 @@ from ray import tune  # noqa: E402
 from ray.tune.search import Searcher  # noqa: E402
 
 from sqtune.config.space import Resources  # noqa: E402
-from sqtune.errors import ResourceError, SqtuneError  # noqa: E402
+from sqtune.errors import SqtuneError  # noqa: E402
 
 MAX_WORKER_DEATHS = 2
 REPORT_SECONDS = 1.0  # epochs shorter than this travel together
@@ -248,35 +248,19 @@ class _Stopper(tune.Stopper):
 
 
 @contextmanager
-def local_ray(resources: Resources) -> Iterator[int]:
-    """Run Ray on this machine for the block; yield how many trials fit at once.
-
-    Raises:
-        ResourceError: Not even one trial fits.
-    """
-    num_cpus = len(os.sched_getaffinity(0))
-    if resources.cpus > num_cpus:
-        raise ResourceError(
-            f"resources.cpus: a trial asks for {resources.cpus:g} CPUs, this machine has "
-            f"{num_cpus}. Give --set resources.cpus={num_cpus} or less."
-        )
+def local_ray(num_cpus: int, num_gpus: int) -> Iterator[None]:
+    """Run Ray on this machine, with so many CPUs and GPUs, for the block."""
     ray.init(
         address="local",
         num_cpus=num_cpus,
+        num_gpus=num_gpus,
         object_store_memory=OBJECT_STORE_BYTES,
         include_dashboard=False,
         logging_level=logging.ERROR,
         log_to_driver=False,
     )
     try:
-        num_gpus = ray.cluster_resources().get("GPU", 0.0)
-        if resources.gpus > num_gpus:
-            raise ResourceError(
-                f"resources.gpus: a trial asks for {resources.gpus:g} GPUs, this machine has "
-                f"{num_gpus:g}. Give --set resources.gpus={num_gpus:g} or less."
-            )
-        slots = num_cpus / resources.cpus
-        yield int(min(slots, num_gpus / resources.gpus) if resources.gpus else slots)
+        yield
     finally:
         ray.shutdown()
 

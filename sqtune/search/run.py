@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import time
 from collections.abc import Iterator
@@ -13,7 +14,8 @@ from types import FrameType
 from typing import Any, Literal
 
 from sqtune.config.load import corner_points
-from sqtune.config.space import SearchSpace
+from sqtune.config.space import Resources, SearchSpace
+from sqtune.errors import ResourceError
 from sqtune.provenance import provenance
 from sqtune.search.pareto import best
 from sqtune.search.progress import Progress
@@ -146,6 +148,7 @@ def run_search(space: SearchSpace, space_text: str, places: Places, progress: Pr
         if space.name in [study.study_name for study in storage.get_all_studies()]:
             Study.load(storage, space.name).refuse_changes(space)
     prepared = _prepare_data(space, store)
+    _this_machine(space.resources)
     store.create()
     with store.driven(space.name):
         for path, splits in prepared.items():
@@ -204,7 +207,9 @@ def _run(driver: _Driver, progress: Progress, ended: list[TrialRecord]) -> None:
     from sqtune.search.executor import local_ray, run_trials
 
     space = driver.study.space
-    with local_ray(space.resources) as most_slots, _stopped_by_signals(driver):
+    machine = _this_machine(space.resources)
+    with local_ray(machine.cpus, machine.gpus), _stopped_by_signals(driver):
+        most_slots = machine.slots
         wanted = space.search.max_concurrent or most_slots
         num_slots = min(wanted, most_slots, space.search.num_trials - driver.ended)
         progress.say(
@@ -222,6 +227,34 @@ def _run(driver: _Driver, progress: Progress, ended: list[TrialRecord]) -> None:
             )
         finally:
             progress.end()
+
+
+@dataclass(frozen=True, slots=True)
+class _Machine:
+    """What this machine has, and how many trials fit at once."""
+
+    cpus: int
+    gpus: int
+    slots: int
+
+
+def _this_machine(resources: Resources) -> _Machine:
+    """Look at this machine.
+
+    Raises:
+        ResourceError: Not even one trial fits.
+    """
+    import torch
+
+    cpus, gpus = len(os.sched_getaffinity(0)), torch.cuda.device_count()
+    for kind, asked, there in (("cpus", resources.cpus, cpus), ("gpus", resources.gpus, gpus)):
+        if asked > there:
+            raise ResourceError(
+                f"resources.{kind}: a trial asks for {asked:g} {kind.upper()[:-1]}s, this machine "
+                f"has {there}. Give --set resources.{kind}={there} or less."
+            )
+    slots = cpus / resources.cpus
+    return _Machine(cpus, gpus, int(min(slots, gpus / resources.gpus) if resources.gpus else slots))
 
 
 @contextmanager
