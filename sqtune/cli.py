@@ -11,18 +11,15 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from sqtune.errors import ConfigError, SqtuneError
+from sqtune.output import console, outcome_data, print_best, print_json, print_outcome
 from sqtune.store import DEFAULT_STORE, Store
 
 if TYPE_CHECKING:
-    from rich.console import Console
-
-    from sqtune.search.run import Outcome
     from sqtune.search.study import Study, TrialRecord
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 INTERRUPTED = 130
-PLAIN_WIDTH = 120  # columns of a table that no terminal shows
 
 
 class _Commands(click.Group):
@@ -131,12 +128,12 @@ def search(
     from sqtune.search.run import Places, run_search
 
     places = Places(Store.at(store), study_storage, tracking_uri)
-    progress = Progress(_console(to_stderr=as_json))
+    progress = Progress(console(to_stderr=as_json))
     outcome = run_search(space, space_file.read_text(encoding="utf-8"), places, progress)
     if as_json:
-        _print_json(_outcome_data(outcome, places.store))
+        print_json(outcome_data(outcome, places.store))
     else:
-        _print_outcome(progress.console, outcome, places.store, store)
+        print_outcome(progress.console, outcome, places.store, store)
     if outcome.tracking_problem:
         click.echo(
             f"warning: MLflow does not have everything: {outcome.tracking_problem}\n"
@@ -164,18 +161,18 @@ def show(name: str | None, store: str, study_storage: str | None, as_json: bool)
     if as_json:
         from sqtune.search.tables import as_data
 
-        _print_json({"study": study.name, "trials": [as_data(trial) for trial in trials]})
+        print_json({"study": study.name, "trials": [as_data(trial) for trial in trials]})
         return
     from sqtune.search.tables import trials_table
 
-    console = _console()
+    out = console()
     counts = {state: sum(trial.state == state for trial in trials) for state in _STATES}
     summary = ", ".join(f"{count} {state}" for state, count in counts.items() if count)
-    console.print(f'study "{study.name}": {summary or "no trials yet"}', highlight=False)
-    console.print(trials_table(trials))
+    out.print(f'study "{study.name}": {summary or "no trials yet"}', highlight=False)
+    out.print(trials_table(trials))
     for trial in trials:
         if trial.failure:
-            console.print(f"trial {trial.number} failed: {trial.failure.strip().splitlines()[-1]}")
+            out.print(f"trial {trial.number} failed: {trial.failure.strip().splitlines()[-1]}")
 
 
 _STATES = ("finished", "running", "interrupted", "failed")
@@ -211,9 +208,9 @@ def best(
         )
     folder = Store.at(store).network(study.name, top.number)
     if as_json:
-        _print_json({"study": study.name, "network": str(folder), **as_data(top)})
+        print_json({"study": study.name, "network": str(folder), **as_data(top)})
     else:
-        _print_best(_console(), top, folder)
+        print_best(console(), top, folder)
 
 
 @main.command()
@@ -232,7 +229,7 @@ def train(space_file: Path, overrides: tuple[str, ...], store: str, as_json: boo
     from sqtune.search.tables import percent
     from sqtune.train.loop import train as train_network
 
-    console = _console(to_stderr=as_json)
+    out = console(to_stderr=as_json)
     splits = prepare(config.data, Store.at(store).data if Path(store).is_dir() else None)
     results = []
     for result in train_network(
@@ -243,7 +240,7 @@ def train(space_file: Path, overrides: tuple[str, ...], store: str, as_json: boo
     ):
         results.append({"epoch": result.epoch, **result.metrics()})
         error = percent(result.val_error, len(splits.validation))
-        console.print(
+        out.print(
             f"epoch {result.epoch:>3}/{result.num_epochs}  ratio {result.ratio:.3f}  "
             f"loss {result.train_loss:.4f}  val error {error} %  "
             f"hybrid {percent(result.val_error_hybrid)} %  "
@@ -252,7 +249,7 @@ def train(space_file: Path, overrides: tuple[str, ...], store: str, as_json: boo
             soft_wrap=True,
         )
     if as_json:
-        _print_json({"config": config.nested(), "epochs": results})
+        print_json({"config": config.nested(), "epochs": results})
 
 
 @main.command()
@@ -267,7 +264,7 @@ def ui(port: int | None, store: str, as_json: bool) -> None:
         places,
         port,
         on_start=lambda url: (
-            _print_json({"url": url}) if as_json else click.echo(f"MLflow: {url}  (Ctrl-C ends it)")
+            print_json({"url": url}) if as_json else click.echo(f"MLflow: {url}  (Ctrl-C ends it)")
         ),
     )
 
@@ -283,7 +280,7 @@ def schema(store: str, as_json: bool) -> None:
     del store, as_json  # taken for the sake of uniformity: the schema is JSON, wherever it is asked
     from sqtune.config.schema import space_file_schema
 
-    _print_json(space_file_schema())
+    print_json(space_file_schema())
 
 
 def parse_size(text: str) -> int:
@@ -317,7 +314,8 @@ def _load_study(
     from dataclasses import replace
 
     from sqtune.errors import StudyError
-    from sqtune.search.study import Study, open_storage
+    from sqtune.search.storage import open_storage
+    from sqtune.search.study import Study
 
     places = Store.at(store)
     if study_storage is None and not places.journal.exists():
@@ -333,58 +331,3 @@ def _load_study(
             for trial in trials
         ]
     return study, trials
-
-
-def _console(*, to_stderr: bool = False) -> Console:
-    from rich.console import Console
-
-    console = Console(stderr=to_stderr)
-    return console if console.is_terminal else Console(stderr=to_stderr, width=PLAIN_WIDTH)
-
-
-def _print_json(content: dict[str, Any]) -> None:
-    click.echo(json.dumps(content, indent=1, allow_nan=False))
-
-
-def _outcome_data(outcome: Outcome, store: Store) -> dict[str, Any]:
-    from sqtune.search.tables import as_data
-
-    return {
-        "study": outcome.study,
-        "ending": outcome.ending,
-        "store": str(store.root),
-        "network": str(outcome.network) if outcome.network else None,
-        "best": as_data(outcome.best) if outcome.best else None,
-        "trials": [as_data(trial) for trial in outcome.trials],
-    }
-
-
-def _print_outcome(console: Console, outcome: Outcome, places: Store, store: str) -> None:
-    from sqtune.search.tables import trials_table
-
-    console.print(trials_table(outcome.trials, most=30))
-    if outcome.best is None or outcome.network is None:
-        console.print("no trial has finished")
-        return
-    _print_best(console, outcome.best, outcome.network)
-    sizes = [trial.size_bytes for trial in outcome.trials if trial.size_bytes is not None]
-    budget = -(-min(sizes) // 1024) + 1
-    at = "" if store == DEFAULT_STORE else f" --store {store}"
-    console.print(f"study     {places.root}", highlight=False, soft_wrap=True)
-    console.print(
-        f"next      sqtune ui{at}        every figure, in MLflow\n"
-        f"          sqtune best{at} --max-size {budget}KiB        the best under a size budget",
-        highlight=False,
-        soft_wrap=True,
-    )
-
-
-def _print_best(console: Console, trial: TrialRecord, folder: Path) -> None:
-    from sqtune.search.tables import percent, trial_line
-
-    lines = [f"best      {trial_line(trial)}"]
-    if trial.test_error is not None:
-        lines.append(f"test      error {percent(trial.test_error)} %, measured once")
-    lines.append(f"network   {folder}")
-    for line in lines:
-        console.print(line, highlight=False, markup=False, soft_wrap=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import time
@@ -13,13 +12,15 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, Literal
 
-from sqtune.config.load import corner_points
 from sqtune.config.space import Resources, SearchSpace
 from sqtune.errors import ResourceError
 from sqtune.provenance import provenance
 from sqtune.search.pareto import best
+from sqtune.search.prepare import prepare_data, prepared
 from sqtune.search.progress import Progress
-from sqtune.search.study import Study, TrialRecord, open_storage
+from sqtune.search.record import hand_over, record_study, recorded_end
+from sqtune.search.storage import open_storage
+from sqtune.search.study import Study, TrialRecord
 from sqtune.store import Store
 from sqtune.tracking import Tracker
 
@@ -88,7 +89,7 @@ class _Driver:
         return Assignment(
             number=trial.number,
             config=trial.config.model_dump_json(),
-            data=str(_prepared(trial, self.store)),
+            data=str(prepared(trial, self.store)),
             save_to=str(self.store.network(space.name, trial.number)),
             num_threads=space.resources.num_threads,
             device="cuda" if space.resources.gpus else "cpu",
@@ -114,7 +115,7 @@ class _Driver:
         trial = self.study.trial(number)
         self.running.pop(number, None)
         self.ended += 1
-        self.tracker.end_trial(number, **_recorded_end(trial, self.store, self.study.name))
+        self.tracker.end_trial(number, **recorded_end(trial, self.store, self.study.name))
         self.progress.trial_ended(trial)
 
     def on_tick(self) -> None:
@@ -147,11 +148,11 @@ def run_search(space: SearchSpace, space_text: str, places: Places, progress: Pr
         storage = open_storage(store, None)
         if space.name in [study.study_name for study in storage.get_all_studies()]:
             Study.load(storage, space.name).refuse_changes(space)
-    prepared = _prepare_data(space, store)
+    data = prepare_data(space, store)
     _this_machine(space.resources)
     store.create()
     with store.driven(space.name):
-        for path, splits in prepared.items():
+        for path, splits in data.items():
             from sqtune.data.split import write_prepared
 
             write_prepared(splits, path)
@@ -171,7 +172,7 @@ def _drive(
     study: Study, space_text: str, places: Places, tracker: Tracker, progress: Progress
 ) -> Outcome:
     space, store = study.space, places.store
-    _record_study(study, space_text, tracker, store)
+    record_study(study, space_text, tracker, store)
     ended = [trial for trial in study.trials() if trial.state in ("finished", "failed")]
     driver = _Driver(study, tracker, progress, store, len(ended))
     if driver.ended < space.search.num_trials:
@@ -185,7 +186,7 @@ def _drive(
         tracker.end_trial(number, "KILLED")
     top = best(study.trials())
     if top is not None and ending == "complete":
-        _hand_over(study, top, tracker, store)
+        hand_over(study, top, tracker, store)
     trials = study.trials()
     metrics = {"trials_ended": float(driver.ended)}
     if top is not None and top.val_error is not None:
@@ -275,88 +276,3 @@ def _stopped_by_signals(driver: _Driver) -> Iterator[None]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-
-
-def _prepare_data(space: SearchSpace, store: Store) -> dict[Path, Any]:
-    """Read the data sets of a space that the store does not have yet; check that networks fit."""
-    from sqtune.data.split import open_prepared, prepare, prepared_path
-    from sqtune.networks import check_image_size
-
-    read: dict[Path, Any] = {}
-    for config in {space.config(values) for values in corner_points(space)}:
-        path = prepared_path(config.data, store.data)
-        if path not in read and not path.exists():
-            read[path] = prepare(config.data)
-        splits = read[path] if path in read else open_prepared(path)
-        check_image_size(config.network, *splits.image_size)
-    return read
-
-
-def _prepared(trial: TrialRecord, store: Store) -> Path:
-    """Return a trial's prepared data; makes it where a searched value asks for another split."""
-    from sqtune.data.split import prepare, prepared_path
-
-    path = prepared_path(trial.config.data, store.data)
-    if not path.exists():
-        prepare(trial.config.data, store.data)
-    return path
-
-
-def _record_study(study: Study, space_text: str, tracker: Tracker, store: Store) -> None:
-    """Open the study's MLflow run and write what earlier drivers did not get to write."""
-    space = study.space
-    facts = {f"sqtune.{key}": value for key, value in study.attrs["provenance"].items()}
-    tracker.start_study(
-        study.attrs["uuid"],
-        tags={"sqtune.study": study.name, "sqtune.space_hash": space.hash(), **facts},
-        params=space.search.model_dump(mode="json"),
-        texts={
-            "space.yaml": space_text,
-            "space.json": json.dumps(space.model_dump(mode="json", by_alias=True), indent=1),
-        },
-    )
-    for trial in study.trials():
-        if trial.state in ("finished", "failed"):
-            tracker.record_ended_trial(
-                trial.number,
-                trial.config.flat(),
-                [{"epoch": epoch, **record} for epoch, record in enumerate(trial.epochs, 1)],
-                **_recorded_end(trial, store, study.name),
-            )
-
-
-def _recorded_end(trial: TrialRecord, store: Store, study: str) -> dict[str, Any]:
-    """Return how a trial's MLflow run ends: status, metrics, tags and files."""
-    from sqtune.train.checkpoint import CODES
-
-    if trial.val_error is None:
-        return {"status": "FAILED", "tags": {"sqtune.failure": (trial.failure or "")[:5000]}}
-    facts = trial.facts
-    return {
-        "status": "FINISHED",
-        "metrics": {
-            "size_bytes": float(facts["size_bytes"]),
-            "bits": float(trial.config.quantizer.bits),
-            "seconds": facts["ended_at"] - facts["started_at"],
-        },
-        "tags": {"sqtune.node": str(trial.facts["node"])},
-        "files": [store.network(study, trial.number) / CODES],
-    }
-
-
-def _hand_over(study: Study, top: TrialRecord, tracker: Tracker, store: Store) -> None:
-    """Measure the chosen network on the test split, once, and log it to its run."""
-    from sqtune.data.split import open_prepared
-    from sqtune.train.checkpoint import ABOUT, WEIGHTS
-    from sqtune.train.loop import saved_error
-
-    folder = store.network(study.name, top.number)
-    test_error = top.test_error
-    if test_error is None:
-        test_error = saved_error(folder, open_prepared(_prepared(top, store)), "test")
-        study.set_test_error(top.number, test_error)
-    tracker.choose(
-        top.number,
-        [folder / WEIGHTS, folder / ABOUT],
-        {"sqtune.test_error": f"{test_error:.6f}"},
-    )

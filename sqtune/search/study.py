@@ -14,14 +14,10 @@ import uuid
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Literal
 
 import optuna
-from filelock import FileLock
-from optuna.storages import BaseStorage, JournalStorage, RDBStorage
-from optuna.storages.journal import JournalFileBackend
-from optuna.storages.journal._file import BaseJournalFileLock
+from optuna.storages import BaseStorage
 from optuna.trial import FrozenTrial, TrialState
 
 from sqtune.config.space import (
@@ -32,8 +28,8 @@ from sqtune.config.space import (
     label,
 )
 from sqtune.config.trial import TrialConfig
-from sqtune.errors import StoreError, StudyError, did_you_mean
-from sqtune.store import Store
+from sqtune.errors import StudyError, did_you_mean
+from sqtune.search.storage import study_names
 
 State = Literal["running", "interrupted", "finished", "failed"]
 STATES: dict[TrialState, State] = {
@@ -81,65 +77,6 @@ class TrialRecord:
     def size_bytes(self) -> int | None:
         """Predicted size of the exported file."""
         return self.facts.get("size_bytes")
-
-
-class _KernelLock(BaseJournalFileLock):
-    """Locks the journal for one append; a killed process leaves nothing locked."""
-
-    def __init__(self, path: Path) -> None:
-        self._lock = FileLock(path)
-
-    def acquire(self) -> bool:
-        self._lock.acquire()
-        return True
-
-    def release(self) -> None:
-        self._lock.release()
-
-
-def open_storage(store: Store, url: str | None, *, mend: bool = False) -> BaseStorage:
-    """Open a study storage: the store's journal, or any Optuna database by URL.
-
-    Args:
-        store: The store.
-        url: A SQLAlchemy URL; None for the journal.
-        mend: Whether to cut off a line of the journal that a killed writer left half written.
-
-    Raises:
-        StoreError: There is none, or it does not answer.
-    """
-    optuna.logging.set_verbosity(optuna.logging.ERROR)
-    try:
-        if url is not None:
-            return RDBStorage(url)
-        lock = _KernelLock(store.journal.with_suffix(".journal.lock"))
-        if mend and store.journal.exists():
-            _mend(store.journal, lock)
-        return JournalStorage(JournalFileBackend(str(store.journal), lock))
-    except Exception as error:  # SQLAlchemy and drivers raise all kinds
-        place = f"--study-storage {url}" if url else str(store.journal)
-        raise StoreError(
-            f"{place} cannot be opened as a study storage: {error}. Give the URL of a database "
-            "that answers, or leave --study-storage out."
-        ) from error
-
-
-def _mend(journal: Path, lock: _KernelLock) -> None:
-    lock.acquire()
-    try:
-        with journal.open("rb+") as file:
-            content = file.read()
-            if content and not content.endswith(b"\n"):
-                file.truncate(content.rfind(b"\n") + 1)
-    finally:
-        lock.release()
-
-
-def study_names(storage: BaseStorage) -> list[str]:
-    """Return the names of all studies, the one driven last at the end."""
-    studies = [study for study in storage.get_all_studies() if "space" in study.user_attrs]
-    studies.sort(key=lambda study: study.user_attrs.get("driven_at", 0.0))
-    return [study.study_name for study in studies]
 
 
 class Study:

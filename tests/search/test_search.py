@@ -13,7 +13,8 @@ import pytest
 from mlflow import MlflowClient
 
 from sqtune.data.split import open_prepared
-from sqtune.search.study import Study, open_storage
+from sqtune.search.storage import open_storage
+from sqtune.search.study import Study
 from sqtune.store import Store
 from sqtune.train.checkpoint import load_network
 from sqtune.train.loop import METRICS, saved_error

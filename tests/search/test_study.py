@@ -13,7 +13,8 @@ from optuna.trial import TrialState
 from sqtune.config import load_space
 from sqtune.config.space import SearchSpace
 from sqtune.errors import StoreError, StudyError
-from sqtune.search.study import Study, TrialRecord, open_storage, study_names
+from sqtune.search.storage import open_storage, study_names
+from sqtune.search.study import Study, TrialRecord
 from sqtune.store import Store
 
 SPACE = """\

@@ -1,0 +1,79 @@
+"""What the commands print: tables and the best network for people, JSON for programs."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from sqtune.store import DEFAULT_STORE, Store
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from sqtune.search.run import Outcome
+    from sqtune.search.study import TrialRecord
+
+PLAIN_WIDTH = 120  # columns of a table that no terminal shows
+
+
+def console(*, to_stderr: bool = False) -> Console:
+    """Return where people read; what no terminal shows is 120 columns wide."""
+    from rich.console import Console
+
+    out = Console(stderr=to_stderr)
+    return out if out.is_terminal else Console(stderr=to_stderr, width=PLAIN_WIDTH)
+
+
+def print_json(content: dict[str, Any]) -> None:
+    """Print one JSON object on stdout."""
+    click.echo(json.dumps(content, indent=1, allow_nan=False))
+
+
+def outcome_data(outcome: Outcome, store: Store) -> dict[str, Any]:
+    """Return what a search came to as plain data."""
+    from sqtune.search.tables import as_data
+
+    return {
+        "study": outcome.study,
+        "ending": outcome.ending,
+        "store": str(store.root),
+        "network": str(outcome.network) if outcome.network else None,
+        "best": as_data(outcome.best) if outcome.best else None,
+        "trials": [as_data(trial) for trial in outcome.trials],
+    }
+
+
+def print_outcome(out: Console, outcome: Outcome, places: Store, store: str) -> None:
+    """Print the table of trials, the best network, where things lie and what to type next."""
+    from sqtune.search.tables import trials_table
+
+    out.print(trials_table(outcome.trials, most=30))
+    if outcome.best is None or outcome.network is None:
+        out.print("no trial has finished")
+        return
+    print_best(out, outcome.best, outcome.network)
+    sizes = [trial.size_bytes for trial in outcome.trials if trial.size_bytes is not None]
+    budget = -(-min(sizes) // 1024) + 1
+    at = "" if store == DEFAULT_STORE else f" --store {store}"
+    out.print(f"study     {places.root}", highlight=False, soft_wrap=True)
+    out.print(
+        f"next      sqtune ui{at}        every figure, in MLflow\n"
+        f"          sqtune best{at} --max-size {budget}KiB        the best under a size budget",
+        highlight=False,
+        soft_wrap=True,
+    )
+
+
+def print_best(out: Console, trial: TrialRecord, folder: Path) -> None:
+    """Print the best network and where it lies."""
+    from sqtune.search.tables import percent, trial_line
+
+    lines = [f"best      {trial_line(trial)}"]
+    if trial.test_error is not None:
+        lines.append(f"test      error {percent(trial.test_error)} %, measured once")
+    lines.append(f"network   {folder}")
+    for line in lines:
+        out.print(line, highlight=False, markup=False, soft_wrap=True)

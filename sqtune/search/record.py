@@ -1,0 +1,71 @@
+"""What MLflow is told of a study, and the hand-over of the network that was chosen."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from sqtune.search.prepare import prepared
+from sqtune.search.study import Study, TrialRecord
+from sqtune.store import Store
+from sqtune.tracking import Tracker
+
+
+def record_study(study: Study, space_text: str, tracker: Tracker, store: Store) -> None:
+    """Open the study's MLflow run and write what earlier drivers did not get to write."""
+    space = study.space
+    facts = {f"sqtune.{key}": value for key, value in study.attrs["provenance"].items()}
+    tracker.start_study(
+        study.attrs["uuid"],
+        tags={"sqtune.study": study.name, "sqtune.space_hash": space.hash(), **facts},
+        params=space.search.model_dump(mode="json"),
+        texts={
+            "space.yaml": space_text,
+            "space.json": json.dumps(space.model_dump(mode="json", by_alias=True), indent=1),
+        },
+    )
+    for trial in study.trials():
+        if trial.state in ("finished", "failed"):
+            tracker.record_ended_trial(
+                trial.number,
+                trial.config.flat(),
+                [{"epoch": epoch, **record} for epoch, record in enumerate(trial.epochs, 1)],
+                **recorded_end(trial, store, study.name),
+            )
+
+
+def recorded_end(trial: TrialRecord, store: Store, study: str) -> dict[str, Any]:
+    """Return how a trial's MLflow run ends: status, metrics, tags and files."""
+    from sqtune.train.checkpoint import CODES
+
+    if trial.val_error is None:
+        return {"status": "FAILED", "tags": {"sqtune.failure": (trial.failure or "")[:5000]}}
+    facts = trial.facts
+    return {
+        "status": "FINISHED",
+        "metrics": {
+            "size_bytes": float(facts["size_bytes"]),
+            "bits": float(trial.config.quantizer.bits),
+            "seconds": facts["ended_at"] - facts["started_at"],
+        },
+        "tags": {"sqtune.node": str(trial.facts["node"])},
+        "files": [store.network(study, trial.number) / CODES],
+    }
+
+
+def hand_over(study: Study, top: TrialRecord, tracker: Tracker, store: Store) -> None:
+    """Measure the chosen network on the test split, once, and log it to its run."""
+    from sqtune.data.split import open_prepared
+    from sqtune.train.checkpoint import ABOUT, WEIGHTS
+    from sqtune.train.loop import saved_error
+
+    folder = store.network(study.name, top.number)
+    test_error = top.test_error
+    if test_error is None:
+        test_error = saved_error(folder, open_prepared(prepared(top, store)), "test")
+        study.set_test_error(top.number, test_error)
+    tracker.choose(
+        top.number,
+        [folder / WEIGHTS, folder / ABOUT],
+        {"sqtune.test_error": f"{test_error:.6f}"},
+    )
