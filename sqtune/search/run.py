@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import time
 from collections.abc import Iterator
@@ -228,6 +229,7 @@ def _run(driver: _Driver, progress: Progress, ended: list[TrialRecord]) -> None:
             )
         finally:
             progress.end()
+            shutil.rmtree(driver.store.ray(space.name), ignore_errors=True)
 
 
 @dataclass(frozen=True, slots=True)

@@ -220,7 +220,7 @@ space:
   optimizer.lr: {float: [0, 0.1], log: true}  #! space.optimizer.lr: & starts above 0, not at 0.0.
 == log and step
 space:
-  optimizer.lr: {float: [0.1, 0.3], log: true, step: 0.1}  #! space.optimizer.lr: log and step.
+  optimizer.lr: {float: [0.1, 0.3], log: true, step: 0.1}  #! space.optimizer.lr: log and step
 == log and step of whole numbers
 space:
   num_epochs: {int: [1, 9], log: true, step: 2}  #! space.num_epochs: log and step & leave one out.
