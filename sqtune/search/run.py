@@ -20,7 +20,7 @@ from sqtune.search.pareto import best
 from sqtune.search.prepare import prepare_data, prepared
 from sqtune.search.progress import Progress
 from sqtune.search.record import hand_over, record_study, recorded_end
-from sqtune.search.storage import open_storage
+from sqtune.search.storage import open_storage, study_names
 from sqtune.search.study import Study, TrialRecord
 from sqtune.store import Store
 from sqtune.tracking import Tracker
@@ -147,7 +147,7 @@ def run_search(space: SearchSpace, space_text: str, places: Places, progress: Pr
     store = places.store
     if store.journal.exists() and places.study_storage is None:
         storage = open_storage(store, None)
-        if space.name in [study.study_name for study in storage.get_all_studies()]:
+        if space.name in study_names(storage):
             Study.load(storage, space.name).refuse_changes(space)
     data = prepare_data(space, store)
     _this_machine(space.resources)

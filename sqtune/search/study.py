@@ -114,13 +114,16 @@ class Study:
         Raises:
             StudyError: There is one of the same name with another space.
         """
-        if space.name in [study.study_name for study in storage.get_all_studies()]:
+        if space.name in study_names(storage):
             study = cls.load(storage, space.name)
             study.refuse_changes(space)
             study.space = space
         else:
-            created = optuna.create_study(
-                storage=storage, study_name=space.name, direction="minimize"
+            created = optuna.create_study(  # there is one if a driver was killed at this point
+                storage=storage,
+                study_name=space.name,
+                direction="minimize",
+                load_if_exists=True,
             )
             study = cls(created, space)
             study.set_attr("uuid", uuid.uuid4().hex)

@@ -84,7 +84,7 @@ trial:
 trial:
   quantizer: {name: ternary}
 space:
-  quantizer.bits: {choice: [2, 3]}  #! space.quantizer.bits: no such field. & Known are: name, thr
+  quantizer.bits: {choice: [2, 3]}  #! space.quantizer.bits: no such field. & Known are: thr
 == field that fits only some of the searched quantizers
 space:
   quantizer.name: {choice: [uniform, binary]}
