@@ -29,7 +29,7 @@ def predicted_size_bytes(
     >>> predicted_size_bytes(ResNet("resnet20"), Binary(), in_channels=3, num_classes=10)
     51254
     """
-    with torch.device("meta"):
+    with torch.random.fork_rng(devices=[]):  # the "meta" device would import torch's compiler
         model = build(network, in_channels, num_classes)
     weights = quantizable_weights(model).values()
     planes = isinstance(quantizer, Uniform) and quantizer.bits in (3, 5, 6, 7)

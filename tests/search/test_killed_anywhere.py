@@ -43,9 +43,8 @@ def test_whatever_was_written_last_the_study_ends_the_same(tmp_path: Path) -> No
     whole.create()
     undisturbed = drive(whole, space)
     lines = whole.journal.read_bytes().splitlines(keepends=True)
-    first = next(i for i, line in enumerate(lines, 1) if b'"space"' in line)
-    assert len(lines) - first > 30
-    for written in range(first, len(lines)):
+    assert len(lines) > 30
+    for written in range(len(lines)):
         for cut in (0, 20, len(lines[written]) - 1):
             store = Store.at(tmp_path / f"{written}-{cut}")
             store.create()
