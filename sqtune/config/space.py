@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import json
 import math
@@ -243,7 +244,7 @@ class SearchSpace(Strict):
                 node = child
             if leaf == "name" and node.get("name", values[path]) != values[path]:
                 node.clear()
-            node[leaf] = values[path]
+            node[leaf] = copy.deepcopy(values[path])  # a deeper path may write into it
         return tree
 
     def guard(self) -> dict[str, Any]:
