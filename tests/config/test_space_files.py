@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from sqtune.config import load_space
+from sqtune.config import label, load_space
 from sqtune.config.load import corner_points
 from sqtune.errors import ConfigError
+from sqtune.quant import Average, Binary, Stages, Ternary, Uniform
 
 SHIPPED = sorted((Path(__file__).parents[2] / "search_spaces").rglob("*.yaml"))
 
@@ -23,10 +24,6 @@ def load(tmp_path):
         return load_space(path, overrides)
 
     return load_text
-
-
-def paths(space, values):
-    return [path for path, _ in space.active(values)]
 
 
 @pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
@@ -55,37 +52,188 @@ def test_numbers_may_be_written_with_an_exponent(load):
 
 
 TWO_LEVELS = """
+trial: {num_epochs: 3}
 space:
   quantizer.scale_steps: {int: [0, 9], when: {quantizer.bits: [2, 3]}}
   quantizer.bits: {choice: [2, 3, 8], when: {quantizer.name: uniform}}
-  optimizer.lr: {float: [0.1, 1.0], when: {trial_kind: none}}
   quantizer.name: {choice: [binary, uniform]}
-""".replace("  optimizer.lr: {float: [0.1, 1.0], when: {trial_kind: none}}\n", "")
+  batch_size: {choice: [32, 64], when: {num_epochs: 4}}
+  seed: {int: [0, 9], when: {num_epochs: 3, quantizer.name: binary}}
+"""
 
 
 def test_a_parameter_comes_after_those_its_condition_names(load):
-    order = ["quantizer.name", "quantizer.bits", "quantizer.scale_steps"]
-    assert load(TWO_LEVELS).order() == order
-    values = {"quantizer.name": "uniform", "quantizer.bits": 3}
-    assert paths(load(TWO_LEVELS), values) == order
+    order = load(TWO_LEVELS).order()
+    assert set(order) == set(load(TWO_LEVELS).space)
+    steps, bits, name, seed = (
+        order.index(path)
+        for path in ("quantizer.scale_steps", "quantizer.bits", "quantizer.name", "seed")
+    )
+    assert name < bits < steps
+    assert name < seed
 
 
 @pytest.mark.parametrize(
-    ("values", "expected"),
+    ("answers", "expected"),
     [
-        ({"quantizer.name": "binary"}, 1),
-        ({"quantizer.name": "uniform", "quantizer.bits": 8}, 2),
-        ({"quantizer.name": "uniform", "quantizer.bits": 2}, 3),
-        ({"quantizer.name": "binary", "quantizer.bits": 2}, 3),
-        ({}, 1),
+        ({"quantizer.name": "binary", "quantizer.bits": 2}, {"quantizer.name", "seed"}),
+        ({"quantizer.name": "uniform", "quantizer.bits": 8}, {"quantizer.name", "quantizer.bits"}),
+        (
+            {"quantizer.name": "uniform", "quantizer.bits": 3},
+            {"quantizer.name", "quantizer.bits", "quantizer.scale_steps"},
+        ),
     ],
 )
-def test_a_parameter_is_active_only_where_its_condition_holds(load, values, expected):
-    space = load(TWO_LEVELS)
-    if values.get("quantizer.name") == "binary":
-        values = {"quantizer.name": "binary"}
-        expected = 1
-    assert len(paths(space, values)) == expected
+def test_a_parameter_is_asked_for_only_where_its_conditions_hold(load, answers, expected):
+    values = {}
+    for path, _ in load(TWO_LEVELS).active(values):
+        values[path] = answers.get(path, 5)
+    assert set(values) == expected
+
+
+def test_values_are_put_into_the_configuration_by_their_paths(load):
+    text = "trial: {optimizer: {lr: 0.2}, num_epochs: 3}\nspace: {optimizer.lr: {float: [0.1, 1]}}"
+    config = load(text).config({"optimizer.lr": 0.5, "quantizer.name": "ternary"})
+    assert (config.optimizer.lr, config.num_epochs, config.quantizer) == (0.5, 3, Ternary())
+
+
+def test_a_choice_may_be_a_mapping_and_deeper_values_go_into_it(load):
+    text = """
+space:
+  schedule.warmup: {float: [0.1, 0.2]}
+  schedule: {choice: [{name: average, num_stages: 3}, {name: linear, reach: 0.5}]}
+"""
+    schedule = {"name": "average", "num_stages": 3}
+    config = load(text).config({"schedule.warmup": 0.2, "schedule": schedule})
+    assert config.schedule == Average(num_stages=3, warmup=0.2)
+
+
+def test_making_a_configuration_changes_nothing_of_the_space(load):
+    space = load("""
+space:
+  schedule: {choice: [{name: average}, {name: linear}]}
+  schedule.warmup: {float: [0.1, 0.2]}
+""")
+    before = space.hash()
+    average = space.space["schedule"].choice[0]
+    assert space.config({"schedule": average, "schedule.warmup": 0.15}).schedule.warmup == 0.15
+    assert label(average) == "average"
+    assert space.config({"schedule": average}).schedule == Average()
+    assert space.hash() == before
+
+
+def test_another_quantizer_loses_the_fixed_fields_and_the_same_one_keeps_them(load):
+    space = load("""
+trial: {quantizer: {name: uniform, bits: 3}}
+space: {quantizer.name: {choice: [uniform, binary]}}
+""")
+    assert space.config({"quantizer.name": "binary"}).quantizer == Binary()
+    assert space.config({"quantizer.name": "uniform"}).quantizer == Uniform(bits=3)
+    text = "trial: {quantizer: {name: uniform, bits: 3}}"
+    assert load(text, ["trial.quantizer.name=binary"]).config({}).quantizer == Binary()
+    assert load(text, ["trial.quantizer.name=uniform"]).config({}).quantizer == Uniform(bits=3)
+
+
+def test_a_range_keeps_its_ends_step_and_scale(load):
+    space = load("""
+space:
+  optimizer.lr: {float: [0.01, 1], log: true}
+  optimizer.momentum: {float: [0.5, 0.9], step: 0.1}
+  num_epochs: {int: [2, 9], step: 3}
+""").space
+    assert (space["optimizer.lr"].bounds, space["optimizer.lr"].log) == ((0.01, 1.0), True)
+    assert space["optimizer.momentum"].step == 0.1
+    assert space["num_epochs"].samples() == [2, 8]
+
+
+def test_an_override_takes_the_place_of_a_searched_value(load):
+    text = "space:\n  schedule.warmup: {float: [0.1, 0.2]}\n  schedule.name: {choice: [average]}\n"
+    one = load(text, ["trial.schedule.warmup=0.3"])
+    assert list(one.space) == ["schedule.name"]
+    assert one.config({"schedule.name": "average"}).schedule == Average(warmup=0.3)
+    whole = load(text, ["trial.schedule={name: stages, ratios: [0.5, 1]}"])
+    assert (list(whole.space), whole.config({}).schedule) == ([], Stages((0.5, 1.0)))
+
+
+def test_overrides_reach_every_section_and_the_last_one_holds(load):
+    overrides = ["name=mine", "search.num_trials=7", "resources.cpus=2", "trial.seed=3"]
+    space = load("space: {seed: {int: [1, 2]}}", [*overrides, "trial.seed=4"])
+    assert (space.name, space.search.num_trials, space.resources.num_threads) == ("mine", 7, 2)
+    assert space.config({}).seed == 4
+    added = load("trial: {seed: 1}", ["space.num_epochs={int: [1, 9]}"])
+    assert added.space["num_epochs"].bounds == (1, 9)
+
+
+GUARDED = """
+name: a
+trial: {optimizer: {lr: 0.1}}
+space:
+  num_epochs: {int: [1, 9], step: 2}
+  quantizer.name: {choice: [binary, ternary]}
+  optimizer.momentum: {float: [0.5, 0.9], log: true, when: {quantizer.name: binary}}
+search: {num_trials: 3, max_concurrent: 2, time_limit_seconds: 60, sampler: tpe, seed: 1}
+resources: {cpus: 1, gpus: 0}
+"""
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("name: a", "name: b"),
+        ("num_trials: 3", "num_trials: 4"),
+        ("max_concurrent: 2", "max_concurrent: 1"),
+        ("time_limit_seconds: 60", "time_limit_seconds: 90"),
+        ("cpus: 1", "cpus: 2"),
+        ("gpus: 0", "gpus: 1"),
+        ("trial: {", "trial:   {"),
+    ],
+)
+def test_a_study_goes_on_when_only_its_budget_or_place_changes(load, old, new):
+    assert old in GUARDED
+    assert load(GUARDED.replace(old, new)).hash() == load(GUARDED).hash()
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("lr: 0.1", "lr: 0.2"),
+        ("lr: 0.1", "momentum: 0.1"),
+        ("{lr: 0.1}", "{lr: 0.1, name: adamw}"),
+        ("[1, 9]", "[1, 8]"),
+        ("step: 2", "step: 1"),
+        ("num_epochs:", "batch_size:"),
+        ("[binary, ternary]", "[binary, float]"),
+        ("log: true", "log: false"),
+        ("when: {quantizer.name: binary}", "when: {quantizer.name: ternary}"),
+        (", when: {quantizer.name: binary}", ""),
+        ("sampler: tpe", "sampler: random"),
+        ("seed: 1", "seed: 2"),
+    ],
+)
+def test_a_change_of_what_trials_are_changes_the_guard(load, old, new):
+    assert old in GUARDED
+    before, after = load(GUARDED), load(GUARDED.replace(old, new))
+    assert after.hash() != before.hash()
+    assert after.guard() != before.guard()
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        ("binary", "binary"),
+        (3, "3"),
+        (0.5, "0.5"),
+        (True, "true"),
+        (None, "null"),
+        ([0.5, 1], "[0.5, 1]"),
+        ({"name": "stages", "ratios": [0.5, 1]}, "stages ratios=[0.5, 1]"),
+        ({"num_stages": 4, "name": "average"}, "average num_stages=4"),
+        ({"name": "sgd", "schedule": {"name": "cosine"}}, "sgd schedule=cosine"),
+        ({"lr": 0.1}, "lr=0.1"),
+    ],
+)
+def test_a_label_reads_like_the_choice(value, expected):
+    assert label(value) == expected
 
 
 OVERRIDDEN = """
