@@ -10,8 +10,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from sqtune.config import SearchSpace, load_space
+from sqtune.search.records import TrialRecord
 from sqtune.search.storage import open_storage
-from sqtune.search.study import Study, TrialRecord
+from sqtune.search.study import Study
 from sqtune.store import Store
 
 SPACE = Path(__file__).resolve().parent.parent / "search_spaces" / "resnet.yaml"

@@ -15,7 +15,7 @@ from sqtune.output import console, outcome_data, print_best, print_json, print_o
 from sqtune.store import DEFAULT_STORE, Store
 
 if TYPE_CHECKING:
-    from sqtune.search.study import Study, TrialRecord
+    pass
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -157,7 +157,9 @@ def show(name: str | None, store: str, study_storage: str | None, as_json: bool)
     sqtune show
     sqtune show resnet --json
     """
-    study, trials = _load_study(store, study_storage, name)
+    from sqtune.search.look import load_study
+
+    study, trials = load_study(store, study_storage, name)
     if as_json:
         from sqtune.search.tables import as_data
 
@@ -192,10 +194,11 @@ def best(
     sqtune best resnet --max-size 20KiB --json
     """
     from sqtune.search import pareto
+    from sqtune.search.look import load_study
     from sqtune.search.tables import as_data, kib
 
-    limit = None if max_size is None else parse_size(max_size)
-    study, trials = _load_study(store, study_storage, name)
+    limit = None if max_size is None else pareto.parse_size(max_size)
+    study, trials = load_study(store, study_storage, name)
     top = pareto.best(trials, limit)
     if top is None:
         ended = [trial for trial in pareto.ranking(trials) if trial.size_bytes is not None]
@@ -281,53 +284,3 @@ def schema(store: str, as_json: bool) -> None:
     from sqtune.config.schema import space_file_schema
 
     print_json(space_file_schema())
-
-
-def parse_size(text: str) -> int:
-    """Return the bytes of a size such as 64KiB, 20kB, 1.5MiB or 4096.
-
-    Raises:
-        ConfigError: It is none.
-
-    >>> parse_size("64KiB"), parse_size("20kB"), parse_size("4096")
-    (65536, 20000, 4096)
-    """
-    units = {"": 1, "b": 1, "kb": 1000, "mb": 10**6, "kib": 1024, "mib": 2**20}
-    number = text.strip().rstrip("BKMbikm")
-    unit = text.strip()[len(number) :].strip().lower()
-    try:
-        size = float(number) * units[unit]
-    except (ValueError, KeyError):
-        size = -1.0
-    if not 0 < size < 2**60:
-        raise ConfigError(
-            f"--max-size {text}: not a size. Write a number and B, kB, KiB, MB or MiB, such as "
-            "64KiB."
-        )
-    return int(size)
-
-
-def _load_study(
-    store: str, study_storage: str | None, name: str | None
-) -> tuple[Study, list[TrialRecord]]:
-    """Load a study and its trials; what nobody trains any more is called interrupted."""
-    from dataclasses import replace
-
-    from sqtune.errors import StudyError
-    from sqtune.search.storage import open_storage
-    from sqtune.search.study import Study
-
-    places = Store.at(store)
-    if study_storage is None and not places.journal.exists():
-        raise StudyError(
-            f"there is no study in {places.root}. Start one: "
-            "sqtune search --space search_spaces/resnet.yaml, or give --store another folder."
-        )
-    study = Study.load(open_storage(places, study_storage), name)
-    trials = study.trials()
-    if not places.is_driven(study.name):
-        trials = [
-            replace(trial, state="interrupted") if trial.state == "running" else trial
-            for trial in trials
-        ]
-    return study, trials

@@ -13,8 +13,8 @@ from sqtune.store import DEFAULT_STORE, Store
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from sqtune.search.records import TrialRecord
     from sqtune.search.run import Outcome
-    from sqtune.search.study import TrialRecord
 
 PLAIN_WIDTH = 120  # columns of a table that no terminal shows
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+from sqtune.errors import ConfigError
 from sqtune.quant import Float
-from sqtune.search.study import TrialRecord
+from sqtune.search.records import TrialRecord
 
 
 def standard_error(error: float, num_images: int) -> float:
@@ -37,6 +38,30 @@ def best(trials: Sequence[TrialRecord], max_size_bytes: int | None = None) -> Tr
     ]
     quantized = [trial for trial in fitting if not isinstance(trial.config.quantizer, Float)]
     return next(iter(quantized or fitting), None)
+
+
+def parse_size(text: str) -> int:
+    """Return the bytes of a size such as 64KiB, 20kB, 1.5MiB or 4096.
+
+    Raises:
+        ConfigError: It is none.
+
+    >>> parse_size("64KiB"), parse_size("20kB"), parse_size("4096")
+    (65536, 20000, 4096)
+    """
+    units = {"": 1, "b": 1, "kb": 1000, "mb": 10**6, "kib": 1024, "mib": 2**20}
+    number = text.strip().rstrip("BKMbikm")
+    unit = text.strip()[len(number) :].strip().lower()
+    try:
+        size = float(number) * units[unit]
+    except (ValueError, KeyError):
+        size = -1.0
+    if not 0 < size < 2**60:
+        raise ConfigError(
+            f"--max-size {text}: not a size. Write a number and B, kB, KiB, MB or MiB, such as "
+            "64KiB."
+        )
+    return int(size)
 
 
 def _merit(trial: TrialRecord) -> tuple[float, float, int]:

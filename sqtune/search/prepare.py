@@ -7,7 +7,7 @@ from typing import Any
 
 from sqtune.config.load import corner_points
 from sqtune.config.space import SearchSpace
-from sqtune.search.study import TrialRecord
+from sqtune.search.records import TrialRecord
 from sqtune.store import Store
 
 

@@ -11,7 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from sqtune.search.pareto import best
-from sqtune.search.study import TrialRecord
+from sqtune.search.records import TrialRecord
 from sqtune.search.tables import duration, percent, quantizer_text, schedule_text, trial_line
 
 REFRESH_SECONDS = 0.5

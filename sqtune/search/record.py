@@ -6,7 +6,8 @@ import json
 from typing import Any
 
 from sqtune.search.prepare import prepared
-from sqtune.search.study import Study, TrialRecord
+from sqtune.search.records import TrialRecord
+from sqtune.search.study import Study
 from sqtune.store import Store
 from sqtune.tracking import Tracker
 

@@ -20,8 +20,9 @@ from sqtune.search.pareto import best
 from sqtune.search.prepare import prepare_data, prepared
 from sqtune.search.progress import Progress
 from sqtune.search.record import hand_over, record_study, recorded_end
+from sqtune.search.records import TrialRecord
 from sqtune.search.storage import open_storage, study_names
-from sqtune.search.study import Study, TrialRecord
+from sqtune.search.study import Study
 from sqtune.store import Store
 from sqtune.tracking import Tracker
 

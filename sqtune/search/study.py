@@ -13,8 +13,7 @@ import time
 import uuid
 import warnings
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import optuna
 from optuna.storages import BaseStorage
@@ -29,9 +28,9 @@ from sqtune.config.space import (
 )
 from sqtune.config.trial import TrialConfig
 from sqtune.errors import StudyError, did_you_mean
+from sqtune.search.records import State, TrialRecord
 from sqtune.search.storage import study_names
 
-State = Literal["running", "interrupted", "finished", "failed"]
 STATES: dict[TrialState, State] = {
     TrialState.RUNNING: "running",
     TrialState.WAITING: "interrupted",
@@ -40,43 +39,6 @@ STATES: dict[TrialState, State] = {
     TrialState.PRUNED: "failed",
 }
 EPOCH = "epoch."  # trial attributes: epoch.00001, epoch.00002, ...
-
-
-@dataclass(frozen=True, slots=True)
-class TrialRecord:
-    """What the study knows of one trial. Errors are shares (0..1) of the validation split.
-
-    Attributes:
-        number: Counted from 0.
-        state: running, interrupted, finished or failed.
-        values: Sampled values by dotted path, choices by their label.
-        config: What is trained.
-        epochs: Metrics of each epoch so far, the first at index 0; "time" is in ms since 1970.
-        facts: What was reported at the end: size_bytes, num_validation, node, ...
-        failure: Why it failed.
-        run_id: Its MLflow run.
-        test_error: Error on the test split, for the network that was chosen.
-    """
-
-    number: int
-    state: State
-    values: dict[str, Any]
-    config: TrialConfig
-    epochs: tuple[dict[str, float], ...]
-    facts: dict[str, Any]
-    failure: str | None
-    run_id: str | None
-    test_error: float | None
-
-    @property
-    def val_error(self) -> float | None:
-        """The last epoch's validation error, all weights quantized; None before the end."""
-        return self.epochs[-1]["val_error"] if self.state == "finished" else None
-
-    @property
-    def size_bytes(self) -> int | None:
-        """Predicted size of the exported file."""
-        return self.facts.get("size_bytes")
 
 
 class Study:

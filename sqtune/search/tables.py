@@ -12,7 +12,7 @@ from rich.text import Text
 from sqtune.config.space import label
 from sqtune.config.trial import TrialConfig
 from sqtune.search.pareto import ranking, standard_error
-from sqtune.search.study import TrialRecord
+from sqtune.search.records import TrialRecord
 
 
 def percent(error: float, num_images: int | None = None) -> str:

@@ -11,9 +11,10 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from sqtune.cli import main, parse_size
+from sqtune.cli import main
 from sqtune.config.schema import space_file_schema
 from sqtune.errors import ConfigError
+from sqtune.search.pareto import parse_size
 
 SPACE = Path(__file__).parents[2] / "search_spaces" / "resnet.yaml"
 

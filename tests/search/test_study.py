@@ -13,8 +13,9 @@ from optuna.trial import TrialState
 from sqtune.config import load_space
 from sqtune.config.space import SearchSpace
 from sqtune.errors import StoreError, StudyError
+from sqtune.search.records import TrialRecord
 from sqtune.search.storage import open_storage, study_names
-from sqtune.search.study import Study, TrialRecord
+from sqtune.search.study import Study
 from sqtune.store import Store
 
 SPACE = """\

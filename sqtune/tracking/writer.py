@@ -1,24 +1,15 @@
-"""MLflow: one run per study, one child run per trial, written by a thread of its own.
-
-The study's storage is the truth and MLflow a picture of it: whatever a crash or a dead server kept
-from being written is written when the study is driven again, from the same times, so nothing is
-doubled. A tracking store that fails never stops a search.
-"""
+"""What is written to MLflow, call by call; the thread of `Tracker` calls it in order."""
 
 from __future__ import annotations
 
 import logging
 import os
-import queue
 import sqlite3
-import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
-
-from sqtune.errors import TrackingError
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -46,13 +37,12 @@ def quiet_environment() -> None:
         logging.getLogger("alembic").setLevel(logging.ERROR)
 
 
-class Tracker:
-    """Records one study. Every method returns at once; a thread does the work in order.
+class Writer:
+    """Writes one study's runs. Every method waits for the tracking store.
 
     Args:
         uri: MLflow's tracking URI.
-        artifacts: Folder for the artifacts where the store is embedded; None leaves the choice to
-            the tracking server.
+        artifacts: Folder for the artifacts where the store is embedded, otherwise None.
         study: The study's name, which is also the experiment's.
     """
 
@@ -65,144 +55,9 @@ class Tracker:
         self._statuses: dict[int, str] = {}
         self._pending: dict[int, list[Mapping[str, float]]] = {}
         self._flushed_at: dict[int, float] = {}
-        self._queue: queue.Queue[Callable[[], None] | None] = queue.Queue(maxsize=100_000)
-        self._error: Exception | None = None
-        self._connected = threading.Event()
-        self.new_run_ids: queue.SimpleQueue[tuple[int, str]] = queue.SimpleQueue()
-        self._thread = threading.Thread(target=self._work, name="sqtune-tracking", daemon=True)
-        self._thread.start()
 
-    @property
-    def error(self) -> Exception | None:
-        """What kept it from recording; None while all is well."""
-        return self._error
-
-    def wait_until_connected(self) -> None:
-        """Wait until the tracking store has answered.
-
-        Raises:
-            TrackingError: It did not.
-        """
-        self._connected.wait()
-        if self._error is not None:
-            raise TrackingError(
-                f"the tracking store {self._uri} does not answer: {_first_line(self._error)}. "
-                "Start it, give another --tracking-uri, or leave it out for the embedded one."
-            ) from self._error
-
-    def start_study(
-        self,
-        uuid: str,
-        tags: Mapping[str, str],
-        params: Mapping[str, Any],
-        texts: Mapping[str, str],
-    ) -> None:
-        """Create the study's run, or open the one there is; write tags, parameters and files.
-
-        `uuid` is the study's identity: two studies of one name on a server are kept apart.
-        """
-        self._study_uuid = uuid
-        self._queue.put(lambda: self._start_study(tags, params, texts))
-
-    def start_trial(self, number: int, params: Mapping[str, Any]) -> None:
-        """Create a trial's run, or open the one there is."""
-        self._queue.put(lambda: self._start_trial(number, params))
-
-    def log_epoch(self, number: int, record: Mapping[str, float]) -> None:
-        """Record an epoch's metrics; `epoch` is the step and `time` the time in ms since 1970."""
-        self._queue.put(lambda: self._log_epoch(number, record))
-
-    def end_trial(
-        self,
-        number: int,
-        status: RunStatus,
-        metrics: Mapping[str, float] | None = None,
-        tags: Mapping[str, str] | None = None,
-        files: Sequence[Path] = (),
-    ) -> None:
-        """End a trial's run with its last metrics, tags and files."""
-        self._queue.put(
-            lambda: self._end_trial(number, status, metrics or {}, tags or {}, tuple(files))
-        )
-
-    def record_ended_trial(
-        self,
-        number: int,
-        params: Mapping[str, Any],
-        epochs: Sequence[Mapping[str, float]],
-        **end: Any,
-    ) -> None:
-        """Record a trial that ended in an earlier run of the driver, where that is missing."""
-
-        def record() -> None:
-            if self._statuses.get(number) in ("FINISHED", "FAILED"):
-                return
-            self._start_trial(number, params)
-            for epoch in epochs:
-                self._log_epoch(number, epoch)
-            self._end_trial(number, **end)
-
-        self._queue.put(record)
-
-    def choose(self, number: int, files: Sequence[Path], tags: Mapping[str, str]) -> None:
-        """Mark a trial's run as the study's best and add its files, unless that is done."""
-
-        def mark() -> None:
-            chosen = self._search(
-                f"tags.`{STUDY_TAG}` = '{self._study_uuid}' and tags.`{BEST_TAG}` = 'true'"
-            )
-            run_id = self._runs[number]
-            for run in chosen:
-                if run.info.run_id != run_id:
-                    self._set_tags(run.info.run_id, {BEST_TAG: "false"})
-            if run_id not in [run.info.run_id for run in chosen]:
-                self._log_files(run_id, files)
-                self._set_tags(run_id, {**tags, BEST_TAG: "true"})
-
-        self._queue.put(mark)
-
-    def end_study(self, status: RunStatus, metrics: Mapping[str, float]) -> None:
-        """End the study's run with its summary."""
-
-        def end() -> None:
-            self._log_metrics(self._parent_id, metrics)
-            self._client.set_terminated(self._parent_id, status)
-
-        self._queue.put(end)
-
-    def close(self, timeout_seconds: float = 60.0) -> None:
-        """Write what is left and end the thread."""
-        self._queue.put(None)
-        self._thread.join(timeout_seconds)
-        if self._thread.is_alive() and self._error is None:
-            self._error = TrackingError(f"{self._uri} was still busy after {timeout_seconds:g} s")
-
-    def _work(self) -> None:
-        try:
-            self._connect()
-        except Exception as error:  # whatever MLflow, SQLAlchemy or a socket raises
-            self._error = error
-        self._connected.set()
-        while True:
-            try:
-                job = self._queue.get(timeout=FLUSH_SECONDS)
-            except queue.Empty:
-                self._guarded(self._flush_old)
-                continue
-            if job is None:
-                return
-            self._guarded(job)
-            self._guarded(self._flush_old)
-
-    def _guarded(self, job: Callable[[], None]) -> None:
-        """Do a job unless an earlier one failed: the study brings MLflow up to date later."""
-        if self._error is None:
-            try:
-                job()
-            except Exception as error:
-                self._error = error
-
-    def _connect(self) -> None:
+    def connect(self) -> None:
+        """Reach the tracking store and open the study's experiment, or create it."""
         quiet_environment()
         from mlflow import MlflowClient
 
@@ -230,9 +85,15 @@ class Tracker:
             if not token:
                 return runs
 
-    def _start_study(
-        self, tags: Mapping[str, str], params: Mapping[str, Any], texts: Mapping[str, str]
+    def start_study(
+        self,
+        uuid: str,
+        tags: Mapping[str, str],
+        params: Mapping[str, Any],
+        texts: Mapping[str, str],
     ) -> None:
+        """Create the study's run, or open the one there is; write tags, parameters and files."""
+        self._study_uuid = uuid
         found = self._search(f"tags.`{STUDY_TAG}` = '{self._study_uuid}'")
         parents = [run for run in found if TRIAL_TAG not in run.data.tags]
         for run in found:
@@ -254,7 +115,8 @@ class Tracker:
         for name, text in texts.items():
             self._client.log_text(self._parent_id, text, name)
 
-    def _start_trial(self, number: int, params: Mapping[str, Any]) -> None:
+    def start_trial(self, number: int, params: Mapping[str, Any]) -> str:
+        """Create a trial's run, or open the one there is; return its id."""
         if number in self._runs:
             self._client.update_run(self._runs[number], status="RUNNING")
         else:
@@ -268,13 +130,15 @@ class Tracker:
             self._runs[number] = run.info.run_id
         self._statuses[number] = "RUNNING"
         self._log_params(self._runs[number], params)
-        self.new_run_ids.put((number, self._runs[number]))
+        return self._runs[number]
 
-    def _log_epoch(self, number: int, record: Mapping[str, float]) -> None:
+    def log_epoch(self, number: int, record: Mapping[str, float]) -> None:
+        """Take an epoch's metrics; they are sent together with others."""
         self._pending.setdefault(number, []).append(record)
         self._flushed_at.setdefault(number, time.monotonic())
 
-    def _flush_old(self) -> None:
+    def flush_old(self) -> None:
+        """Send the epochs that have waited long enough."""
         now = time.monotonic()
         for number in list(self._pending):
             if now - self._flushed_at[number] >= FLUSH_SECONDS:
@@ -295,7 +159,7 @@ class Tracker:
             batch = metrics[first : first + METRICS_PER_REQUEST]
             self._client.log_batch(self._runs[number], metrics=batch)
 
-    def _end_trial(
+    def end_trial(
         self,
         number: int,
         status: RunStatus,
@@ -303,6 +167,7 @@ class Tracker:
         tags: Mapping[str, str],
         files: Sequence[Path],
     ) -> None:
+        """End a trial's run with its last metrics, tags and files."""
         if number not in self._runs:
             return
         self._flush(number)
@@ -311,6 +176,28 @@ class Tracker:
         self._log_files(self._runs[number], files)
         self._client.set_terminated(self._runs[number], status)
         self._statuses[number] = status
+
+    def is_recorded(self, number: int) -> bool:
+        """Tell whether a trial's run has ended, with all there is of it."""
+        return self._statuses.get(number) in ("FINISHED", "FAILED")
+
+    def choose(self, number: int, files: Sequence[Path], tags: Mapping[str, str]) -> None:
+        """Mark a trial's run as the study's best and add its files, unless that is done."""
+        chosen = self._search(
+            f"tags.`{STUDY_TAG}` = '{self._study_uuid}' and tags.`{BEST_TAG}` = 'true'"
+        )
+        run_id = self._runs[number]
+        for run in chosen:
+            if run.info.run_id != run_id:
+                self._set_tags(run.info.run_id, {BEST_TAG: "false"})
+        if run_id not in [run.info.run_id for run in chosen]:
+            self._log_files(run_id, files)
+            self._set_tags(run_id, {**tags, BEST_TAG: "true"})
+
+    def end_study(self, status: RunStatus, metrics: Mapping[str, float]) -> None:
+        """End the study's run with its summary."""
+        self._log_metrics(self._parent_id, metrics)
+        self._client.set_terminated(self._parent_id, status)
 
     def _log_files(self, run_id: str, files: Sequence[Path]) -> None:
         for file in files:
@@ -355,7 +242,3 @@ def _create_database(path: Path) -> None:
     with closing(sqlite3.connect(partial)) as database:
         database.execute("PRAGMA wal_checkpoint(TRUNCATE)")
     partial.replace(path)
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]
