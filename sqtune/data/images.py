@@ -68,7 +68,7 @@ def folder_fingerprint(data: ImageFolder) -> list[tuple[str, int, int]]:
             f"trial.data.root: {root} is not a folder. Give the folder that holds one sub-folder "
             "of images per class (or train/ and test/ with such sub-folders)."
         )
-    files = sorted(path for path in root.rglob("*") if path.suffix.lower() in IMAGE_SUFFIXES)
+    files = sorted(path for path in root.rglob("*") if _is_image(path.name))
     if not files:
         raise DataError(
             f"trial.data.root: {root} has no images ({', '.join(IMAGE_SUFFIXES)}) in it."
@@ -92,6 +92,12 @@ def load_image_folder(data: ImageFolder) -> tuple[Images, Images | None]:
     if not (root / "test").is_dir():
         return train, None
     test = _read_folder(root / "test", data)
+    sizes = [images.pixels_NCHW.shape[2:] for images in (train, test)]
+    if sizes[0] != sizes[1]:
+        raise DataError(
+            f"{root}: images in train are {sizes[0][0]}x{sizes[0][1]}, in test "
+            f"{sizes[1][0]}x{sizes[1][1]}. Give trial.data.image_size."
+        )
     if train.classes != test.classes:
         odd = sorted(set(train.classes) ^ set(test.classes))
         raise DataError(f"{root}: train and test differ in these classes: {', '.join(odd)}.")
@@ -102,7 +108,7 @@ def _read_folder(root: Path, data: ImageFolder) -> Images:
     from torchvision import datasets
 
     try:
-        folder = datasets.ImageFolder(str(root))
+        folder = datasets.ImageFolder(str(root), is_valid_file=_is_image)
     except (FileNotFoundError, OSError) as error:
         raise DataError(f"{root} cannot be read as one folder of images per class: {error}.") from (
             error
@@ -117,6 +123,10 @@ def _read_folder(root: Path, data: ImageFolder) -> Images:
             )
     labels = np.asarray(folder.targets, dtype=np.int64)
     return Images(np.stack(pixels), labels, tuple(folder.classes))
+
+
+def _is_image(path: str) -> bool:
+    return path.lower().endswith(IMAGE_SUFFIXES)
 
 
 def _read_image(path: Path, data: ImageFolder) -> npt.NDArray[np.uint8]:

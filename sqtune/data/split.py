@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
@@ -136,10 +136,19 @@ def write_prepared(splits: Splits, path: Path) -> None:
 
 
 def open_prepared(path: Path) -> Splits:
-    """Open a prepared data set; its images are memory-mapped."""
-    with safe_open(path, framework="pt") as file:
-        metadata = file.metadata()
-        images, labels = file.get_tensor("images"), file.get_tensor("labels")
+    """Open a prepared data set; its images are memory-mapped.
+
+    Raises:
+        DataError: The file is damaged.
+    """
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata()
+            images, labels = file.get_tensor("images"), file.get_tensor("labels")
+    except SafetensorError as error:
+        raise DataError(
+            f"{path} is damaged: {error}. Remove it; the data are read anew at the next start."
+        ) from error
     sizes = json.loads(metadata["sizes"])
     train, validation, test = map(Split, images.split(sizes), labels.split(sizes))
     classes, mean, std = (tuple(json.loads(metadata[key])) for key in ("classes", "mean", "std"))

@@ -30,13 +30,16 @@ def num_quantized(ratio: float, num_rows: int) -> int:
 
 
 def log_weights(error_M: Tensor, function: SelectionFunction) -> Tensor:
-    """Return the log of each row's weight in the draw, from its quantization error (0 or more).
+    """Return the log (float64) of each row's weight in the draw, from its error (0 or more).
 
     For `error` these are the weights of the rows that stay real; an error of 0 is clamped to the
-    smallest normal number.
+    smallest normal float32 number, an infinite one to the largest.
     """
+    # float64: the weights of softmax reach 1e7, and equal rows beside such a one stay equal.
+    limits = torch.finfo(torch.float32)
+    error_M = error_M.double().clamp(max=limits.max)
     if function == "error":
-        return error_M.clamp(min=torch.finfo(error_M.dtype).tiny).log()
+        return error_M.clamp(min=limits.tiny).log()
     f_M = 1 / (error_M + EPSILON)
     match function:
         case "constant":
@@ -54,16 +57,16 @@ def draw_without_replacement(
 ) -> Tensor:
     """Draw `num` of M rows without replacement, in proportion to exp(log_weight); return a mask.
 
-    The maximum is subtracted first: float32 would otherwise round the noise away beside a weight
-    of 1e7, and equal rows would get unequal chances.
+    The maximum is subtracted first, and the weights are float64: beside a weight of 1e7 the noise
+    would otherwise be rounded away, and equal rows would get unequal chances.
     """
     uniform_M = torch.rand(
         log_weight_M.shape,
         generator=generator,
         device=log_weight_M.device,
-        dtype=log_weight_M.dtype,
-    )
-    tiny = torch.finfo(log_weight_M.dtype).tiny
+        dtype=torch.float32,
+    ).double()
+    tiny = torch.finfo(torch.float32).tiny
     gumbel_M = -(-(uniform_M.clamp(min=tiny).log())).clamp(min=tiny).log()
     key_M = log_weight_M - log_weight_M.max() + gumbel_M
     mask_M = torch.zeros_like(log_weight_M, dtype=torch.bool)
@@ -78,9 +81,6 @@ def select_rows(
 
     `fixed` draws as `stochastic` does; keeping the partition is the caller's part.
     """
-    error_M = error_M.to(
-        torch.promote_types(error_M.dtype, torch.float32)
-    )  # noise needs the digits
     num_rows = error_M.numel()
     num = num_quantized(ratio, num_rows)
     if num in (0, num_rows):

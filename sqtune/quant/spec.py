@@ -95,7 +95,7 @@ class Selection:
     Attributes:
         function: Maps a row's quantization error e to its weight in the draw. `linear` (the
             paper's best): 1/e. `constant`: equal. `softmax`: exp(1/e). `sigmoid`:
-            1/(1 + exp(-1/e)), nearly constant, since 1/e is at least 1/2 or so. `error`: the
+            1/(1 + exp(-1/e)), nearly constant, since e is seldom above 1. `error`: the
             reference code's way, which draws the rows that stay real, in proportion to e.
         strategy: `stochastic` draws anew at each step; `deterministic` always takes the rows of
             smallest error; `fixed` draws whenever the ratio changes and keeps that partition.

@@ -19,7 +19,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -61,7 +61,18 @@ class _Layer:
     name: str
     weight: nn.Parameter
     latent: Tensor | None = None  # the float weights, while the parameter holds others
-    mask_M: Tensor | None = field(default=None)  # rows quantized at the last draw
+    mask_M: Tensor | None = None  # rows quantized at the last draw
+
+    def keep_latent(self) -> Tensor:
+        """Copy the weight aside and return the copy."""
+        kept, weight = self.latent, self.weight
+        if kept is None or (kept.shape, kept.dtype, kept.device) != (
+            weight.shape,
+            weight.dtype,
+            weight.device,
+        ):
+            kept = self.latent = torch.empty_like(weight)
+        return kept.copy_(weight)
 
 
 def quantizable_weights(model: nn.Module) -> dict[str, nn.Parameter]:
@@ -142,7 +153,8 @@ class StochasticQuantization:
         if not 0 <= ratio <= 1:
             raise QuantizationError(f"a ratio is in [0, 1], not {ratio}.")
         with self._replaced(lambda layer: self._hybrid_weight(layer, ratio, redraw)):
-            self._drawn_ratio = ratio
+            if redraw or self._drawn_ratio is None:
+                self._drawn_ratio = ratio
             yield
 
     @contextmanager
@@ -216,10 +228,7 @@ class StochasticQuantization:
                 for layer in self._layers:
                     weight = replacement(layer)
                     if weight is not None:
-                        if layer.latent is None or layer.latent.shape != layer.weight.shape:
-                            layer.latent = torch.empty_like(layer.weight)
-                        layer.latent.copy_(layer.weight)
-                        changed.append((layer, layer.latent))
+                        changed.append((layer, layer.keep_latent()))
                         layer.weight.copy_(weight)
             torch.clear_autocast_cache()
             yield

@@ -2,11 +2,13 @@
 
 FOLDER/weights.safetensors   the state_dict with latent (float) weights
 FOLDER/codes.safetensors     per quantized weight: packed codes (uint8) and scales
-FOLDER/network.json          the trial's configuration, class names, normalisation, results
+FOLDER/network.json          the trial's configuration, class names, normalisation, results,
+                                 and the checksums of the other two
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import shutil
@@ -84,7 +86,11 @@ def save_network(folder: Path, config: TrialConfig, about: About, model: nn.Modu
     state = {key: value.detach().cpu().contiguous() for key, value in model.state_dict().items()}
     save_file(state, partial / WEIGHTS)
     _save_codes(partial / CODES, config, model)
-    content = {"config": config.nested(), "about": asdict(about)}
+    content = {
+        "config": config.nested(),
+        "about": asdict(about),
+        "sha256": {name: _sha256(partial / name) for name in (WEIGHTS, CODES)},
+    }
     (partial / ABOUT).write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
     shutil.rmtree(folder, ignore_errors=True)
     partial.replace(folder)
@@ -119,6 +125,7 @@ def load_network(folder: Path) -> SavedNetwork:
         about = _ABOUT.validate_python(content["about"])
         with torch.random.fork_rng(devices=[]):
             model = build(config.network, about.num_channels, len(about.classes))
+        _check_sha256(folder, WEIGHTS, content)
         model.load_state_dict(load_file(folder / WEIGHTS))
     except (OSError, ValueError, KeyError, TypeError, RuntimeError, ValidationError) as error:
         raise StoreError(f"{folder} does not hold a whole network: {error}") from error
@@ -129,15 +136,33 @@ def load_network(folder: Path) -> SavedNetwork:
 
 
 def load_codes(folder: Path) -> dict[str, FrozenLayer]:
-    """Read the integer codes and scales of a saved network, by parameter name."""
+    """Read the integer codes and scales of a saved network, by parameter name.
+
+    Raises:
+        StoreError: A file is missing or damaged.
+    """
     config = load_network(folder).config
     layers = {}
-    with safe_open(folder / CODES, framework="pt") as file:
-        metadata = file.metadata()
-        offsets = json.loads(metadata["offsets"])
-        for name, shape in json.loads(metadata["shapes"]).items():
-            num_codes = torch.Size(shape).numel()
-            codes = unpack(file.get_tensor(f"{name}.codes"), num_codes, config.quantizer)
-            scale_O = file.get_tensor(f"{name}.scale")
-            layers[name] = FrozenLayer(codes.reshape(shape), scale_O, offsets[name])
+    try:
+        _check_sha256(folder, CODES, json.loads((folder / ABOUT).read_text(encoding="utf-8")))
+        with safe_open(folder / CODES, framework="pt") as file:
+            metadata = file.metadata()
+            offsets = json.loads(metadata["offsets"])
+            for name, shape in json.loads(metadata["shapes"]).items():
+                num_codes = torch.Size(shape).numel()
+                codes = unpack(file.get_tensor(f"{name}.codes"), num_codes, config.quantizer)
+                scale_O = file.get_tensor(f"{name}.scale")
+                layers[name] = FrozenLayer(codes.reshape(shape), scale_O, offsets[name])
+    except (OSError, ValueError, KeyError, SafetensorError) as error:
+        raise StoreError(f"{folder / CODES} is missing or damaged: {error}") from error
     return layers
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _check_sha256(folder: Path, name: str, content: dict[str, Any]) -> None:
+    if _sha256(folder / name) != content["sha256"][name]:
+        raise StoreError(f"{folder / name} is damaged: its checksum is not the one in {ABOUT}.")

@@ -10,6 +10,7 @@ from torch import nn
 
 from sqtune.data.batches import EVALUATION_BATCH, Normalize
 from sqtune.data.split import Split
+from sqtune.errors import TrainingError
 
 BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
 REESTIMATION_BATCHES = 30
@@ -17,17 +18,25 @@ REESTIMATION_BATCHES = 30
 
 @torch.no_grad()
 def error_rate(model: nn.Module, split: Split, normalize: Normalize, device: torch.device) -> float:
-    """Return the share (0..1) of a split's images that the model, as it stands, gets wrong."""
+    """Return the share (0..1) of a split's images that the model, as it stands, gets wrong.
+
+    Raises:
+        TrainingError: An output is not finite.
+    """
     was_training = model.training
     model.eval()
     wrong = torch.zeros((), dtype=torch.int64, device=device)
+    finite = torch.ones((), dtype=torch.bool, device=device)
     batches = zip(
         split.images.split(EVALUATION_BATCH), split.labels.split(EVALUATION_BATCH), strict=True
     )
     for images, labels in batches:
         logits = model(normalize(images.to(device)))
+        finite &= logits.isfinite().all()
         wrong += (logits.argmax(dim=1) != labels.to(device)).sum()
     model.train(was_training)
+    if not finite:
+        raise TrainingError("the network's outputs are not finite. Lower the learning rate.")
     return int(wrong) / len(split)
 
 

@@ -116,7 +116,6 @@ def test_the_file_s_name_holds_what_makes_it_and_no_augmentation(tmp_path):
     assert len({prepared_path(data, tmp_path) for data in [base, *other]}) == 4
 
 
-@pytest.mark.xfail(reason="SafetensorError leaves open_prepared", strict=True)
 def test_a_damaged_prepared_file_is_a_data_error_that_names_it(tmp_path):
     prepare(Digits(), tmp_path)
     path = prepared_path(Digits(), tmp_path)

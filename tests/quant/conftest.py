@@ -10,7 +10,7 @@ settings.register_profile(
     "laws",
     deadline=None,  # the cores are shared: time is no law
     derandomize=True,
-    max_examples=100,
+    max_examples=50,
     suppress_health_check=[HealthCheck.too_slow],
 )
 settings.load_profile("laws")

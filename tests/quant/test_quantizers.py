@@ -260,6 +260,14 @@ def test_uniform_codes_stay_in_their_range(bits: int, w_OK: Tensor, scale_steps:
     assert rows.codes_OK.max() <= top
 
 
+@pytest.mark.parametrize("bits", BITS[1:])
+def test_a_scale_below_max_abs_clips_symmetrically(bits: int) -> None:
+    w_OK = torch.randn(200, 50, generator=torch.Generator().manual_seed(3))
+    w_OK[:, 0] = -w_OK[:, 1:].abs().amax(dim=1) * 1.3  # one far weight on the negative side
+    codes_OK = quantize_rows(w_OK, Uniform(bits=bits, scale_steps=8)).codes_OK
+    assert codes_OK.min() == -(2 ** (bits - 1) - 1)
+
+
 @pytest.mark.parametrize("bits", BITS)
 def test_uniform_has_its_number_of_levels_symmetric_around_zero(bits: int) -> None:
     w_OK = torch.linspace(-1, 1, 10_001)[None]

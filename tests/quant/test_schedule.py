@@ -118,6 +118,13 @@ def test_an_epoch_holds_a_ratio_of_the_schedule_before_its_end(
     assert early - 1e-6 <= epoch_ratio(schedule, epoch, num_epochs) <= late + 1e-6
 
 
+def test_a_positional_argument_is_never_the_name() -> None:
+    assert Exponential(3) == Exponential(num_stages=3)
+    assert Average(3) == Average(num_stages=3)
+    assert Linear(0.5) == Linear(start=0.5)
+    assert Stages((0.5, 1.0)) == Stages(ratios=(0.5, 1.0))
+
+
 @ACROSS
 @pytest.mark.parametrize("progress", [-0.1, 1.1, math.nan, math.inf])
 def test_progress_outside_0_to_1_is_rejected(schedule: Schedule, progress: float) -> None:
@@ -204,6 +211,16 @@ def test_stages_start_where_they_are_told() -> None:
     assert [schedule.ratio(p) for p in (0, 0.29, 0.3, 0.59, 0.6, 1)] == [0, 0, 0.5, 0.5, 1, 1]
     assert schedule.ratio(0.1 + 0.2) == 0.5
     assert epoch_ratios(schedule, 10) == [0, 0, 0, 0.5, 0.5, 0.5, 1, 1, 1, 1]
+
+
+@pytest.mark.parametrize("early", [0.3, 0.1 + 0.2])
+@pytest.mark.parametrize("late", [0.3, 0.1 + 0.2])
+def test_a_stage_starts_at_its_point_whichever_way_that_is_rounded(
+    early: float, late: float
+) -> None:
+    assert Average(warmup=late).ratio(early) == 0.25
+    assert Linear(start=0.5, warmup=late).ratio(early) == pytest.approx(0.5)
+    assert Stages(ratios=(0.5, 1.0), starts=(0.0, late)).ratio(early) == 1
 
 
 def test_stages_without_starts_are_equal() -> None:

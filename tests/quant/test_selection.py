@@ -163,16 +163,17 @@ def test_a_row_of_no_error_is_quantized_first_and_a_row_of_all_error_stays_real(
         assert not select_rows(worst_M, 0.75, Selection("error"), generator)[2]
 
 
-def test_half_precision_errors_are_drawn_with_float32_noise() -> None:
-    error_M = torch.full((4096,), 0.5, dtype=torch.bfloat16)
-    generator = torch.Generator().manual_seed(0)
-    counts_M = torch.zeros(4096)
-    for _ in range(200):
-        counts_M += select_rows(error_M, 1 / 16, Selection("constant"), generator)
-    # bfloat16 noise has so many ties that the rows of some positions win them all.
-    quarters = counts_M.reshape(4, -1).sum(dim=1) / 200
-    expected, deviation = 64.0, math.sqrt(64 * (1 - 1 / 16) / 200)
-    assert ((quarters - expected).abs() < STANDARD_ERRORS * deviation).all()
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("function", FUNCTIONS)
+def test_half_precision_errors_are_drawn_with_float32_noise(
+    function: str, dtype: torch.dtype
+) -> None:
+    error_M = (0.1 + torch.rand(500)).to(dtype)
+    masks = [
+        select_rows(errors, 0.5, Selection(function), torch.Generator().manual_seed(4))
+        for errors in (error_M, error_M.float())
+    ]
+    assert torch.equal(*masks)
 
 
 # How many.

@@ -209,7 +209,6 @@ def test_a_damaged_description_is_a_store_error_that_names_the_folder(tmp_path, 
         load_network(tmp_path / "network")
 
 
-@pytest.mark.xfail(reason="load_codes lets the errors of the codes file through", strict=True)
 @pytest.mark.parametrize("kind", DAMAGE)
 def test_damaged_codes_are_a_store_error_that_names_the_folder(tmp_path, kind):
     save(tmp_path / "network")
@@ -218,7 +217,6 @@ def test_damaged_codes_are_a_store_error_that_names_the_folder(tmp_path, kind):
         load_codes(tmp_path / "network")
 
 
-@pytest.mark.xfail(reason="no checksum is stored", strict=True)
 @pytest.mark.parametrize("name", [WEIGHTS, CODES])
 def test_one_altered_byte_is_a_store_error(tmp_path, name):
     save(tmp_path / "network")
