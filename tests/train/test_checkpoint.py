@@ -11,9 +11,7 @@ import pytest
 import torch
 
 from sqtune.config import TrialConfig
-from sqtune.data import Digits
 from sqtune.data.batches import Normalize
-from sqtune.data.split import prepare
 from sqtune.errors import StoreError
 from sqtune.networks import ResNet, build
 from sqtune.quant import Binary, Float, Ternary, Uniform, packed_bytes
@@ -32,11 +30,6 @@ from sqtune.train.loop import saved_error, train
 CPU = torch.device("cpu")
 QUANTIZERS = [Binary(), Ternary(), Ternary("row"), *(Uniform(bits=bits) for bits in range(2, 9))]
 ABOUT_IT = About(tuple("abc"), 1, (8, 8), (0.5,), (0.25,), "f00d", {"val_error": 0.5})
-
-
-@pytest.fixture(scope="module")
-def digits():
-    return prepare(Digits())
 
 
 def config(quantizer) -> TrialConfig:

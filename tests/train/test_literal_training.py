@@ -18,25 +18,11 @@ from torch.nn import functional
 from sqtune.config import TrialConfig
 from sqtune.config.trial import Constant, Cosine, Optimizer, Steps
 from sqtune.data import Digits
-from sqtune.data.split import prepare
 from sqtune.networks import ResNet, build
 from sqtune.quant import Binary, Exponential, Float, Selection, Stages
 from sqtune.train.loop import train
 
 BATCH_SIZE = 128
-
-
-@pytest.fixture(scope="module")
-def digits():
-    return prepare(Digits())
-
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def config(**changes) -> TrialConfig:

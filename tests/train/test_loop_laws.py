@@ -10,25 +10,11 @@ import torch
 
 from sqtune.config import TrialConfig
 from sqtune.config.trial import Optimizer
-from sqtune.data import Digits
-from sqtune.data.split import Split, prepare
+from sqtune.data.split import Split
 from sqtune.errors import NetworkError, TrainingError
 from sqtune.networks import ResNet
 from sqtune.quant import Average, Binary, Exponential, Float, Linear, Stages, Ternary
 from sqtune.train.loop import METRICS, saved_error, train
-
-
-@pytest.fixture(scope="module")
-def digits():
-    return prepare(Digits())
-
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def config(**changes) -> TrialConfig:
