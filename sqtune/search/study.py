@@ -129,19 +129,6 @@ class Study:
         self._logged.clear()
         return released
 
-    def num_ended(self) -> int:
-        """Return how many trials finished or failed."""
-        trials = self._study.get_trials(deepcopy=False)
-        return sum(trial.state.is_finished() for trial in trials)
-
-    def num_asked(self) -> int:
-        """Return how many trials there are in all."""
-        return len(self._study.get_trials(deepcopy=False))
-
-    def num_interrupted(self) -> int:
-        """Return how many trials wait to be taken up again."""
-        return len(self._study.get_trials(deepcopy=False, states=(TrialState.WAITING,)))
-
     def ask(self) -> TrialRecord:
         """Propose the next trial; interrupted ones come first, with the same number and values.
 
@@ -149,7 +136,7 @@ class Study:
         not on when the study was reopened.
         """
         waiting = self._study.get_trials(deepcopy=False, states=(TrialState.WAITING,))
-        number = waiting[0].number if waiting else self.num_asked()
+        number = waiting[0].number if waiting else len(self._study.get_trials(deepcopy=False))
         self._study.sampler = self._sampler(number, "")
         trial = self._study.ask()
         values: dict[str, Any] = {}

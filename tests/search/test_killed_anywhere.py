@@ -24,7 +24,7 @@ search: {num_trials: 4, sampler: random, seed: 5}
 def drive(store: Store, space: SearchSpace) -> list[tuple[Any, ...]]:
     """Drive the study to its end; return what it came to."""
     study = Study.create_or_continue(open_storage(store, None, mend=True), space, {})
-    while study.num_ended() < space.search.num_trials:
+    while sum(trial.state == "finished" for trial in study.trials()) < space.search.num_trials:
         trial = study.ask()
         for epoch in (1, 2):
             study.report(trial.number, epoch, {"val_error": 0.5 / (1 + trial.number) / epoch})
