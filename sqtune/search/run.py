@@ -177,12 +177,19 @@ def _drive(
     record_study(study, space_text, tracker, store)
     ended = [trial for trial in study.trials() if trial.state in ("finished", "failed")]
     driver = _Driver(study, tracker, progress, store, len(ended))
-    if driver.ended < space.search.num_trials:
-        if ended:
-            progress.say(f'continuing "{study.name}": {len(ended)} trials have ended')
-        _run(driver, progress, ended)
+    with _stopped_by_signals(driver):
+        if driver.ended < space.search.num_trials:
+            if ended:
+                progress.say(f'continuing "{study.name}": {len(ended)} trials have ended')
+            _run(driver, progress, ended)
+        return _wrap_up(driver)
+
+
+def _wrap_up(driver: _Driver) -> Outcome:
+    """Leave study and MLflow consistent, whatever ended the trials, and name the best."""
+    study, tracker, store = driver.study, driver.tracker, driver.store
     ending: Ending = "complete"
-    if driver.ended < space.search.num_trials:
+    if driver.ended < study.space.search.num_trials:
         ending = "interrupted" if driver.interrupted else "time limit"
     for number in study.release_unfinished():
         tracker.end_trial(number, "KILLED")
@@ -211,7 +218,7 @@ def _run(driver: _Driver, progress: Progress, ended: list[TrialRecord]) -> None:
 
     space = driver.study.space
     machine = _this_machine(space.resources)
-    with local_ray(machine.cpus, machine.gpus), _stopped_by_signals(driver):
+    with local_ray(machine.cpus, machine.gpus):
         most_slots = machine.slots
         wanted = space.search.max_concurrent or most_slots
         num_slots = min(wanted, most_slots, space.search.num_trials - driver.ended)
@@ -228,6 +235,8 @@ def _run(driver: _Driver, progress: Progress, ended: list[TrialRecord]) -> None:
                 most=space.search.num_trials - driver.ended,
                 folder=driver.store.ray(space.name),
             )
+        except KeyboardInterrupt:  # the second one
+            driver.interrupted = True
         finally:
             progress.end()
             shutil.rmtree(driver.store.ray(space.name), ignore_errors=True)
@@ -274,8 +283,6 @@ def _stopped_by_signals(driver: _Driver) -> Iterator[None]:
     before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield
-    except KeyboardInterrupt:
-        driver.interrupted = True
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)

@@ -194,10 +194,13 @@ def test_ctrl_c_leaves_the_study_consistent_and_a_second_driver_is_refused(
     store = tmp_path / "store"
     arguments = ("search", "--space", space, "--store", store, "--trials", 4)
     driver = start(*arguments)
-    wait_for(store, MOMENTS["in the first epochs"])
+    while not (store / "locks" / "small.holder").exists():
+        assert driver.poll() is None
+        time.sleep(0.02)
     second = run(*arguments)
     assert second.returncode == 2
     assert "being driven by process" in second.stderr
+    wait_for(store, MOMENTS["in the first epochs"])
     os.kill(driver.pid, signal.SIGINT)
     output, _ = driver.communicate(timeout=60)
     assert driver.returncode == 130, output
