@@ -11,10 +11,12 @@ from pydantic import BaseModel, ConfigDict, Field
 from sqtune.data import Cifar, Data, Digits, ImageFolder
 from sqtune.networks import Network, ResNet
 from sqtune.quant import (
+    Activations,
     Average,
     Binary,
     Exponential,
     Float,
+    LayerRule,
     Linear,
     Quantizer,
     Schedule,
@@ -99,6 +101,52 @@ class Optimizer(Strict):
     """Weight decay of all parameters."""
     schedule: LearningRateSchedule = Cosine()
     """How the learning rate falls, in units of progress."""
+    restarts: Literal["never", "stage"] = "never"
+    """`never`: one learning-rate schedule over the whole training. `stage`: it starts anew at each
+    stage of the ratio schedule, as in the paper's recipes."""
+
+
+class Start(Strict):
+    """A float network to start from."""
+
+    weights: str
+    """A folder that `sqtune train --out` or a search wrote, or a file with a state_dict
+    (.safetensors, or .pt / .pth as torch saves it)."""
+    fresh: tuple[str, ...] = ()
+    """Regular expressions of modules that keep their fresh weights, such as a classifier for other
+    classes."""
+
+
+class Distillation(Strict):
+    """Soft targets of a float network (Hinton et al., 2015)."""
+
+    weight: Annotated[float, Field(ge=0, le=1)] = 0.0
+    """Share of the soft targets in the loss; 0 turns distillation off."""
+    temperature: Annotated[float, Field(gt=0, le=100)] = 4.0
+    """What both networks' logits are divided by."""
+    teacher: str | None = None
+    """A folder or file as for `start.weights`. By default the network as it stands at the end of
+    the schedule's float warm-up, or else what it started from."""
+
+
+class Compute(Strict):
+    """How a training step is computed."""
+
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    """`bfloat16`: autocast. `auto`: bfloat16 on CUDA, float32 on CPU."""
+    channels_last: Literal["auto", "on", "off"] = "auto"
+    """Memory format of images and weights. `auto`: on with CUDA."""
+    compile: Literal["off", "default", "reduce-overhead"] = "off"
+    """torch.compile's mode; `reduce-overhead` uses CUDA graphs."""
+
+
+class Override(Strict):
+    """Layers with a quantizer of their own."""
+
+    match: str
+    """Regular expression for a module's whole name, or that of a module around it."""
+    quantizer: Annotated[Quantizer, Field(discriminator="name")]
+    """What their weights are quantized to."""
 
 
 class TrialConfig(Strict):
@@ -106,22 +154,54 @@ class TrialConfig(Strict):
 
     data: Annotated[Data, Field(discriminator="name")] = Digits()
     """The images, their split and their augmentation."""
-    network: Network = ResNet()
+    network: Annotated[Network, Field(discriminator="name")] = ResNet()
     """The network."""
+    start: Start | None = None
+    """A float network to start from; by default fresh weights."""
     quantizer: Annotated[Quantizer, Field(discriminator="name")] = Binary()
     """What the weights are quantized to."""
+    keep_float: tuple[str, ...] = ()
+    """Regular expressions of modules whose weights stay float; they come before `overrides`."""
+    overrides: tuple[Override, ...] = ()
+    """Layers with a quantizer of their own; the first that matches acts."""
+    activation_bits: Literal[2, 4, 8, 32] = 32
+    """Bits of the inputs of quantized layers; 32: float, as in the paper."""
+    activation_clipping: Literal["lsq", "pact"] = "lsq"
+    """How the clipping point of low-bit activations is learned."""
+    activation_ends_bits: Literal[2, 4, 8, 32] = 8
+    """Bits of the first and the last layer's inputs where activations are quantized."""
     selection: Selection = Selection()
     """Which rows are quantized at a step while the ratio is below 1."""
     schedule: Annotated[Schedule, Field(discriminator="name")] = Exponential()
     """The ratio as a function of training progress."""
     optimizer: Optimizer = Optimizer()
     """How the latent weights are updated."""
+    distillation: Distillation = Distillation()
+    """Soft targets of a float network, beside the labels."""
+    compute: Compute = Compute()
+    """How a training step is computed."""
     batch_size: Annotated[int, Field(ge=1, le=65536)] = 128
     """Images in a training step."""
     num_epochs: Annotated[int, Field(ge=1, le=100_000)] = 12
     """Passes over the training split."""
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
     """Seed of weights, order, augmentation and selection."""
+
+    @property
+    def rules(self) -> tuple[LayerRule, ...]:
+        """The layers with a quantizer of their own, in the order in which they act."""
+        kept = (LayerRule(match, Float()) for match in self.keep_float)
+        others = (LayerRule(override.match, override.quantizer) for override in self.overrides)
+        return (*kept, *others)
+
+    @property
+    def activations(self) -> Activations | None:
+        """What the inputs of layers are quantized to; None for float."""
+        if self.activation_bits == 32:
+            return None
+        return Activations(
+            self.activation_bits, self.activation_clipping, self.activation_ends_bits
+        )
 
     def nested(self) -> dict[str, Any]:
         """Return plain nested data that JSON and YAML can hold."""

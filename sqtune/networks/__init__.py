@@ -4,12 +4,27 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from sqtune.networks.spec import Network, ResNet, check_image_size
+from sqtune.networks.spec import (
+    Network,
+    ResNet,
+    ResNet18,
+    Torchvision,
+    Vgg9,
+    check_image_size,
+)
 
 if TYPE_CHECKING:
     from torch import nn
 
-__all__ = ["Network", "ResNet", "build", "check_image_size"]
+__all__ = [
+    "Network",
+    "ResNet",
+    "ResNet18",
+    "Torchvision",
+    "Vgg9",
+    "build",
+    "check_image_size",
+]
 
 
 def build(network: Network, in_channels: int, num_classes: int) -> nn.Module:

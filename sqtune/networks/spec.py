@@ -24,8 +24,7 @@ class ResNet:
     width: int = 16
 
     def __post_init__(self) -> None:
-        if not 1 <= self.width <= 1024:
-            raise NetworkError(f"width is 1 to 1024 channels, not {self.width}.")
+        _check_width(self.width)
 
     @property
     def depth(self) -> int:
@@ -33,7 +32,55 @@ class ResNet:
         return int(self.name.removeprefix("resnet"))
 
 
-Network = ResNet
+@dataclass(frozen=True, slots=True)
+class Vgg9:
+    """The paper's VGG-9 (`sqtune.networks.vgg`).
+
+    Attributes:
+        width: Channels of the first two convolutions; the others have 2 and 4 times as many, the
+            two hidden layers 8 times.
+    """
+
+    name: Literal["vgg9"] = "vgg9"
+    width: int = 64
+
+    def __post_init__(self) -> None:
+        _check_width(self.width)
+
+
+@dataclass(frozen=True, slots=True)
+class ResNet18:
+    """The usual ResNet-18 for ImageNet-sized images (`sqtune.networks.resnet18`).
+
+    Attributes:
+        width: Channels of the first group; the others have 2, 4 and 8 times as many.
+    """
+
+    name: Literal["resnet18"] = "resnet18"
+    width: int = 64
+
+    def __post_init__(self) -> None:
+        _check_width(self.width)
+
+
+@dataclass(frozen=True, slots=True)
+class Torchvision:
+    """A classification model of torchvision, by its name there.
+
+    Attributes:
+        model: Such as "mobilenet_v2".
+    """
+
+    model: str
+    name: Literal["torchvision"] = "torchvision"
+
+
+Network = ResNet | Vgg9 | ResNet18 | Torchvision
+
+
+def _check_width(width: int) -> None:
+    if not 1 <= width <= 1024:
+        raise NetworkError(f"width is 1 to 1024 channels, not {width}.")
 
 
 def check_image_size(network: Network, height: int, width: int) -> None:

@@ -6,7 +6,18 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 from sqtune.quant.schedule import Average, Exponential, Linear, Schedule, Stages, epoch_ratio
-from sqtune.quant.spec import Binary, Float, Quantizer, Selection, Ternary, Uniform
+from sqtune.quant.spec import (
+    Activations,
+    Binary,
+    Float,
+    LayerRule,
+    LearnedTernary,
+    LearnedUniform,
+    Quantizer,
+    Selection,
+    Ternary,
+    Uniform,
+)
 
 if TYPE_CHECKING:
     from sqtune.quant.packing import pack, packed_bytes, unpack
@@ -29,11 +40,15 @@ _HOMES = {
 }
 
 __all__ = [
+    "Activations",
     "Average",
     "Binary",
     "Exponential",
     "Float",
     "FrozenLayer",
+    "LayerRule",
+    "LearnedTernary",
+    "LearnedUniform",
     "Linear",
     "QuantizedRows",
     "Quantizer",

@@ -10,7 +10,15 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from sqtune.quant.spec import Binary, Float, Quantizer, Ternary, Uniform
+from sqtune.quant.spec import (
+    Binary,
+    Float,
+    LearnedTernary,
+    LearnedUniform,
+    Quantizer,
+    Ternary,
+    Uniform,
+)
 
 
 def packed_bytes(num_codes: int, quantizer: Quantizer) -> int:
@@ -24,11 +32,11 @@ def packed_bytes(num_codes: int, quantizer: Quantizer) -> int:
             return 4 * num_codes
         case Binary():
             return -(-num_codes // 8)
-        case Ternary():
+        case Ternary() | LearnedTernary():
             return -(-num_codes // 5)
-        case Uniform(bits=2 | 4 | 8 as bits):
+        case Uniform(bits=2 | 4 | 8 as bits) | LearnedUniform(bits=2 | 4 | 8 as bits):
             return -(-num_codes * bits // 8)
-        case Uniform(bits=bits):
+        case Uniform(bits=bits) | LearnedUniform(bits=bits):
             return bits * -(-num_codes // 8)
 
 
@@ -38,9 +46,9 @@ def _to_digits(codes: Tensor, quantizer: Quantizer) -> Tensor:
     match quantizer:
         case Binary():
             return (codes + 1) // 2
-        case Ternary():
+        case Ternary() | LearnedTernary():
             return codes + 1
-        case Uniform(bits=bits):
+        case Uniform(bits=bits) | LearnedUniform(bits=bits):
             return codes + (1 << (bits - 1))
         case _:
             raise TypeError("float weights have no codes to pack")
@@ -50,9 +58,9 @@ def _from_digits(digits: Tensor, quantizer: Quantizer) -> Tensor:
     match quantizer:
         case Binary():
             codes = 2 * digits - 1
-        case Ternary():
+        case Ternary() | LearnedTernary():
             codes = digits - 1
-        case Uniform(bits=bits):
+        case Uniform(bits=bits) | LearnedUniform(bits=bits):
             codes = digits - (1 << (bits - 1))
         case _:
             raise TypeError("float weights have no codes to unpack")
@@ -74,11 +82,11 @@ def _split(packed: Tensor, base: int, per_byte: int) -> Tensor:
 def _layout(quantizer: Quantizer) -> tuple[int, int, int]:
     """Return (digit base, digits a byte, number of planes)."""
     match quantizer:
-        case Ternary():
+        case Ternary() | LearnedTernary():
             return 3, 5, 1
-        case Uniform(bits=2 | 4 | 8 as bits):
+        case Uniform(bits=2 | 4 | 8 as bits) | LearnedUniform(bits=2 | 4 | 8 as bits):
             return 2**bits, 8 // bits, 1
-        case Uniform(bits=bits):
+        case Uniform(bits=bits) | LearnedUniform(bits=bits):
             return 2, 8, bits
         case _:
             return 2, 8, 1

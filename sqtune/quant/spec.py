@@ -6,6 +6,7 @@ BMVC 2017 (called "the paper" below), and its authors' released code ("the refer
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from typing import ClassVar, Literal, get_args
 
@@ -15,6 +16,7 @@ TernaryThreshold = Literal["layer_centred", "layer", "row"]
 SelectionFunction = Literal["constant", "linear", "softmax", "sigmoid", "error"]
 SelectionStrategy = Literal["stochastic", "deterministic", "fixed"]
 Granularity = Literal["filter", "element"]
+Clipping = Literal["lsq", "pact"]
 
 
 def require_one_of(value: str, choices: object, what: str) -> None:
@@ -85,7 +87,86 @@ class Uniform:
             raise QuantizationError(f"scale_steps is 0 to 100, not {self.scale_steps}.")
 
 
-Quantizer = Float | Binary | Ternary | Uniform
+@dataclass(frozen=True, slots=True)
+class LearnedUniform:
+    """The uniform grid with a learned step per row (LSQ; Esser et al., ICLR 2020).
+
+    The grid is that of `Uniform`; the step is the scale, trained by gradient beside the weights.
+
+    Attributes:
+        bits: 2 to 8.
+    """
+
+    name: Literal["lsq"] = field(default="lsq", kw_only=True)
+    bits: Literal[2, 3, 4, 5, 6, 7, 8] = 4
+
+    def __post_init__(self) -> None:
+        if self.bits not in range(2, 9):
+            raise QuantizationError(
+                f"a learned uniform grid has 2 to 8 bits, not {self.bits}. "
+                'For three levels take the quantizer "lsq_ternary".'
+            )
+
+
+@dataclass(frozen=True, slots=True)
+class LearnedTernary:
+    """Weights in {-s, 0, +s} with a learned step `s` per row: LSQ's ternary case."""
+
+    name: Literal["lsq_ternary"] = field(default="lsq_ternary", kw_only=True)
+    bits: ClassVar[int] = 2
+
+
+Quantizer = Float | Binary | Ternary | Uniform | LearnedUniform | LearnedTernary
+Learned = LearnedUniform | LearnedTernary
+
+
+@dataclass(frozen=True, slots=True)
+class LayerRule:
+    """Gives some layers a quantizer of their own.
+
+    Attributes:
+        match: Regular expression for a module's whole name or that of a module around it:
+            "group1" names all layers of group1, "stem|head" these two.
+        quantizer: What those layers are quantized to; Float keeps them float.
+    """
+
+    match: str
+    quantizer: Quantizer
+
+    def __post_init__(self) -> None:
+        try:
+            re.compile(self.match)
+        except re.error as error:
+            raise QuantizationError(
+                f"match {self.match!r} is no regular expression: {error}."
+            ) from None
+
+
+@dataclass(frozen=True, slots=True)
+class Activations:
+    """What the inputs of quantized layers are quantized to, with a learned clipping point.
+
+    Attributes:
+        bits: 2, 4 or 8; unsigned where a layer's inputs are never negative.
+        clipping: How the clipping point is learned. `lsq`: a learned step (Esser et al., 2020).
+            `pact`: a learned ceiling (Choi et al., 2018).
+        ends_bits: Bits of the first and the last layer's inputs, at least `bits`; 32 leaves them
+            float.
+    """
+
+    bits: Literal[2, 4, 8] = 8
+    clipping: Literal["lsq", "pact"] = "lsq"
+    ends_bits: Literal[2, 4, 8, 32] = 8
+
+    def __post_init__(self) -> None:
+        if self.bits not in (2, 4, 8):
+            raise QuantizationError(f"activations have 2, 4 or 8 bits, not {self.bits}.")
+        require_one_of(self.clipping, Clipping, "clipping")
+        if self.ends_bits not in (2, 4, 8, 32) or self.ends_bits < self.bits:
+            raise QuantizationError(
+                f"ends_bits is 2, 4, 8 or 32 (float), and at least the {self.bits} bits of the "
+                f"other layers, not {self.ends_bits}."
+            )
 
 
 @dataclass(frozen=True, slots=True)
