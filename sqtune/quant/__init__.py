@@ -20,10 +20,13 @@ from sqtune.quant.spec import (
 )
 
 if TYPE_CHECKING:
+    from sqtune.quant.diagnostics import LayerDiagnostics
+    from sqtune.quant.frozen import FrozenLayer
+    from sqtune.quant.layers import quantizable_weights
     from sqtune.quant.packing import pack, packed_bytes, unpack
     from sqtune.quant.quantizers import QuantizedRows, quantize_rows, row_errors
     from sqtune.quant.selection import select_rows
-    from sqtune.quant.stochastic import FrozenLayer, StochasticQuantization, quantizable_weights
+    from sqtune.quant.stochastic import StochasticQuantization
 
 # Imported at first use: a specification is read and checked without torch.
 _HOMES = {
@@ -34,9 +37,10 @@ _HOMES = {
     "quantize_rows": "quantizers",
     "row_errors": "quantizers",
     "select_rows": "selection",
-    "FrozenLayer": "stochastic",
+    "FrozenLayer": "frozen",
+    "LayerDiagnostics": "diagnostics",
     "StochasticQuantization": "stochastic",
-    "quantizable_weights": "stochastic",
+    "quantizable_weights": "layers",
 }
 
 __all__ = [
@@ -46,6 +50,7 @@ __all__ = [
     "Exponential",
     "Float",
     "FrozenLayer",
+    "LayerDiagnostics",
     "LayerRule",
     "LearnedTernary",
     "LearnedUniform",

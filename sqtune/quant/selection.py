@@ -52,44 +52,59 @@ def log_weights(error_M: Tensor, function: SelectionFunction) -> Tensor:
             return -functional.softplus(-f_M)
 
 
-def draw_without_replacement(
-    log_weight_M: Tensor, num: int, generator: torch.Generator | None
-) -> Tensor:
-    """Draw `num` of M rows without replacement, in proportion to exp(log_weight); return a mask.
+def keys(log_weight_M: Tensor, noise_M: Tensor) -> Tensor:
+    """Return what the drawn rows have the largest of: log-weight + Gumbel noise (float64).
 
-    The maximum is subtracted first, and the weights are float64: beside a weight of 1e7 the noise
-    would otherwise be rounded away, and equal rows would get unequal chances.
+    The maximum (of the last dimension) is subtracted first, and the weights are float64: beside a
+    weight of 1e7 the noise would otherwise be rounded away, and equal rows would get unequal
+    chances.
+
+    Args:
+        log_weight_M: float64, M or any number of layers x M.
+        noise_M: Uniform in [0, 1), float32, of the same shape.
     """
-    uniform_M = torch.rand(
-        log_weight_M.shape,
-        generator=generator,
-        device=log_weight_M.device,
-        dtype=torch.float32,
-    ).double()
     tiny = torch.finfo(torch.float32).tiny
-    gumbel_M = -(-(uniform_M.clamp(min=tiny).log())).clamp(min=tiny).log()
-    key_M = log_weight_M - log_weight_M.max() + gumbel_M
-    mask_M = torch.zeros_like(log_weight_M, dtype=torch.bool)
-    mask_M[key_M.topk(num, sorted=False).indices] = True
-    return mask_M
+    gumbel_M = -(-(noise_M.double().clamp(min=tiny).log())).clamp(min=tiny).log()
+    return log_weight_M - log_weight_M.amax(dim=-1, keepdim=True) + gumbel_M
+
+
+def num_drawn(num_rows: int, ratio: float, selection: Selection) -> int:
+    """Return how many numbers a draw takes: one a row, none where nothing is left to chance."""
+    chance = 0 < num_quantized(ratio, num_rows) < num_rows
+    return num_rows if chance and selection.strategy != "deterministic" else 0
 
 
 def select_rows(
-    error_M: Tensor, ratio: float, selection: Selection, generator: torch.Generator | None
+    error_M: Tensor,
+    ratio: float,
+    selection: Selection,
+    randomness: torch.Generator | Tensor | None,
 ) -> Tensor:
     """Return the mask (bool, M) of the rows to quantize at `ratio` (0..1).
 
     `fixed` draws as `stochastic` does; keeping the partition is the caller's part.
+
+    Args:
+        error_M: Quantization error of each row, at least 0.
+        ratio: Share of the rows.
+        selection: How they are chosen.
+        randomness: A generator, or the noise itself: `num_drawn` numbers, uniform in [0, 1),
+            float32.
     """
     num_rows = error_M.numel()
     num = num_quantized(ratio, num_rows)
     if num in (0, num_rows):
         return torch.full_like(error_M, fill_value=num > 0, dtype=torch.bool)
+    mask_M = torch.zeros_like(error_M, dtype=torch.bool)
     if selection.strategy == "deterministic":
-        mask_M = torch.zeros_like(error_M, dtype=torch.bool)
         mask_M[error_M.argsort(stable=True)[:num]] = True
         return mask_M
-    log_weight_M = log_weights(error_M, selection.function)
-    if selection.function == "error":
-        return ~draw_without_replacement(log_weight_M, num_rows - num, generator)
-    return draw_without_replacement(log_weight_M, num, generator)
+    if isinstance(randomness, Tensor):
+        noise_M = randomness
+    else:
+        noise_M = torch.rand(num_rows, generator=randomness, device=error_M.device)
+    key_M = keys(log_weights(error_M, selection.function), noise_M)
+    stay_real = selection.function == "error"  # the reference code draws these
+    drawn = num_rows - num if stay_real else num
+    mask_M[key_M.topk(drawn, sorted=False).indices] = True
+    return ~mask_M if stay_real else mask_M

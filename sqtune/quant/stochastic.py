@@ -17,92 +17,51 @@ The model keeps its modules, its state_dict keys and its parameters; only values
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor, distributed, nn
 
 from sqtune.errors import QuantizationError
-from sqtune.quant.quantizers import QuantizedRows, quantize_rows, row_errors
+from sqtune.quant.activations import LowBitActivations
+from sqtune.quant.diagnostics import Diagnostics, LayerDiagnostics
+from sqtune.quant.frozen import FrozenLayer, freeze_layer
+from sqtune.quant.kernels import Grouped
+from sqtune.quant.layers import (
+    find_layers,
+    quantizable_modules,
+    refuse_not_finite,
+)
+from sqtune.quant.learned import LearnedSteps
+from sqtune.quant.reference import PerLayer
 from sqtune.quant.schedule import Schedule, Stages
-from sqtune.quant.selection import select_rows
-from sqtune.quant.spec import Float, Quantizer, Selection
-
-QUANTIZABLE = (nn.Conv1d, nn.Conv2d, nn.Linear)
-
-
-@dataclass(frozen=True, slots=True)
-class FrozenLayer:
-    """One layer's weights as integers: weight == (codes + offset) * scale, bit for bit.
-
-    Attributes:
-        codes: int8, in the weight's own shape (rows first).
-        scale_O: One scale per row.
-        offset: 0.5 for the 2-bit grid, otherwise 0.
-    """
-
-    codes: Tensor
-    scale_O: Tensor
-    offset: float
-
-    def values(self) -> Tensor:
-        """Return the quantized weights in the weight's own shape."""
-        rows = QuantizedRows(self.codes.flatten(1), self.scale_O, self.offset)
-        return rows.values().reshape(self.codes.shape)
-
-
-@dataclass(slots=True)
-class _Layer:
-    """A weight that is quantized, with what the method keeps beside it."""
-
-    name: str
-    weight: nn.Parameter
-    latent: Tensor | None = None  # the float weights, while the parameter holds others
-    mask_M: Tensor | None = None  # rows quantized at the last draw
-
-    def keep_latent(self) -> Tensor:
-        """Copy the weight aside and return the copy."""
-        kept, weight = self.latent, self.weight
-        if kept is None or (kept.shape, kept.dtype, kept.device) != (
-            weight.shape,
-            weight.dtype,
-            weight.device,
-        ):
-            kept = self.latent = torch.empty_like(weight)
-        return kept.copy_(weight)
-
-
-def quantizable_weights(model: nn.Module) -> dict[str, nn.Parameter]:
-    """Return the weights the method acts on, by parameter name: Conv1d, Conv2d, Linear.
-
-    A weight that several modules share is named once.
-    """
-    weights: dict[str, nn.Parameter] = {}
-    seen: set[int] = set()
-    for name, module in model.named_modules():
-        weight = module.weight if isinstance(module, QUANTIZABLE) else None
-        if isinstance(weight, nn.Parameter) and id(weight) not in seen:
-            seen.add(id(weight))
-            weights[f"{name}.weight" if name else "weight"] = weight
-    return weights
+from sqtune.quant.spec import Activations, Float, LayerRule, Quantizer, Selection
 
 
 class StochasticQuantization:
     """Stochastic Quantization of a model's weights, in place (the paper, algorithm 1).
 
     Args:
-        model: Any module. Its Conv1d, Conv2d and Linear weights are quantized, the first and the
-            last layer included; biases and normalisation stay float.
-        quantizer: Binary(), Ternary(), Uniform(bits) or Float().
+        model: Any module, on its device already. The weights of its convolutions and Linear layers
+            are quantized, the first and the last layer included; biases and normalisation stay
+            float.
+        quantizer: Binary(), Ternary(), Uniform(bits), LearnedUniform(bits), LearnedTernary() or
+            Float().
         schedule: The ratio as a function of progress; by default 1 from the start.
         selection: How rows are chosen while the ratio is below 1.
         generator: Source of the draws, on the weights' device; by default one seeded with 0.
+        rules: Layers with a quantizer of their own; the first rule that matches acts.
+        activations: What the inputs of quantized layers are quantized to; None leaves them float.
+        process_group: Processes that train the model together (DDP). Every process draws the same
+            rows from equal generators; the group averages the gradients of `parameters()`, which
+            are no part of the wrapped model, and the first clipping points.
+        step: "grouped" does all layers at once; "per_layer" is the plain reference, which equals
+            it. Draws of single weights, and models of mixed dtypes, always take the latter.
 
     Raises:
-        QuantizationError: The model has no layer that can be quantized.
+        QuantizationError: The model has no layer that can be quantized, or a rule acts on none.
     """
 
     def __init__(
@@ -113,21 +72,32 @@ class StochasticQuantization:
         *,
         selection: Selection | None = None,
         generator: torch.Generator | None = None,
+        rules: Sequence[LayerRule] = (),
+        activations: Activations | None = None,
+        process_group: distributed.ProcessGroup | None = None,
+        step: Literal["grouped", "per_layer"] = "grouped",
     ) -> None:
-        weights = quantizable_weights(model)
-        if not weights:
-            raise QuantizationError(
-                f"{type(model).__name__} has no layer to quantize: "
-                "Conv1d, Conv2d and Linear are known."
-            )
+        self._layers, assigned = find_layers(model, quantizer, rules)
         self.quantizer = quantizer
         self.schedule: Schedule = schedule or Stages()
         self.selection = selection or Selection()
-        device = next(iter(weights.values())).device
-        self.generator = generator or torch.Generator(device).manual_seed(0)
-        self._layers = [_Layer(name, weight) for name, weight in weights.items()]
+        self._process_group = process_group
+        self._device = next(model.parameters()).device
+        self.generator = generator or torch.Generator(self._device).manual_seed(0)
+        self._learned = LearnedSteps(self._layers)
+        suits = Grouped.suits(self._layers, self.selection)
+        kind = Grouped if suits and step == "grouped" else PerLayer
+        self._step = kind(self._layers, self.selection, self.generator, self._learned.steps)
+        self._activations = _activations(model, assigned, activations, process_group)
+        self._diagnostics = Diagnostics(self._layers, self._learned.steps)
+        self._num_draws = 0
         self._drawn_ratio: float | None = None
         self._inside = False
+
+    @property
+    def quantizers(self) -> dict[str, Quantizer]:
+        """The quantizer of each quantized weight, by parameter name; layers kept float are out."""
+        return {layer.name: layer.quantizer for layer in self._layers}
 
     @contextmanager
     def hybrid(
@@ -143,8 +113,9 @@ class StochasticQuantization:
             redraw: False keeps the rows of the last draw (to evaluate what was trained).
 
         Raises:
-            QuantizationError: Not exactly one of progress and ratio, one outside 0..1, or a
-                block inside another.
+            QuantizationError: Not exactly one of progress and ratio, one outside 0..1, a block
+                inside another, or a weight that is not finite (on CUDA that is raised at the next
+                `quantized()`, `freeze()` or `diagnostics()`, so that a step waits for nothing).
         """
         if (progress is None) == (ratio is None):
             raise QuantizationError("hybrid() takes either progress or ratio.")
@@ -152,66 +123,111 @@ class StochasticQuantization:
             ratio = self.schedule.ratio(progress)  # type: ignore[arg-type]
         if not 0 <= ratio <= 1:
             raise QuantizationError(f"a ratio is in [0, 1], not {ratio}.")
-        with self._replaced(lambda layer: self._hybrid_weight(layer, ratio, redraw)):
-            if redraw or self._drawn_ratio is None:
-                self._drawn_ratio = ratio
+        unchanged = self.selection.strategy == "fixed" and ratio == self._drawn_ratio
+        keep = self._step.has_masks() and (unchanged or not redraw)
+        drawn = None if keep else ratio
+        if drawn == 0 or not self._layers:
+            with self._as_it_is():
+                self._step.set_masks({})
+                self._note(ratio, redraw)
+                yield
+            return
+        self._learned.prepare(training=redraw)
+        with self._replaced(lambda: self._step.write_hybrid(drawn), training=redraw):
+            self._num_draws += 1
+            self._note(ratio, redraw)
             yield
+        self._learned.take_gradients(self._step.masks())
+        self._average_gradients()
 
     @contextmanager
     def quantized(self) -> Iterator[None]:
-        """Give the model fully quantized weights inside the block, its latent ones after it."""
-        with self._replaced(self._quantized_weight):
+        """Give the model fully quantized weights inside the block, its latent ones after it.
+
+        Raises:
+            QuantizationError: A block inside another, or a weight that is not finite.
+        """
+        if not self._layers:
+            with self._as_it_is():
+                yield
+            return
+        self._learned.prepare(training=False)
+        with self._replaced(self._step.write_quantized, training=False):
             yield
 
     def freeze(self) -> dict[str, FrozenLayer]:
         """Quantize the weights for good and return codes and scales by parameter name.
 
-        Empty for Float.
+        Layers kept float are out. Low-bit activations stay switched on.
+
+        Raises:
+            QuantizationError: Inside a block, or a weight is not finite.
         """
         self._enter()
         self._inside = False
-        if isinstance(self.quantizer, Float):
-            return {}
+        refuse_not_finite(self._layers)
+        self._learned.prepare(training=False)
         frozen = {}
         with torch.no_grad():
             for layer in self._layers:
-                rows = quantize_rows(layer.weight.flatten(1), self.quantizer)
-                codes = rows.codes_OK.reshape(layer.weight.shape)
-                frozen[layer.name] = FrozenLayer(codes, rows.scale_O, rows.offset)
+                frozen[layer.name] = freeze_layer(layer, self._learned.steps.get(layer.name))
                 layer.weight.copy_(frozen[layer.name].values())
+        if self._activations is not None:
+            self._activations.switch_on(training=False)
         torch.clear_autocast_cache()
         return frozen
+
+    def parameters(self) -> list[nn.Parameter]:
+        """Return what is learned beside the model's own parameters: give it to the optimizer.
+
+        Steps of the learned quantizers, one a row, and clipping points of activations, one a layer.
+        """
+        steps = list(self._learned.steps.values())
+        return steps if self._activations is None else steps + self._activations.parameters()
 
     @torch.no_grad()
     def mean_error(self) -> Tensor:
         """Return the mean relative quantization error of all filters (0-d tensor; 0 for Float)."""
-        if isinstance(self.quantizer, Float):
-            return torch.zeros((), device=self._layers[0].weight.device)
-        errors = []
-        for layer in self._layers:
-            w_OK = layer.weight.flatten(1)
-            errors.append(row_errors(w_OK, quantize_rows(w_OK, self.quantizer).values()))
-        return torch.cat(errors).mean()
+        errors = list(self._diagnostics.errors().values())
+        return torch.cat(errors).mean() if errors else torch.zeros((), device=self._device)
+
+    @torch.no_grad()
+    def diagnostics(self) -> dict[str, LayerDiagnostics]:
+        """Return what happened to each layer since the last call, by parameter name."""
+        self._step.refuse_not_finite()
+        found = self._diagnostics.take(self._step.counts(), self._num_draws)
+        self._step.set_counts({})
+        self._num_draws = 0
+        return found
 
     def state_dict(self) -> dict[str, Any]:
-        """Return what a continuation needs: the generator's state and the last draw's rows."""
+        """Return what a continuation needs: generator, last draw, learned steps, counts, codes."""
         return {
             "generator": self.generator.get_state(),
             "drawn_ratio": self._drawn_ratio,
-            "masks": {
-                layer.name: layer.mask_M.clone()
-                for layer in self._layers
-                if layer.mask_M is not None
-            },
+            "masks": self._step.masks(),
+            "counts": self._step.counts(),
+            "num_draws": self._num_draws,
+            "learned": self._learned.state_dict(),
+            "activations": None if self._activations is None else self._activations.state_dict(),
+            "diagnostics": self._diagnostics.state_dict(),
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Take up the state that `state_dict` returned."""
         self.generator.set_state(state["generator"])
         self._drawn_ratio = state["drawn_ratio"]
-        for layer in self._layers:
-            mask_M = state["masks"].get(layer.name)
-            layer.mask_M = None if mask_M is None else mask_M.to(layer.weight.device)
+        self._step.set_masks(state["masks"])
+        self._step.set_counts(state["counts"])
+        self._num_draws = state["num_draws"]
+        self._learned.load_state_dict(state["learned"])
+        if self._activations is not None:
+            self._activations.load_state_dict(state["activations"])
+        self._diagnostics.load_state_dict(state["diagnostics"])
+
+    def _note(self, ratio: float, redraw: bool) -> None:
+        if redraw or self._drawn_ratio is None:
+            self._drawn_ratio = ratio
 
     def _enter(self) -> None:
         if self._inside:
@@ -219,50 +235,66 @@ class StochasticQuantization:
         self._inside = True
 
     @contextmanager
-    def _replaced(self, replacement: Any) -> Iterator[None]:
-        """Set every weight to replacement(layer) inside the block; whatever happens, restore it."""
+    def _as_it_is(self) -> Iterator[None]:
         self._enter()
-        changed: list[tuple[_Layer, Tensor]] = []
         try:
-            with torch.no_grad():
-                for layer in self._layers:
-                    weight = replacement(layer)
-                    if weight is not None:
-                        changed.append((layer, layer.keep_latent()))
-                        layer.weight.copy_(weight)
-            torch.clear_autocast_cache()
             yield
         finally:
+            self._inside = False
+
+    @contextmanager
+    def _replaced(self, write: Callable[[], None], *, training: bool) -> Iterator[None]:
+        """Let `write` change the weights for the block; whatever happens, restore them."""
+        self._enter()
+        saved = False
+        try:
             with torch.no_grad():
-                for layer, latent in changed:
-                    layer.weight.copy_(latent)
+                self._step.save()
+                saved = True
+                write()
+            torch.clear_autocast_cache()
+            if self._activations is not None:
+                self._activations.switch_on(training=training)
+            yield
+        finally:
+            if self._activations is not None:
+                self._activations.switch_off()
+            if saved:
+                with torch.no_grad():
+                    self._step.restore()
             torch.clear_autocast_cache()
             self._inside = False
 
-    def _quantized_weight(self, layer: _Layer) -> Tensor | None:
-        if isinstance(self.quantizer, Float):
-            return None
-        rows = quantize_rows(layer.weight.flatten(1), self.quantizer)
-        return rows.values().reshape(layer.weight.shape)
+    def _average_gradients(self) -> None:
+        """Average the gradients of what is learned over the processes."""
+        if self._process_group is None or self._activations is None:
+            return
+        gradients = [p.grad for p in self._activations.parameters() if p.grad is not None]
+        if gradients:
+            flat = torch.stack(gradients) / distributed.get_world_size(self._process_group)
+            distributed.all_reduce(flat, group=self._process_group)
+            for gradient, average in zip(gradients, flat, strict=True):
+                gradient.copy_(average)
 
-    def _hybrid_weight(self, layer: _Layer, ratio: float, redraw: bool) -> Tensor | None:
-        """Return the layer's hybrid weights, or None where they are the latent ones."""
-        if isinstance(self.quantizer, Float):
-            return None
-        kept = self.selection.strategy == "fixed" and ratio == self._drawn_ratio
-        keep = layer.mask_M is not None and (kept or not redraw)
-        if not keep and ratio == 0:
-            layer.mask_M = None
-            return None
-        w_OK = layer.weight.flatten(1)
-        q_OK = quantize_rows(w_OK, self.quantizer).values()
-        by_element = self.selection.granularity == "element"
-        if not keep:
-            error_M = row_errors(
-                w_OK.reshape(-1, 1) if by_element else w_OK,
-                q_OK.reshape(-1, 1) if by_element else q_OK,
-            )
-            layer.mask_M = select_rows(error_M, ratio, self.selection, self.generator)
-        assert layer.mask_M is not None
-        mask = layer.mask_M.reshape(w_OK.shape) if by_element else layer.mask_M[:, None]
-        return torch.where(mask, q_OK, w_OK).reshape(layer.weight.shape)
+
+def _activations(
+    model: nn.Module,
+    assigned: Mapping[str, Quantizer],
+    spec: Activations | None,
+    process_group: distributed.ProcessGroup | None,
+) -> LowBitActivations | None:
+    """Put input quantizers in front of the quantized layers and those that share their weights."""
+    if spec is None:
+        return None
+    named = quantizable_modules(model)
+    users = {
+        name: [
+            module
+            for module in model.modules()
+            if getattr(module, "weight", None) is named[name].weight
+        ]
+        for name, quantizer in assigned.items()
+        if not isinstance(quantizer, Float)
+    }
+    names = list(named)
+    return LowBitActivations(users, names[0], names[-1], spec, process_group)

@@ -1,0 +1,170 @@
+"""Low-bit activations: the inputs of quantized layers on a grid with a learned clipping point.
+
+Sources: `lsq`: Esser et al., "Learned Step Size Quantization", ICLR 2020. `pact`: Choi et al.,
+"PACT: Parameterized Clipping Activation", 2018. Inputs that are never negative in the first batch
+(behind a ReLU) use an unsigned grid of 2**bits levels, others a signed one of 2**bits - 1.
+
+A hook in front of each layer does it, inside `hybrid()` and `quantized()` only: outside, the model
+is the plain float one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, distributed, nn
+
+from sqtune.quant.spec import Activations, Clipping
+
+SMALLEST_STEP = 1e-8
+
+
+class InputQuantizer(nn.Module):
+    """Quantizes one layer's inputs; a forward pre-hook.
+
+    Args:
+        bits: 2 to 8.
+        clipping: What is learned: the step (`lsq`) or the ceiling (`pact`).
+        device: Of the model.
+        process_group: Whose processes train one model together.
+    """
+
+    low: Tensor
+    top: Tensor
+
+    def __init__(
+        self,
+        bits: int,
+        clipping: Clipping,
+        device: torch.device,
+        process_group: distributed.ProcessGroup | None = None,
+    ) -> None:
+        super().__init__()
+        self.bits, self.clipping, self.process_group = bits, clipping, process_group
+        self.learned = nn.Parameter(torch.ones((), device=device))
+        self.register_buffer("low", torch.zeros((), device=device))
+        self.register_buffer("top", torch.ones((), device=device))
+        self.active = False
+        self.started = False
+
+    def forward(self, module: nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...] | None:
+        """Quantize the first input where that is wanted."""
+        del module
+        if not self.active:
+            return None
+        x, *rest = inputs
+        if not self.started:
+            self.start(x.detach())
+        return (self.quantize(x), *rest)
+
+    @torch.no_grad()
+    def start(self, x: Tensor) -> None:
+        """Take sign and first step from a batch, without waiting for the device.
+
+        The step is 2 mean|x| / sqrt(largest level), as LSQ starts; the mean is over the inputs that
+        are not zero.
+        """
+        x = x.float()
+        sums, lowest = torch.stack([x.abs().sum(), (x != 0).sum().float()]), x.amin()
+        if self.process_group is not None:
+            distributed.all_reduce(sums, group=self.process_group)
+            distributed.all_reduce(lowest, distributed.ReduceOp.MIN, group=self.process_group)
+        signed = (lowest < 0).float()
+        self.top.copy_(2.0**self.bits - 1 - signed * 2.0 ** (self.bits - 1))
+        self.low.copy_(-self.top * signed)
+        step = 2 * sums[0] / sums[1].clamp(min=1) / self.top.sqrt()
+        step.clamp_(min=SMALLEST_STEP)
+        self.learned.copy_(step if self.clipping == "lsq" else step * self.top)
+        self.started = True
+
+    def quantize(self, x: Tensor) -> Tensor:
+        """Return x on its grid, in x's dtype; gradients as the sources say."""
+        values = x.float()
+        if self.clipping == "pact":
+            ceiling = self.learned.clamp(min=SMALLEST_STEP)
+            step = (ceiling / self.top).detach()
+            clipped = values.clamp(ceiling * (self.low / self.top), ceiling)
+            rounded = (clipped.detach() / step).round() * step
+            return _straight_through(clipped, rounded).to(x.dtype)
+        # LSQ, eq. 3 and section 2.2: the step's gradient is divided by sqrt(inputs * top).
+        learned = self.learned.clamp(min=SMALLEST_STEP)
+        step = _straight_through(learned * (x[0].numel() * self.top).rsqrt(), learned.detach())
+        levels = (values / step).clamp(self.low, self.top)
+        return (_straight_through(levels, levels.detach().round()) * step).to(x.dtype)
+
+
+def _straight_through(smooth: Tensor, value: Tensor) -> Tensor:
+    """Return exactly `value`, with the gradient of `smooth`."""
+    return value + (smooth - smooth.detach())
+
+
+class LowBitActivations:
+    """The input quantizers of a model's layers.
+
+    Args:
+        modules: Layers whose inputs are quantized, by name.
+        first: Name of the model's first layer.
+        last: Name of its last.
+        spec: Bits and clipping.
+        process_group: Whose processes train one model together.
+    """
+
+    def __init__(
+        self,
+        modules: Mapping[str, Sequence[nn.Module]],
+        first: str,
+        last: str,
+        spec: Activations,
+        process_group: distributed.ProcessGroup | None = None,
+    ) -> None:
+        self.quantizers: dict[str, InputQuantizer] = {}
+        self._trained = False
+        for name, users in modules.items():
+            bits = spec.ends_bits if name in (first, last) else spec.bits
+            if bits == 32:
+                continue
+            device = next(users[0].parameters()).device
+            self.quantizers[name] = InputQuantizer(bits, spec.clipping, device, process_group)
+            for user in users:
+                user.register_forward_pre_hook(self.quantizers[name].forward)
+
+    def switch_on(self, *, training: bool) -> None:
+        """Quantize from here on.
+
+        Clipping points start from the first training batch; a block before that, such as an
+        evaluation during a float warm-up, starts them from its own first batch.
+        """
+        for quantizer in self.quantizers.values():
+            quantizer.started = quantizer.started and self._trained
+            quantizer.active = True
+        self._trained = self._trained or training
+
+    def switch_off(self) -> None:
+        """Leave inputs as they are from here on."""
+        for quantizer in self.quantizers.values():
+            quantizer.active = False
+
+    def parameters(self) -> list[nn.Parameter]:
+        """Return what is learned, one number a layer."""
+        return [quantizer.learned for quantizer in self.quantizers.values()]
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return learned clipping points and grids by layer."""
+        layers = {
+            name: {
+                "started": quantizer.started,
+                **{key: value.clone() for key, value in quantizer.state_dict().items()},
+            }
+            for name, quantizer in self.quantizers.items()
+        }
+        return {"trained": self._trained, "layers": layers}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Take up what `state_dict` returned."""
+        self._trained = state["trained"]
+        for name, quantizer in self.quantizers.items():
+            tensors = dict(state["layers"][name])
+            quantizer.started = tensors.pop("started")
+            quantizer.load_state_dict(tensors)

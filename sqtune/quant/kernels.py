@@ -1,0 +1,321 @@
+"""The whole step for all layers at once: the fast form of `sqtune.quant.reference`.
+
+Layers with equally many rows of equal length (and one quantizer) are stacked into one matrix, the
+persistent copy of their latent weights; every operation acts on a whole stack or on one vector with
+an entry per row of the model. On CPU masks are floats: comparisons and `where` on bools are several
+times slower than arithmetic there. On CUDA a step is one captured graph and waits for nothing.
+
+Same generator state, same mask; values equal those of the reference, bit for bit on CPU.
+
+Shape names: R rows of a stack, or of the model; K weights in a row; L layers of a stack, M rows of
+each: R = L * M.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+
+import torch
+from torch import Tensor
+
+from sqtune.errors import QuantizationError
+from sqtune.quant.graphs import GraphCache
+from sqtune.quant.layers import Layer, refuse_not_finite, row_view
+from sqtune.quant.selection import keys, log_weights, num_drawn, num_quantized
+from sqtune.quant.spec import Quantizer, Selection
+from sqtune.quant.stacks import quantize_stack
+
+
+@dataclass(frozen=True, slots=True)
+class Stack:
+    """Layers of one shape and one quantizer.
+
+    Attributes:
+        layers: In the model's order.
+        quantizer: Theirs.
+        num_rows: M, of each.
+        first: Where its rows begin in the vectors of all rows.
+        latent_RK: The persistent copy of the latent weights.
+        kept: Views of `latent_RK`, one a layer, shaped like `weights`.
+        weights: Views of the parameters, rows first.
+    """
+
+    layers: tuple[Layer, ...]
+    quantizer: Quantizer
+    num_rows: int
+    first: int
+    latent_RK: Tensor
+    kept: list[Tensor]
+    weights: list[Tensor]
+
+    @property
+    def rows(self) -> slice:
+        """Where its rows lie in the vectors of all rows."""
+        return slice(self.first, self.first + len(self.latent_RK))
+
+    def split(self, values_RK: Tensor) -> list[Tensor]:
+        """Return views of stacked values, one a layer, shaped like `weights`."""
+        parts = values_RK.split(self.num_rows)
+        return [part.view(kept.shape) for part, kept in zip(parts, self.kept, strict=True)]
+
+
+@dataclass(frozen=True, slots=True)
+class Draw:
+    """What a draw at one ratio does.
+
+    Attributes:
+        blocks: For layers with equally many rows: their rows in the vectors of all rows, M, how
+            many rows of a layer are quantized, and whether they are drawn.
+        noise_R: Where each drawn row's number stands in the noise of all layers in their order.
+        num_noise: Numbers to draw.
+    """
+
+    blocks: tuple[tuple[slice, int, int, bool], ...]
+    noise_R: Tensor
+    num_noise: int
+
+
+class Grouped:
+    """Gives all layers hybrid or quantized weights and their latent ones back.
+
+    Args:
+        layers: What is quantized; all of one dtype on one device, at any time.
+        selection: How rows are chosen, filter-wise.
+        generator: Source of the draws.
+        steps: Learned steps by layer.
+    """
+
+    def __init__(
+        self,
+        layers: Sequence[Layer],
+        selection: Selection,
+        generator: torch.Generator,
+        steps: Mapping[str, Tensor],
+    ) -> None:
+        self._layers, self._selection, self._steps = layers, selection, steps
+        self.generator = generator
+        self._places: list[tuple[int, torch.dtype, tuple[int, ...]]] = []
+        self._drawn = False
+        self._arrange()
+
+    @staticmethod
+    def suits(layers: Sequence[Layer], selection: Selection) -> bool:
+        """Tell whether layers can be stacked."""
+        kinds = {(layer.weight.dtype, layer.weight.device) for layer in layers}
+        return len(kinds) == 1 and selection.granularity == "filter"
+
+    def _arrange(self) -> None:
+        """Stack the weights as they are now: they may have moved or changed their dtype."""
+        masks = self.masks() if self._places and self._drawn else {}
+        counts = self.counts() if self._places else {}
+        self._places = self._now()
+        if not self.suits(self._layers, self._selection):
+            raise QuantizationError(
+                "the quantized weights no longer have one dtype and device. Convert the whole "
+                "model, or make a new StochasticQuantization."
+            )
+        order = sorted(self._layers, key=_shape)
+        self._stacks: list[Stack] = []
+        first = 0
+        for _, members in groupby(order, key=lambda layer: (_shape(layer), layer.quantizer)):
+            self._stacks.append(_stack(tuple(members), first))
+            first = self._stacks[-1].rows.stop
+        weight = self._layers[0].weight
+        self._error_R = torch.zeros(first, dtype=weight.dtype, device=weight.device)
+        self._norm_R = torch.zeros_like(self._error_R)
+        self._mask_R = torch.zeros_like(self._error_R)
+        self._count_R = torch.zeros(first, device=weight.device)
+        self._not_finite = torch.zeros((), dtype=torch.bool, device=weight.device)
+        self._draws: dict[float, Draw] = {}
+        self._graphs = GraphCache(self.generator) if weight.is_cuda else None
+        self._kept = [view for stack in self._stacks for view in stack.kept]
+        self._weights = [view for stack in self._stacks for view in stack.weights]
+        self.set_masks(masks)
+        self.set_counts(counts)
+
+    def _now(self) -> list[tuple[int, torch.dtype, tuple[int, ...]]]:
+        weights = [layer.weight for layer in self._layers]
+        return [(weight.data_ptr(), weight.dtype, weight.stride()) for weight in weights]
+
+    def save(self) -> None:
+        """Copy the latent weights aside."""
+        if self._now() != self._places:
+            self._arrange()
+        torch._foreach_copy_(self._kept, self._weights)
+
+    def restore(self) -> None:
+        """Put the latent weights back."""
+        torch._foreach_copy_(self._weights, self._kept)
+
+    def write_quantized(self) -> None:
+        """Give every layer quantized weights."""
+        self._write(self._quantized(with_error=False, wait=True))
+
+    def write_hybrid(self, ratio: float | None) -> None:
+        """Give every layer hybrid weights: rows drawn at `ratio`; None keeps the last draw."""
+        draw = None if ratio is None else self._draw_at(ratio)
+        self._drawn = self._drawn or draw is not None
+        if self._graphs is None:
+            self._hybrid_step(draw, wait=True)
+        else:
+            self._graphs.run(ratio, lambda: self._hybrid_step(draw, wait=False))
+
+    def _hybrid_step(self, draw: Draw | None, *, wait: bool) -> None:
+        """Quantize, draw and write."""
+        quantized = self._quantized(with_error=draw is not None, wait=wait)
+        if draw is not None:
+            self._draw_rows(draw)
+        self._count_R += self._mask_R
+        real_R = 1 - self._mask_R
+        for stack, values_RK in zip(self._stacks, quantized, strict=True):
+            values_RK.mul_(self._mask_R[stack.rows, None])
+            values_RK.addcmul_(stack.latent_RK, real_R[stack.rows, None])
+        self._write(quantized)
+
+    def _write(self, values: Sequence[Tensor]) -> None:
+        """Copy stacked values into the parameters."""
+        pairs = zip(self._stacks, values, strict=True)
+        parts = [part for stack, values_RK in pairs for part in stack.split(values_RK)]
+        torch._foreach_copy_(self._weights, parts)
+
+    def _quantized(self, *, with_error: bool, wait: bool) -> list[Tensor]:
+        """Return each stack's quantized weights; set the errors of all rows, if they are wanted.
+
+        Weights that are not finite are an error: at once, or, where nothing may `wait` for the
+        device, at the next `refuse_not_finite`.
+        """
+        quantized = []
+        for stack in self._stacks:
+            steps = [self._steps[layer.name] for layer in stack.layers if layer.name in self._steps]
+            values_RK, norm_R, error_R = quantize_stack(
+                stack.latent_RK,
+                stack.quantizer,
+                stack.num_rows,
+                torch.cat([step.detach() for step in steps]) if steps else None,
+                with_error=with_error,
+            )
+            self._norm_R[stack.rows] = norm_R
+            if error_R is not None:
+                self._error_R[stack.rows] = error_R
+            quantized.append(values_RK)
+        total = self._norm_R.double().sum()
+        if not wait:
+            self._not_finite.logical_or_(~total.isfinite())
+        elif not math.isfinite(total.item()):
+            refuse_not_finite(self._layers)
+        return quantized
+
+    def _draw_at(self, ratio: float) -> Draw:
+        """Plan a draw; plans are few, since a ratio is kept for an epoch or longer."""
+        if ratio not in self._draws:
+            if len(self._draws) >= 8:
+                self._draws.clear()
+            self._draws[ratio] = self._plan(ratio)
+        return self._draws[ratio]
+
+    def _plan(self, ratio: float) -> Draw:
+        noise_from, num_noise = {}, 0
+        for layer in self._layers:
+            noise_from[layer.name] = num_noise
+            num_noise += num_drawn(layer.num_rows, ratio, self._selection)
+        blocks, places = [], []
+        for num_rows, stacks in groupby(self._stacks, key=lambda stack: stack.num_rows):
+            members = list(stacks)
+            num = num_quantized(ratio, num_rows)
+            rows = slice(members[0].rows.start, members[-1].rows.stop)
+            chance = 0 < num < num_rows
+            blocks.append((rows, num_rows, num, chance))
+            if num_drawn(num_rows, ratio, self._selection):
+                for stack in members:
+                    for layer in stack.layers:
+                        start = noise_from[layer.name]
+                        places.append(torch.arange(start, start + num_rows))
+        device = self._mask_R.device
+        noise_R = torch.cat(places).to(device) if places else torch.zeros(0, device=device)
+        return Draw(tuple(blocks), noise_R, num_noise)
+
+    def _draw_rows(self, draw: Draw) -> None:
+        """Set the mask of all rows from their errors."""
+        selection = self._selection
+        stay_real = selection.function == "error" and selection.strategy != "deterministic"
+        noise_R = log_weight_R = self._error_R[:0]
+        if draw.num_noise:
+            noise = torch.rand(draw.num_noise, generator=self.generator, device=self._mask_R.device)
+            noise_R = noise[draw.noise_R]
+            log_weight_R = log_weights(self._error_R, selection.function)
+        taken = 0
+        for rows, num_rows, num, chance in draw.blocks:
+            mask_LM = self._mask_R[rows].view(-1, num_rows)
+            if not chance:
+                mask_LM.fill_(float(num > 0))
+                continue
+            if selection.strategy == "deterministic":
+                order_LM = self._error_R[rows].view(-1, num_rows).argsort(dim=1, stable=True)
+                mask_LM.zero_().scatter_(1, order_LM[:, :num], 1.0)
+                continue
+            noise_LM = noise_R[taken : taken + mask_LM.numel()].view(-1, num_rows)
+            taken += mask_LM.numel()
+            key_LM = keys(log_weight_R[rows].view(-1, num_rows), noise_LM)
+            drawn = num_rows - num if stay_real else num
+            ids_LM = key_LM.topk(drawn, dim=1, sorted=False).indices
+            mask_LM.fill_(float(stay_real)).scatter_(1, ids_LM, float(not stay_real))
+
+    def refuse_not_finite(self) -> None:
+        """Raise QuantizationError where a weight was not finite since the last look (CUDA)."""
+        if self._not_finite.item():
+            self._not_finite.zero_()
+            refuse_not_finite(self._layers)
+
+    def _by_layer(self, values_R: Tensor) -> dict[str, Tensor]:
+        """Return a vector of all rows layer by layer, in the model's order."""
+        parts = {}
+        for stack in self._stacks:
+            for layer, part in zip(
+                stack.layers, values_R[stack.rows].split(stack.num_rows), strict=True
+            ):
+                parts[layer.name] = part
+        return {layer.name: parts[layer.name] for layer in self._layers}
+
+    def masks(self) -> dict[str, Tensor]:
+        """Return which rows were quantized at the last draw (bool), by layer; empty before one."""
+        return self._by_layer(self._mask_R.bool()) if self._drawn else {}
+
+    def set_masks(self, masks: Mapping[str, Tensor]) -> None:
+        """Take up what `masks` returned."""
+        self._drawn = bool(masks)
+        for name, part in self._by_layer(self._mask_R).items() if masks else ():
+            part.copy_(masks[name])
+
+    def has_masks(self) -> bool:
+        """Tell whether there is a last draw."""
+        return self._drawn
+
+    def counts(self) -> dict[str, Tensor]:
+        """Return how often each row was quantized since `set_counts`, by layer (float32)."""
+        return {name: part.clone() for name, part in self._by_layer(self._count_R).items()}
+
+    def set_counts(self, counts: Mapping[str, Tensor]) -> None:
+        """Take up what `counts` returned; an empty one starts anew."""
+        self._count_R.zero_()
+        for name, part in self._by_layer(self._count_R).items() if counts else ():
+            part.copy_(counts[name])
+
+
+def _shape(layer: Layer) -> tuple[int, int, str]:
+    """Return what layers of one stack share, rows first: equal ones stand beside each other."""
+    return layer.num_rows, layer.weight.numel() // layer.num_rows, repr(layer.quantizer)
+
+
+def _stack(layers: tuple[Layer, ...], first: int) -> Stack:
+    num_rows, row_length, _ = _shape(layers[0])
+    weight = layers[0].weight
+    latent_RK = torch.empty(
+        len(layers) * num_rows, row_length, dtype=weight.dtype, device=weight.device
+    )
+    views = [row_view(layer.weight.detach(), layer.groups) for layer in layers]
+    parts = latent_RK.split(num_rows)
+    kept = [part.view(view.shape) for part, view in zip(parts, views, strict=True)]
+    return Stack(layers, layers[0].quantizer, num_rows, first, latent_RK, kept, views)
