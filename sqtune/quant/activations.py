@@ -73,7 +73,7 @@ class InputQuantizer(nn.Module):
             distributed.all_reduce(lowest, distributed.ReduceOp.MIN, group=self.process_group)
         signed = (lowest < 0).float()
         self.top.copy_(2.0**self.bits - 1 - signed * 2.0 ** (self.bits - 1))
-        self.low.copy_(-self.top * signed)
+        self.low.copy_(0 - self.top * signed)
         step = 2 * sums[0] / sums[1].clamp(min=1) / self.top.sqrt()
         step.clamp_(min=SMALLEST_STEP)
         self.learned.copy_(step if self.clipping == "lsq" else step * self.top)
