@@ -1,4 +1,4 @@
-"""Low-bit activations: grids, gradients against a literal transcription, where and when they act."""
+"""Low-bit activations: grids, gradients as literally transcribed, where and when they act."""
 
 from __future__ import annotations
 
