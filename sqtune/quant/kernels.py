@@ -26,7 +26,33 @@ from sqtune.quant.graphs import GraphCache
 from sqtune.quant.layers import Layer, refuse_not_finite, row_view
 from sqtune.quant.selection import keys, log_weights, num_drawn, num_quantized
 from sqtune.quant.spec import Quantizer, Selection
-from sqtune.quant.stacks import quantize_stack
+from sqtune.quant.stacks import quantize_stack, relative
+
+
+@dataclass(frozen=True, slots=True)
+class Vectors:
+    """One number a row, in the weights' dtype; views of a part see what is written to the whole.
+
+    Attributes:
+        norm_R: Sum of |w|.
+        error_R: Quantization error.
+        mask_R: 1 where the row is quantized, 0 where it stays real.
+        real_R: 1 - mask_R.
+    """
+
+    norm_R: Tensor
+    error_R: Tensor
+    mask_R: Tensor
+    real_R: Tensor
+
+    @classmethod
+    def zeros(cls, num_rows: int, like: Tensor) -> Vectors:
+        """Return new ones of a tensor's dtype and device."""
+        return cls(*(like.new_zeros(num_rows) for _ in range(4)))
+
+    def part(self, rows: slice) -> Vectors:
+        """Return views of some rows."""
+        return Vectors(self.norm_R[rows], self.error_R[rows], self.mask_R[rows], self.real_R[rows])
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +67,7 @@ class Stack:
         latent_RK: The persistent copy of the latent weights.
         kept: Views of `latent_RK`, one a layer, shaped like `weights`.
         weights: Views of the parameters, rows first.
+        vectors: Its part of the vectors of all rows.
     """
 
     layers: tuple[Layer, ...]
@@ -50,6 +77,7 @@ class Stack:
     latent_RK: Tensor
     kept: list[Tensor]
     weights: list[Tensor]
+    vectors: Vectors
 
     @property
     def rows(self) -> slice:
@@ -117,17 +145,15 @@ class Grouped:
                 "the quantized weights no longer have one dtype and device. Convert the whole "
                 "model, or make a new StochasticQuantization."
             )
-        order = sorted(self._layers, key=_shape)
+        weight = self._layers[0].weight.detach()
+        num_rows = sum(layer.num_rows for layer in self._layers)
+        self._all = Vectors.zeros(num_rows, weight)
+        self._count_R = torch.zeros(num_rows, device=weight.device)
         self._stacks: list[Stack] = []
         first = 0
-        for _, members in groupby(order, key=lambda layer: (_shape(layer), layer.quantizer)):
-            self._stacks.append(_stack(tuple(members), first))
+        for _, members in groupby(sorted(self._layers, key=_shape), key=_shape):
+            self._stacks.append(_stack(tuple(members), first, self._all))
             first = self._stacks[-1].rows.stop
-        weight = self._layers[0].weight
-        self._error_R = torch.zeros(first, dtype=weight.dtype, device=weight.device)
-        self._norm_R = torch.zeros_like(self._error_R)
-        self._mask_R = torch.zeros_like(self._error_R)
-        self._count_R = torch.zeros(first, device=weight.device)
         self._not_finite = torch.zeros((), dtype=torch.bool, device=weight.device)
         self._draws: dict[float, Draw] = {}
         self._graphs = GraphCache(self.generator) if weight.is_cuda else None
@@ -168,11 +194,11 @@ class Grouped:
         quantized = self._quantized(with_error=draw is not None, wait=wait)
         if draw is not None:
             self._draw_rows(draw)
-        self._count_R += self._mask_R
-        real_R = 1 - self._mask_R
+        self._count_R += self._all.mask_R
+        torch.sub(1, self._all.mask_R, out=self._all.real_R)
         for stack, values_RK in zip(self._stacks, quantized, strict=True):
-            values_RK.mul_(self._mask_R[stack.rows, None])
-            values_RK.addcmul_(stack.latent_RK, real_R[stack.rows, None])
+            values_RK.mul_(stack.vectors.mask_R[:, None])
+            values_RK.addcmul_(stack.latent_RK, stack.vectors.real_R[:, None])
         self._write(quantized)
 
     def _write(self, values: Sequence[Tensor]) -> None:
@@ -197,11 +223,13 @@ class Grouped:
                 torch.cat([step.detach() for step in steps]) if steps else None,
                 with_error=with_error,
             )
-            self._norm_R[stack.rows] = norm_R
+            stack.vectors.norm_R.copy_(norm_R)
             if error_R is not None:
-                self._error_R[stack.rows] = error_R
+                stack.vectors.error_R.copy_(error_R)
             quantized.append(values_RK)
-        total = self._norm_R.double().sum()
+        if with_error:
+            self._all.error_R.copy_(relative(self._all.error_R, self._all.norm_R))
+        total = self._all.norm_R.double().sum()
         if not wait:
             self._not_finite.logical_or_(~total.isfinite())
         elif not math.isfinite(total.item()):
@@ -233,7 +261,7 @@ class Grouped:
                     for layer in stack.layers:
                         start = noise_from[layer.name]
                         places.append(torch.arange(start, start + num_rows))
-        device = self._mask_R.device
+        device = self._all.mask_R.device
         noise_R = torch.cat(places).to(device) if places else torch.zeros(0, device=device)
         return Draw(tuple(blocks), noise_R, num_noise)
 
@@ -241,19 +269,21 @@ class Grouped:
         """Set the mask of all rows from their errors."""
         selection = self._selection
         stay_real = selection.function == "error" and selection.strategy != "deterministic"
-        noise_R = log_weight_R = self._error_R[:0]
+        noise_R = log_weight_R = self._all.error_R[:0]
         if draw.num_noise:
-            noise = torch.rand(draw.num_noise, generator=self.generator, device=self._mask_R.device)
+            noise = torch.rand(
+                draw.num_noise, generator=self.generator, device=self._all.mask_R.device
+            )
             noise_R = noise[draw.noise_R]
-            log_weight_R = log_weights(self._error_R, selection.function)
+            log_weight_R = log_weights(self._all.error_R, selection.function)
         taken = 0
         for rows, num_rows, num, chance in draw.blocks:
-            mask_LM = self._mask_R[rows].view(-1, num_rows)
+            mask_LM = self._all.mask_R[rows].view(-1, num_rows)
             if not chance:
                 mask_LM.fill_(float(num > 0))
                 continue
             if selection.strategy == "deterministic":
-                order_LM = self._error_R[rows].view(-1, num_rows).argsort(dim=1, stable=True)
+                order_LM = self._all.error_R[rows].view(-1, num_rows).argsort(dim=1, stable=True)
                 mask_LM.zero_().scatter_(1, order_LM[:, :num], 1.0)
                 continue
             noise_LM = noise_R[taken : taken + mask_LM.numel()].view(-1, num_rows)
@@ -281,12 +311,12 @@ class Grouped:
 
     def masks(self) -> dict[str, Tensor]:
         """Return which rows were quantized at the last draw (bool), by layer; empty before one."""
-        return self._by_layer(self._mask_R.bool()) if self._drawn else {}
+        return self._by_layer(self._all.mask_R.bool()) if self._drawn else {}
 
     def set_masks(self, masks: Mapping[str, Tensor]) -> None:
         """Take up what `masks` returned."""
         self._drawn = bool(masks)
-        for name, part in self._by_layer(self._mask_R).items() if masks else ():
+        for name, part in self._by_layer(self._all.mask_R).items() if masks else ():
             part.copy_(masks[name])
 
     def has_masks(self) -> bool:
@@ -309,7 +339,7 @@ def _shape(layer: Layer) -> tuple[int, int, str]:
     return layer.num_rows, layer.weight.numel() // layer.num_rows, repr(layer.quantizer)
 
 
-def _stack(layers: tuple[Layer, ...], first: int) -> Stack:
+def _stack(layers: tuple[Layer, ...], first: int, vectors: Vectors) -> Stack:
     num_rows, row_length, _ = _shape(layers[0])
     weight = layers[0].weight
     latent_RK = torch.empty(
@@ -318,4 +348,5 @@ def _stack(layers: tuple[Layer, ...], first: int) -> Stack:
     views = [row_view(layer.weight.detach(), layer.groups) for layer in layers]
     parts = latent_RK.split(num_rows)
     kept = [part.view(view.shape) for part, view in zip(parts, views, strict=True)]
-    return Stack(layers, layers[0].quantizer, num_rows, first, latent_RK, kept, views)
+    part = vectors.part(slice(first, first + len(latent_RK)))
+    return Stack(layers, layers[0].quantizer, num_rows, first, latent_RK, kept, views, part)

@@ -31,14 +31,14 @@ def quantize_stack(
     *,
     with_error: bool,
 ) -> tuple[Tensor, Tensor, Tensor | None]:
-    """Return the quantized weights (a new tensor), each row's sum of |w| and its relative error.
+    """Return the quantized weights (a new tensor), and each row's sums of |w| and of |w - q|.
 
     Args:
         w_RK: Latent weights of L layers; left as they are.
         quantizer: To what; not Float.
         num_rows: M, rows of each layer.
         step_R: Learned steps, where the quantizer is a learned one.
-        with_error: Whether the errors are wanted.
+        with_error: Whether the sums of |w - q| are wanted.
     """
     match quantizer:
         case Binary():
@@ -51,7 +51,7 @@ def quantize_stack(
             raise TypeError(f"{type(quantizer).__name__} has no codes")
     if not with_error:
         return q_RK, norm_R, None
-    return q_RK, norm_R, _relative((w_RK - q_RK).abs_().sum(dim=1), norm_R)
+    return q_RK, norm_R, (w_RK - q_RK).abs_().sum(dim=1)
 
 
 def _binary(w_RK: Tensor, *, with_error: bool) -> tuple[Tensor, Tensor, Tensor | None]:
@@ -60,7 +60,7 @@ def _binary(w_RK: Tensor, *, with_error: bool) -> tuple[Tensor, Tensor, Tensor |
     scale_R = norm_R / w_RK.shape[1]
     error_R = None
     if with_error:  # |w - q| is ||w| - a|, since q has the sign of w
-        error_R = _relative(values_RK.sub_(scale_R[:, None]).abs_().sum(dim=1), norm_R)
+        error_R = values_RK.sub_(scale_R[:, None]).abs_().sum(dim=1)
     torch.ge(w_RK, 0, out=values_RK)
     values_RK.mul_(2).sub_(1).mul_(scale_R[:, None])
     return values_RK, norm_R, error_R
@@ -117,7 +117,10 @@ def _layer_sums(values_R: Tensor, num_rows: int) -> Tensor:
     return values_R.view(-1, num_rows).sum(dim=1, keepdim=True)
 
 
-def _relative(error_R: Tensor, norm_R: Tensor) -> Tensor:
-    """Return relative errors; a row of zeros has 0 if its quantized weights are zero, else 1."""
+def relative(error_R: Tensor, norm_R: Tensor) -> Tensor:
+    """Return relative errors from the sums of |w - q| and |w|.
+
+    A row of zeros has 0 if its quantized weights are zero too, else 1.
+    """
     safe_R = torch.where(norm_R > 0, norm_R, 1.0)
     return torch.where(norm_R > 0, error_R / safe_R, (error_R > 0).to(error_R.dtype))

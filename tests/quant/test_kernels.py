@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
+
 import pytest
 import torch
 from hypothesis import given
@@ -25,7 +27,7 @@ from sqtune.quant import (
 from sqtune.quant.kernels import Grouped
 from sqtune.quant.quantizers import first_steps
 from sqtune.quant.reference import PerLayer
-from sqtune.quant.stacks import quantize_stack
+from sqtune.quant.stacks import quantize_stack, relative
 
 QUANTIZERS: list[Quantizer] = [
     Binary(),
@@ -153,7 +155,8 @@ def test_a_stack_equals_its_layers_one_by_one(quantizer: Quantizer, data: st.Dat
         step_O = None if step_R is None else step_R[rows]
         expected = quantize_rows(w_RK[rows], quantizer, step_O).values()
         assert torch.equal(q_RK[rows], expected)
-        assert torch.equal(error_R[rows], row_errors(w_RK[rows], expected))
+        relative_O = relative(error_R[rows], norm_R[rows])
+        assert torch.equal(relative_O, row_errors(w_RK[rows], expected))
         assert torch.equal(norm_R[rows], w_RK[rows].abs().sum(dim=1))
 
 
@@ -190,6 +193,7 @@ def test_one_copy_of_the_weights_is_kept_and_nothing_else_of_their_size() -> Non
     stacks = sum(stack.latent_RK.numel() for stack in sq._step._stacks)
     assert stacks == weights
     tensors = [value for value in vars(sq._step).values() if isinstance(value, Tensor)]
+    tensors += [getattr(sq._step._all, field.name) for field in fields(sq._step._all)]
     assert tensors
     num_rows = sum(layer.num_rows for layer in sq._layers)
     assert all(tensor.numel() <= num_rows for tensor in tensors)
