@@ -10,13 +10,14 @@ is the plain float one.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import torch
 from torch import Tensor, distributed, nn
 
-from sqtune.quant.spec import Activations, Clipping
+from sqtune.quant.layers import QUANTIZABLE, quantizable_modules
+from sqtune.quant.spec import Activations, Clipping, Float, Quantizer
 
 SMALLEST_STEP = 1e-8
 
@@ -101,34 +102,38 @@ def _straight_through(smooth: Tensor, value: Tensor) -> Tensor:
 
 
 class LowBitActivations:
-    """The input quantizers of a model's layers.
+    """The input quantizers of a model's quantized layers.
 
     Args:
-        modules: Layers whose inputs are quantized, by name.
-        first: Name of the model's first layer.
-        last: Name of its last.
+        model: Its layers get a hook each, as do those that share a weight with one.
+        assigned: The quantizer of every layer, by module name; layers that are Float keep their
+            inputs as they are.
         spec: Bits and clipping.
         process_group: Whose processes train one model together.
     """
 
     def __init__(
         self,
-        modules: Mapping[str, Sequence[nn.Module]],
-        first: str,
-        last: str,
+        model: nn.Module,
+        assigned: Mapping[str, Quantizer],
         spec: Activations,
         process_group: distributed.ProcessGroup | None = None,
     ) -> None:
         self.quantizers: dict[str, InputQuantizer] = {}
         self._trained = False
-        for name, users in modules.items():
-            bits = spec.ends_bits if name in (first, last) else spec.bits
-            if bits == 32:
+        self._process_group = process_group
+        modules = quantizable_modules(model)
+        names = list(modules)
+        for name, module in modules.items():
+            bits = spec.ends_bits if name in (names[0], names[-1]) else spec.bits
+            if isinstance(assigned[name], Float) or bits == 32:
                 continue
-            device = next(users[0].parameters()).device
-            self.quantizers[name] = InputQuantizer(bits, spec.clipping, device, process_group)
-            for user in users:
-                user.register_forward_pre_hook(self.quantizers[name].forward)
+            weight = module.get_parameter("weight")
+            quantizer = InputQuantizer(bits, spec.clipping, weight.device, process_group)
+            self.quantizers[name] = quantizer
+            for user in model.modules():
+                if getattr(user, "weight", None) is weight and isinstance(user, QUANTIZABLE):
+                    user.register_forward_pre_hook(quantizer.forward)
 
     def switch_on(self, *, training: bool) -> None:
         """Quantize from here on.
@@ -145,6 +150,16 @@ class LowBitActivations:
         """Leave inputs as they are from here on."""
         for quantizer in self.quantizers.values():
             quantizer.active = False
+
+    def average_gradients(self) -> None:
+        """Average the gradients over the process group, if there is one."""
+        gradients = [p.grad for p in self.parameters() if p.grad is not None]
+        if self._process_group is None or not gradients:
+            return
+        flat = torch.stack(gradients) / distributed.get_world_size(self._process_group)
+        distributed.all_reduce(flat, group=self._process_group)
+        for gradient, average in zip(gradients, flat, strict=True):
+            gradient.copy_(average)
 
     def parameters(self) -> list[nn.Parameter]:
         """Return what is learned, one number a layer."""

@@ -22,9 +22,9 @@ import torch
 from torch import Tensor
 
 from sqtune.errors import QuantizationError
+from sqtune.quant.draws import Draw
 from sqtune.quant.graphs import GraphCache
 from sqtune.quant.layers import Layer, refuse_not_finite, row_view
-from sqtune.quant.selection import keys, log_weights, num_drawn, num_quantized
 from sqtune.quant.spec import Quantizer, Selection
 from sqtune.quant.stacks import quantize_stack, relative
 
@@ -90,22 +90,6 @@ class Stack:
         return [part.view(kept.shape) for part, kept in zip(parts, self.kept, strict=True)]
 
 
-@dataclass(frozen=True, slots=True)
-class Draw:
-    """What a draw at one ratio does.
-
-    Attributes:
-        blocks: For layers with equally many rows: their rows in the vectors of all rows, M, how
-            many rows of a layer are quantized, and whether they are drawn.
-        noise_R: Where each drawn row's number stands in the noise of all layers in their order.
-        num_noise: Numbers to draw.
-    """
-
-    blocks: tuple[tuple[slice, int, int, bool], ...]
-    noise_R: Tensor
-    num_noise: int
-
-
 class Grouped:
     """Gives all layers hybrid or quantized weights and their latent ones back.
 
@@ -154,6 +138,11 @@ class Grouped:
         for _, members in groupby(sorted(self._layers, key=_shape), key=_shape):
             self._stacks.append(_stack(tuple(members), first, self._all))
             first = self._stacks[-1].rows.stop
+        self._first_rows = {
+            layer.name: stack.first + place * stack.num_rows
+            for stack in self._stacks
+            for place, layer in enumerate(stack.layers)
+        }
         self._not_finite = torch.zeros((), dtype=torch.bool, device=weight.device)
         self._draws: dict[float, Draw] = {}
         self._graphs = GraphCache(self.generator) if weight.is_cuda else None
@@ -193,7 +182,8 @@ class Grouped:
         """Quantize, draw and write."""
         quantized = self._quantized(with_error=draw is not None, wait=wait)
         if draw is not None:
-            self._draw_rows(draw)
+            vectors = self._all
+            draw.write_mask(vectors.mask_R, vectors.error_R, self._selection, self.generator)
         self._count_R += self._all.mask_R
         torch.sub(1, self._all.mask_R, out=self._all.real_R)
         for stack, values_RK in zip(self._stacks, quantized, strict=True):
@@ -241,57 +231,10 @@ class Grouped:
         if ratio not in self._draws:
             if len(self._draws) >= 8:
                 self._draws.clear()
-            self._draws[ratio] = self._plan(ratio)
-        return self._draws[ratio]
-
-    def _plan(self, ratio: float) -> Draw:
-        noise_from, num_noise = {}, 0
-        for layer in self._layers:
-            noise_from[layer.name] = num_noise
-            num_noise += num_drawn(layer.num_rows, ratio, self._selection)
-        blocks, places = [], []
-        for num_rows, stacks in groupby(self._stacks, key=lambda stack: stack.num_rows):
-            members = list(stacks)
-            num = num_quantized(ratio, num_rows)
-            rows = slice(members[0].rows.start, members[-1].rows.stop)
-            chance = 0 < num < num_rows
-            blocks.append((rows, num_rows, num, chance))
-            if num_drawn(num_rows, ratio, self._selection):
-                for stack in members:
-                    for layer in stack.layers:
-                        start = noise_from[layer.name]
-                        places.append(torch.arange(start, start + num_rows))
-        device = self._all.mask_R.device
-        noise_R = torch.cat(places).to(device) if places else torch.zeros(0, device=device)
-        return Draw(tuple(blocks), noise_R, num_noise)
-
-    def _draw_rows(self, draw: Draw) -> None:
-        """Set the mask of all rows from their errors."""
-        selection = self._selection
-        stay_real = selection.function == "error" and selection.strategy != "deterministic"
-        noise_R = log_weight_R = self._all.error_R[:0]
-        if draw.num_noise:
-            noise = torch.rand(
-                draw.num_noise, generator=self.generator, device=self._all.mask_R.device
+            self._draws[ratio] = Draw.plan(
+                self._layers, self._first_rows, ratio, self._selection, self._count_R.device
             )
-            noise_R = noise[draw.noise_R]
-            log_weight_R = log_weights(self._all.error_R, selection.function)
-        taken = 0
-        for rows, num_rows, num, chance in draw.blocks:
-            mask_LM = self._all.mask_R[rows].view(-1, num_rows)
-            if not chance:
-                mask_LM.fill_(float(num > 0))
-                continue
-            if selection.strategy == "deterministic":
-                order_LM = self._all.error_R[rows].view(-1, num_rows).argsort(dim=1, stable=True)
-                mask_LM.zero_().scatter_(1, order_LM[:, :num], 1.0)
-                continue
-            noise_LM = noise_R[taken : taken + mask_LM.numel()].view(-1, num_rows)
-            taken += mask_LM.numel()
-            key_LM = keys(log_weight_R[rows].view(-1, num_rows), noise_LM)
-            drawn = num_rows - num if stay_real else num
-            ids_LM = key_LM.topk(drawn, dim=1, sorted=False).indices
-            mask_LM.fill_(float(stay_real)).scatter_(1, ids_LM, float(not stay_real))
+        return self._draws[ratio]
 
     def refuse_not_finite(self) -> None:
         """Raise QuantizationError where a weight was not finite since the last look (CUDA)."""
@@ -301,13 +244,11 @@ class Grouped:
 
     def _by_layer(self, values_R: Tensor) -> dict[str, Tensor]:
         """Return a vector of all rows layer by layer, in the model's order."""
-        parts = {}
-        for stack in self._stacks:
-            for layer, part in zip(
-                stack.layers, values_R[stack.rows].split(stack.num_rows), strict=True
-            ):
-                parts[layer.name] = part
-        return {layer.name: parts[layer.name] for layer in self._layers}
+        firsts = self._first_rows
+        return {
+            layer.name: values_R[firsts[layer.name] : firsts[layer.name] + layer.num_rows]
+            for layer in self._layers
+        }
 
     def masks(self) -> dict[str, Tensor]:
         """Return which rows were quantized at the last draw (bool), by layer; empty before one."""

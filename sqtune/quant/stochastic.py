@@ -31,13 +31,12 @@ from sqtune.quant.frozen import FrozenLayer, freeze_layer
 from sqtune.quant.kernels import Grouped
 from sqtune.quant.layers import (
     find_layers,
-    quantizable_modules,
     refuse_not_finite,
 )
 from sqtune.quant.learned import LearnedSteps
 from sqtune.quant.reference import PerLayer
 from sqtune.quant.schedule import Schedule, Stages
-from sqtune.quant.spec import Activations, Float, LayerRule, Quantizer, Selection
+from sqtune.quant.spec import Activations, LayerRule, Quantizer, Selection
 
 
 class StochasticQuantization:
@@ -81,14 +80,17 @@ class StochasticQuantization:
         self.quantizer = quantizer
         self.schedule: Schedule = schedule or Stages()
         self.selection = selection or Selection()
-        self._process_group = process_group
         self._device = next(model.parameters()).device
         self.generator = generator or torch.Generator(self._device).manual_seed(0)
         self._learned = LearnedSteps(self._layers)
         suits = Grouped.suits(self._layers, self.selection)
         kind = Grouped if suits and step == "grouped" else PerLayer
         self._step = kind(self._layers, self.selection, self.generator, self._learned.steps)
-        self._activations = _activations(model, assigned, activations, process_group)
+        self._activations = (
+            None
+            if activations is None
+            else LowBitActivations(model, assigned, activations, process_group)
+        )
         self._diagnostics = Diagnostics(self._layers, self._learned.steps)
         self._num_draws = 0
         self._drawn_ratio: float | None = None
@@ -138,7 +140,8 @@ class StochasticQuantization:
             self._note(ratio, redraw)
             yield
         self._learned.take_gradients(self._step.masks())
-        self._average_gradients()
+        if self._activations is not None:
+            self._activations.average_gradients()
 
     @contextmanager
     def quantized(self) -> Iterator[None]:
@@ -225,6 +228,37 @@ class StochasticQuantization:
             self._activations.load_state_dict(state["activations"])
         self._diagnostics.load_state_dict(state["diagnostics"])
 
+    def learned_tensors(self) -> dict[str, Tensor]:
+        """Return, by name, what a trained network needs beside its weights to be quantized again.
+
+        Empty where neither a quantizer nor an activation learns anything.
+        """
+        steps = self._learned.state_dict()["steps"]
+        tensors = {f"step/{name}": step_O for name, step_O in steps.items()}
+        quantizers = {} if self._activations is None else self._activations.quantizers
+        for name, quantizer in quantizers.items():
+            for key, value in quantizer.state_dict().items():
+                tensors[f"activation/{name}/{key}"] = value.clone()
+        return tensors
+
+    def load_learned_tensors(self, tensors: Mapping[str, Tensor]) -> None:
+        """Take up what `learned_tensors` of a trained network returned.
+
+        Raises:
+            KeyError: Something is missing.
+        """
+        steps = {name: tensors[f"step/{name}"] for name in self._learned.steps}
+        self._learned.load_state_dict({"started": True, "steps": steps})
+        if self._activations is not None:
+            layers = {
+                name: {
+                    "started": True,
+                    **{key: tensors[f"activation/{name}/{key}"] for key in quantizer.state_dict()},
+                }
+                for name, quantizer in self._activations.quantizers.items()
+            }
+            self._activations.load_state_dict({"trained": True, "layers": layers})
+
     def _note(self, ratio: float, redraw: bool) -> None:
         if redraw or self._drawn_ratio is None:
             self._drawn_ratio = ratio
@@ -264,37 +298,3 @@ class StochasticQuantization:
                     self._step.restore()
             torch.clear_autocast_cache()
             self._inside = False
-
-    def _average_gradients(self) -> None:
-        """Average the gradients of what is learned over the processes."""
-        if self._process_group is None or self._activations is None:
-            return
-        gradients = [p.grad for p in self._activations.parameters() if p.grad is not None]
-        if gradients:
-            flat = torch.stack(gradients) / distributed.get_world_size(self._process_group)
-            distributed.all_reduce(flat, group=self._process_group)
-            for gradient, average in zip(gradients, flat, strict=True):
-                gradient.copy_(average)
-
-
-def _activations(
-    model: nn.Module,
-    assigned: Mapping[str, Quantizer],
-    spec: Activations | None,
-    process_group: distributed.ProcessGroup | None,
-) -> LowBitActivations | None:
-    """Put input quantizers in front of the quantized layers and those that share their weights."""
-    if spec is None:
-        return None
-    named = quantizable_modules(model)
-    users = {
-        name: [
-            module
-            for module in model.modules()
-            if getattr(module, "weight", None) is named[name].weight
-        ]
-        for name, quantizer in assigned.items()
-        if not isinstance(quantizer, Float)
-    }
-    names = list(named)
-    return LowBitActivations(users, names[0], names[-1], spec, process_group)
