@@ -92,9 +92,7 @@ class Runner:
             self.quantization = StochasticQuantization(
                 self.model, method.quantizer, selection=method.selection
             )
-            # Learned steps are trained beside the weights.
-            learned = getattr(self.quantization, "parameters", list)
-            parameters += list(learned())
+            parameters += self.quantization.parameters()  # learned steps
         self.optimizer = torch.optim.SGD(
             parameters, lr=0.1, momentum=0.9, weight_decay=1e-4, foreach=True
         )

@@ -182,7 +182,8 @@ def main() -> None:
     pedigree = Pedigree()
     gc.disable()
     timed, alone = measure(options, methods, device)
-    where = torch.cuda.get_device_name() if device.type == "cuda" else f"{options.threads} thread"
+    cpu = f"{options.threads} CPU thread{'s' if options.threads > 1 else ''}"
+    where = torch.cuda.get_device_name() if device.type == "cuda" else cpu
     pedigree.report(
         "step_tax",
         figures_of(timed, alone, methods),
