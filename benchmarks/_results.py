@@ -47,12 +47,21 @@ class Figure:
             "max": max(values),
             "mean": statistics.fmean(values),
             "std": statistics.stdev(values) if len(values) > 1 else None,
+            "quartiles": quartiles(values),
             "values": values,
         }
         if self.bound is not None:
             met = facts[self.claim] <= self.bound
             facts |= {"bound": self.bound, "bound_is_on": self.claim, "met": met}
         return facts
+
+
+def quartiles(values: Sequence[float]) -> tuple[float, float] | None:
+    """Return the first and the third quartile; None for a single value."""
+    if len(values) < 2:
+        return None
+    first, _, third = statistics.quantiles(values, n=4, method="inclusive")
+    return first, third
 
 
 class Pedigree:
@@ -68,6 +77,15 @@ class Pedigree:
         }
         self._facts["commit"] = self._facts["hardware"]["commit"]
 
+    def line(self) -> str:
+        """Return hardware, version of torch, commit, day and command in one line."""
+        machine = self._facts["hardware"]
+        return (
+            f"{machine['cpu']}, {machine['cpus']} CPUs, torch {machine['version.torch']}, "
+            f"Python {machine['python']}, commit {self._facts['commit']}, "
+            f"{self._facts['date'][:10]}: `{self._facts['command']}`"
+        )
+
     def report(
         self,
         name: str,
@@ -77,9 +95,25 @@ class Pedigree:
         seeds: Mapping[str, int],
         notes: Sequence[str],
         save: bool,
+        table: str | None = None,
+        folder: Path = RESULTS,
     ) -> None:
-        """Print a table of the figures and, with `save`, write benchmarks/results/NAME.json."""
-        print_table(figures)
+        """Print the figures and, with `save`, write them to NAME.json in a folder.
+
+        Args:
+            name: Of the benchmark.
+            figures: What was measured.
+            settings: How.
+            seeds: By name.
+            notes: Printed below the table, and stored.
+            save: Whether anything is written.
+            table: Markdown to print instead of the plain table, and to write to NAME.md.
+            folder: Where to write; by default benchmarks/results.
+        """
+        if table is None:
+            print_table(figures)
+        else:
+            print(f"\n{table}")
         for note in notes:
             print(f"note: {note}")
         if not save:
@@ -92,10 +126,12 @@ class Pedigree:
             "figures": {figure.name: figure.summary() for figure in figures},
             "notes": list(notes),
         }
-        RESULTS.mkdir(exist_ok=True)
+        folder.mkdir(parents=True, exist_ok=True)
         text = json.dumps(content, indent=1, allow_nan=False) + "\n"
-        (RESULTS / f"{name}.json").write_text(text, encoding="utf-8")
-        print(f"written to benchmarks/results/{name}.json")
+        (folder / f"{name}.json").write_text(text, encoding="utf-8")
+        if table is not None:
+            (folder / f"{name}.md").write_text(f"{table}\n", encoding="utf-8")
+        print(f"written to {folder / name}.json")
 
 
 def print_table(figures: Sequence[Figure]) -> None:

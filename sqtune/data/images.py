@@ -142,4 +142,7 @@ def _read_image(path: Path, data: ImageFolder) -> npt.NDArray[np.uint8]:
     if data.image_size is not None:
         image = ImageOps.fit(image, (data.image_size, data.image_size), Image.Resampling.BILINEAR)
     pixels = np.asarray(image, dtype=np.uint8)
-    return pixels[None] if data.channels == 1 else pixels.transpose(2, 0, 1)
+    if data.channels == 1:
+        return pixels[None]
+    # Contiguous: a stack of transposed views is channels-last, which safetensors does not store.
+    return np.ascontiguousarray(pixels.transpose(2, 0, 1))

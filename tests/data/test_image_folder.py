@@ -93,6 +93,15 @@ def test_image_size_takes_the_centre_and_scales_the_shorter_side(tmp_path):
         assert inside.float().mean((0, 2, 3)).tolist() == [0, 255, 0]
 
 
+@pytest.mark.parametrize("channels", [1, 3])
+def test_a_prepared_folder_opens_with_the_same_images(tmp_path, channels):
+    data = ImageFolder(str(fill(tmp_path / "images")), channels=channels)
+    first, again = prepare(data, tmp_path), prepare(data, tmp_path)
+    assert prepared_path(data, tmp_path).exists()
+    assert torch.equal(all_images(first), all_images(again))
+    assert all_images(prepare(data)).is_contiguous()
+
+
 def test_grey_is_the_luma_of_the_colours(tmp_path):
     colours = [(255, 255, 255), (0, 0, 0), (255, 0, 0), (0, 255, 0), (0, 0, 255)]
     for index, colour in enumerate(colours * 4):
