@@ -5,7 +5,17 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from sqtune.quant.schedule import Average, Exponential, Linear, Schedule, Stages, epoch_ratio
+from sqtune.quant.schedule import (
+    Average,
+    CosineRise,
+    Cubic,
+    Exponential,
+    Linear,
+    Schedule,
+    Stages,
+    epoch_ratio,
+    epoch_stage,
+)
 from sqtune.quant.spec import (
     Activations,
     Binary,
@@ -43,6 +53,8 @@ __all__ = [
     "Activations",
     "Average",
     "Binary",
+    "CosineRise",
+    "Cubic",
     "Exponential",
     "Float",
     "FrozenLayer",
@@ -59,6 +71,7 @@ __all__ = [
     "Ternary",
     "Uniform",
     "epoch_ratio",
+    "epoch_stage",
     "pack",
     "packed_bytes",
     "quantizable_weights",
