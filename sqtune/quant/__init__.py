@@ -7,15 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 from sqtune.quant.schedule import (
     Average,
-    CosineRise,
-    Cubic,
     Exponential,
-    Linear,
     Schedule,
     Stages,
     epoch_ratio,
     epoch_stage,
 )
+from sqtune.quant.schedule_curves import CosineRise, Cubic, Linear
 from sqtune.quant.spec import (
     Activations,
     Binary,
