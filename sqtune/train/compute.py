@@ -47,17 +47,18 @@ class Computing:
         normalize, memory_format = Normalize(mean, std, self.device), self.memory_format
         return lambda images: normalize(images).contiguous(memory_format=memory_format)
 
-    def compile_(self, model: nn.Module) -> None:
-        """Compile a model's forward in place, if asked for; its state_dict keeps its keys.
+    def compiled(self, model: nn.Module) -> Callable[[Tensor], Tensor]:
+        """Return the model's forward, compiled if asked for; the model itself stays as it is.
 
         torch's compiler is imported here and nowhere else: 190 MB in each worker. What it kept for
         earlier networks of the process is dropped: it counts them against a limit, past which it
         no longer compiles.
         """
         if self.mode is None:
-            return
+            return model
         torch.compiler.reset()
-        model.compile(mode=self.mode)
+        forward: Callable[[Tensor], Tensor] = torch.compile(model, mode=self.mode)
+        return forward
 
 
 def computing_on(device: torch.device, compute: Compute) -> Computing:

@@ -66,10 +66,11 @@ def reestimated_batch_norm(
         model.eval()
         for norm in norms:
             norm.reset_running_stats()
-            norm.momentum = None  # a plain average over the batches
             norm.train()
         with torch.no_grad():
             for first in range(num_batches):
+                for norm in norms:  # a plain average; None would ask the device for its count
+                    norm.momentum = 1 / (first + 1)
                 ids = slice(first * stride, None, num_batches * stride)
                 model(normalize(train.images[ids][:batch_size].to(device)))
         model.eval()
