@@ -6,16 +6,13 @@ import json
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 import click
 
 from sqtune.errors import ConfigError, SqtuneError
-from sqtune.output import console, outcome_data, print_best, print_json, print_outcome
+from sqtune.output import console, outcome_data, print_best, print_json, print_outcome, print_saved
 from sqtune.store import DEFAULT_STORE, Store
-
-if TYPE_CHECKING:
-    pass
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -217,22 +214,35 @@ def best(
 
 
 @main.command()
-@_options(_space, _set, _store, _json)
-def train(space_file: Path, overrides: tuple[str, ...], store: str, as_json: bool) -> None:
+@_options(_space, _set)
+@click.option(
+    "--out",
+    type=Path,
+    metavar="DIR",
+    help="Folder for the trained network; a new one or an empty one.",
+)
+@_options(_store, _json)
+def train(
+    space_file: Path, overrides: tuple[str, ...], out: Path | None, store: str, as_json: bool
+) -> None:
     r"""Train one network: what stands under trial: in the space file. No Ray, no study.
 
     \b
     sqtune train --space search_spaces/resnet.yaml --set trial.quantizer.name=ternary
+    sqtune train --space search_spaces/resnet.yaml --set trial.quantizer.name=float --out float-net
+    sqtune train --space search_spaces/resnet.yaml --set trial.start.weights=float-net
     """
     from sqtune.config import load_space
 
     space = load_space(space_file, overrides)
     config = space.config({})
+    if out is not None and out.exists() and not (out.is_dir() and not any(out.iterdir())):
+        raise ConfigError(f"--out {out}: exists and is not an empty folder. Give another path.")
     from sqtune.data.split import prepare
     from sqtune.search.tables import percent
     from sqtune.train.loop import train as train_network
 
-    out = console(to_stderr=as_json)
+    printer = console(to_stderr=as_json)
     splits = prepare(config.data, Store.at(store).data if Path(store).is_dir() else None)
     results = []
     for result in train_network(
@@ -240,10 +250,11 @@ def train(space_file: Path, overrides: tuple[str, ...], store: str, as_json: boo
         splits=splits,
         device="cuda" if space.resources.gpus else "cpu",
         num_threads=space.resources.num_threads,
+        save_to=out,
     ):
         results.append({"epoch": result.epoch, **result.metrics()})
         error = percent(result.val_error, len(splits.validation))
-        out.print(
+        printer.print(
             f"epoch {result.epoch:>3}/{result.num_epochs}  ratio {result.ratio:.3f}  "
             f"loss {result.train_loss:.4f}  val error {error} %  "
             f"hybrid {percent(result.val_error_hybrid)} %  "
@@ -252,7 +263,10 @@ def train(space_file: Path, overrides: tuple[str, ...], store: str, as_json: boo
             soft_wrap=True,
         )
     if as_json:
-        print_json({"config": config.nested(), "epochs": results})
+        network = None if out is None else str(out.absolute())
+        print_json({"config": config.nested(), "epochs": results, "network": network})
+    elif out is not None:
+        print_saved(printer, space_file, out)
 
 
 @main.command()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -76,4 +77,12 @@ def print_best(out: Console, trial: TrialRecord, folder: Path) -> None:
         lines.append(f"test      error {percent(trial.test_error)} %, measured once")
     lines.append(f"network   {folder}")
     for line in lines:
+        out.print(line, highlight=False, markup=False, soft_wrap=True)
+
+
+def print_saved(out: Console, space_file: Path, folder: Path) -> None:
+    """Print where a network was saved and how to start from it."""
+    command = ["sqtune", "search", "--space", str(space_file)]
+    command += ["--set", f"trial.start.weights={folder}"]
+    for line in (f"network   {folder.absolute()}", f"next      {shlex.join(command)}"):
         out.print(line, highlight=False, markup=False, soft_wrap=True)

@@ -153,6 +153,16 @@ def _check_configurations(
             except NetworkError as error:
                 keys = _home(values, ("data",))
                 raise _located(file, origin, (keys, str(error))) from None
+        named = {("distillation", "teacher"): config.distillation.teacher}
+        if config.start is not None:
+            named["start", "weights"] = config.start.weights
+        for field, path in named.items():
+            if path is not None and not (path and Path(path).expanduser().exists()):
+                message = (
+                    f"{path!r}: no such folder or file. Give a folder that sqtune wrote, or a file "
+                    "with a state_dict."
+                )
+                raise _located(file, origin, (_home(values, field), message))
 
 
 def _in_space(values: dict[str, Any], error: ValidationError) -> tuple[tuple[str | int, ...], str]:

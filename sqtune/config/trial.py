@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
 
 from sqtune.data import Cifar, Data, Digits, ImageFolder
 from sqtune.networks import Network, ResNet
@@ -14,6 +14,8 @@ from sqtune.quant import (
     Activations,
     Average,
     Binary,
+    CosineRise,
+    Cubic,
     Exponential,
     Float,
     LayerRule,
@@ -24,6 +26,7 @@ from sqtune.quant import (
     Stages,
     Ternary,
     Uniform,
+    epoch_ratio,
 )
 
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
@@ -103,7 +106,7 @@ class Optimizer(Strict):
     """How the learning rate falls, in units of progress."""
     restarts: Literal["never", "stage"] = "never"
     """`never`: one learning-rate schedule over the whole training. `stage`: it starts anew at each
-    stage of the ratio schedule, as in the paper's recipes."""
+    stage of the ratio schedule, as in the paper's recipes; weights and momentum go on."""
 
 
 class Start(Strict):
@@ -121,7 +124,8 @@ class Distillation(Strict):
     """Soft targets of a float network (Hinton et al., 2015)."""
 
     weight: Annotated[float, Field(ge=0, le=1)] = 0.0
-    """Share of the soft targets in the loss; 0 turns distillation off."""
+    """Share of the soft targets in the loss that is optimised (and reported as `train_loss`); 0
+    turns distillation off."""
     temperature: Annotated[float, Field(gt=0, le=100)] = 4.0
     """What both networks' logits are divided by."""
     teacher: str | None = None
@@ -133,7 +137,7 @@ class Compute(Strict):
     """How a training step is computed."""
 
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
-    """`bfloat16`: autocast. `auto`: bfloat16 on CUDA, float32 on CPU."""
+    """`bfloat16`: autocast. `auto`: bfloat16 on CUDA devices that have it, float32 on CPU."""
     channels_last: Literal["auto", "on", "off"] = "auto"
     """Memory format of images and weights. `auto`: on with CUDA."""
     compile: Literal["off", "default", "reduce-overhead"] = "off"
@@ -176,16 +180,36 @@ class TrialConfig(Strict):
     """The ratio as a function of training progress."""
     optimizer: Optimizer = Optimizer()
     """How the latent weights are updated."""
-    distillation: Distillation = Distillation()
-    """Soft targets of a float network, beside the labels."""
     compute: Compute = Compute()
     """How a training step is computed."""
     batch_size: Annotated[int, Field(ge=1, le=65536)] = 128
     """Images in a training step."""
     num_epochs: Annotated[int, Field(ge=1, le=100_000)] = 12
     """Passes over the training split."""
+    distillation: Distillation = Distillation()
+    """Soft targets of a float network, beside the labels."""
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
     """Seed of weights, order, augmentation and selection."""
+
+    @field_validator("distillation")  # which therefore stands below the fields that it looks at
+    @classmethod
+    def _taught(cls, distillation: Distillation, info: ValidationInfo) -> Distillation:
+        start, schedule, num_epochs = map(info.data.get, ("start", "schedule", "num_epochs"))
+        if distillation.weight == 0 or distillation.teacher or not (schedule and num_epochs):
+            return distillation
+        if epoch_ratio(schedule, 1, num_epochs) == 0 or (start and not start.fresh):
+            return distillation
+        raise ValueError(
+            f"there is no teacher for the soft targets (weight {distillation.weight:g}): name one "
+            "(distillation.teacher), start from a whole float network (start.weights, without "
+            f"start.fresh), or begin with a float epoch (schedule.warmup; there is none in "
+            f"{num_epochs})."
+        )
+
+    @property
+    def has_float_warmup(self) -> bool:
+        """Whether the ratio schedule begins with at least one float epoch."""
+        return epoch_ratio(self.schedule, 1, self.num_epochs) == 0
 
     @property
     def rules(self) -> tuple[LayerRule, ...]:
@@ -230,6 +254,8 @@ __all__ = [
     "Cifar",
     "Constant",
     "Cosine",
+    "CosineRise",
+    "Cubic",
     "Float",
     "ImageFolder",
     "Linear",

@@ -5,7 +5,15 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from sqtune.quant.schedule import Average, Exponential, Linear, Schedule, Stages, epoch_ratio
+from sqtune.quant.schedule import (
+    Average,
+    Exponential,
+    Schedule,
+    Stages,
+    epoch_ratio,
+    epoch_stage,
+)
+from sqtune.quant.schedule_curves import CosineRise, Cubic, Linear
 from sqtune.quant.spec import (
     Activations,
     Binary,
@@ -47,6 +55,8 @@ __all__ = [
     "Activations",
     "Average",
     "Binary",
+    "CosineRise",
+    "Cubic",
     "Exponential",
     "Float",
     "FrozenLayer",
@@ -64,6 +74,7 @@ __all__ = [
     "Ternary",
     "Uniform",
     "epoch_ratio",
+    "epoch_stage",
     "pack",
     "packed_bytes",
     "quantizable_weights",

@@ -23,7 +23,7 @@ def assign_quantizers(
     """
     assigned: dict[str, Quantizer] = {}
     for rule in rules:
-        matching = [name for name in names if _matches(rule.match, name)]
+        matching = [name for name in names if matches(rule.match, name)]
         taken = [name for name in matching if name not in assigned]
         if not taken:
             problem = (
@@ -36,7 +36,7 @@ def assign_quantizers(
     return {name: assigned.get(name, default) for name in names}
 
 
-def _matches(pattern: str, name: str) -> bool:
+def matches(pattern: str, name: str) -> bool:
     """Tell whether a pattern is the whole name of a module or of one around it."""
     parts = name.split(".")
     around = (".".join(parts[:count]) for count in range(1, len(parts) + 1))

@@ -2,7 +2,8 @@
 
 Progress runs from 0 to 1, so that a changed budget never changes what a schedule means. Every
 schedule is non-decreasing and ends at 1 (the paper, section 3.3). `warmup` is the share of training
-that is float (ratio 0) before the first ratio.
+that is float (ratio 0) before the first ratio. `stage_starts` are the points of progress, from 0
+on, at which a stage begins; a ratio jumps nowhere else.
 """
 
 from __future__ import annotations
@@ -13,28 +14,27 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from sqtune.errors import QuantizationError
-
-# A stage ends where its share of training does: 0.1 + 0.2 must not fall past 0.3.
-ROUNDING = 1e-9
-
-
-def _check_warmup(warmup: float) -> None:
-    if not 0 <= warmup < 1:
-        raise QuantizationError(f"warmup is a share of training in [0, 1), not {warmup}.")
-
-
-def _check_progress(progress: float) -> None:
-    if not 0 <= progress <= 1:
-        raise QuantizationError(f"progress is in [0, 1], not {progress}.")
+from sqtune.quant.schedule_curves import (
+    ROUNDING,
+    CosineRise,
+    Cubic,
+    Linear,
+    check_progress,
+    check_warmup,
+    starts_among,
+)
 
 
-def _stepped(progress: float, warmup: float, ratios: tuple[float, ...]) -> float:
-    """Return the ratio at `progress`, with equal stages over what the warm-up leaves."""
-    _check_progress(progress)
-    position = (progress - warmup) / (1 - warmup) * len(ratios)
-    if position < -ROUNDING:
-        return 0.0
-    return ratios[min(int(position + ROUNDING), len(ratios) - 1)]
+def _stage(progress: float, starts: tuple[float, ...]) -> int:
+    """Return which stage (from 0) is in force at `progress`."""
+    check_progress(progress)
+    return bisect.bisect_right(starts, progress + ROUNDING) - 1
+
+
+def _equal_stages(warmup: float, num_stages: int) -> tuple[float, ...]:
+    """Return where the warm-up and equal stages over what it leaves begin."""
+    length = (1 - warmup) / num_stages
+    return starts_among(0.0, *(warmup + stage * length for stage in range(num_stages)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,12 +51,18 @@ class Exponential:
 
     def __post_init__(self) -> None:
         _check_stages(self.num_stages)
-        _check_warmup(self.warmup)
+        check_warmup(self.warmup)
+
+    @property
+    def stage_starts(self) -> tuple[float, ...]:
+        """Where the warm-up, if any, and each stage begin, in progress."""
+        return _equal_stages(self.warmup, self.num_stages)
 
     def ratio(self, progress: float) -> float:
         """Return the ratio (0..1) at `progress` (0..1)."""
-        ratios = (*(1 - 2.0**-k for k in range(1, self.num_stages)), 1.0)
-        return _stepped(progress, self.warmup, ratios)
+        starts = self.stage_starts
+        ratios = (0.0, *(1 - 2.0**-k for k in range(1, self.num_stages)), 1.0)
+        return ratios[_stage(progress, starts) - len(starts)]  # without a warm-up never the 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,44 +79,18 @@ class Average:
 
     def __post_init__(self) -> None:
         _check_stages(self.num_stages)
-        _check_warmup(self.warmup)
+        check_warmup(self.warmup)
+
+    @property
+    def stage_starts(self) -> tuple[float, ...]:
+        """Where the warm-up, if any, and each stage begin, in progress."""
+        return _equal_stages(self.warmup, self.num_stages)
 
     def ratio(self, progress: float) -> float:
         """Return the ratio (0..1) at `progress` (0..1)."""
-        ratios = tuple(k / self.num_stages for k in range(1, self.num_stages + 1))
-        return _stepped(progress, self.warmup, ratios)
-
-
-@dataclass(frozen=True, slots=True)
-class Linear:
-    """A straight rise from `start`, after the warm-up, to 1 at `reach`.
-
-    >>> Linear(reach=0.5).ratio(0.25), Linear(reach=0.5).ratio(0.5)
-    (0.5, 1.0)
-    """
-
-    name: Literal["linear"] = field(default="linear", kw_only=True)
-    start: float = 0.0
-    reach: float = 1.0
-    warmup: float = 0.0
-
-    def __post_init__(self) -> None:
-        _check_warmup(self.warmup)
-        if not 0 <= self.start <= 1:
-            raise QuantizationError(f"start is a ratio in [0, 1], not {self.start}.")
-        if not self.warmup < self.reach <= 1:
-            raise QuantizationError(
-                f"reach is the progress at which the ratio is 1: after the warm-up "
-                f"({self.warmup}) and at most 1, not {self.reach}."
-            )
-
-    def ratio(self, progress: float) -> float:
-        """Return the ratio (0..1) at `progress` (0..1)."""
-        _check_progress(progress)
-        if progress < self.warmup - ROUNDING:
-            return 0.0
-        share = (progress - self.warmup) / (self.reach - self.warmup)
-        return self.start + (1 - self.start) * min(max(share, 0.0), 1.0)
+        starts = self.stage_starts
+        ratios = tuple(stage / self.num_stages for stage in range(self.num_stages + 1))
+        return ratios[_stage(progress, starts) - len(starts)]  # without a warm-up never the 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,15 +132,17 @@ class Stages:
         if starts and not all(a < b < 1 for a, b in itertools.pairwise(starts)):
             raise QuantizationError(f"starts increase and stay below 1, not {list(starts)}.")
 
+    @property
+    def stage_starts(self) -> tuple[float, ...]:
+        """Where each stage begins, in progress."""
+        return tuple(self.starts) or _equal_stages(0.0, len(self.ratios))
+
     def ratio(self, progress: float) -> float:
         """Return the ratio (0..1) at `progress` (0..1)."""
-        if not self.starts:
-            return _stepped(progress, 0.0, self.ratios)
-        _check_progress(progress)
-        return self.ratios[bisect.bisect_right(self.starts, progress + ROUNDING) - 1]
+        return self.ratios[_stage(progress, self.stage_starts)]
 
 
-Schedule = Exponential | Average | Linear | Stages
+Schedule = Exponential | Average | Linear | Cubic | CosineRise | Stages
 
 
 def _check_stages(num_stages: int) -> None:
@@ -182,8 +164,43 @@ def epoch_ratio(schedule: Schedule, epoch: int, num_epochs: int) -> float:
     >>> [epoch_ratio(Linear(), epoch, 2) for epoch in (1, 2)]
     [0.5, 1.0]
     """
-    if not 1 <= epoch <= num_epochs:
-        raise QuantizationError(f"epochs count from 1 to {num_epochs}, not {epoch}.")
+    _check_epoch(epoch, num_epochs)
     if epoch == num_epochs:
         return 1.0
-    return round(schedule.ratio(epoch / num_epochs - 2 * ROUNDING), 6)
+    return round(schedule.ratio(_just_before_end(epoch, num_epochs)), 6)
+
+
+def epoch_stage(schedule: Schedule, epoch: int, num_epochs: int) -> tuple[int, int]:
+    """Return the first epoch of the stage that an epoch belongs to, and how many epochs it has.
+
+    An epoch (counted from 1) belongs to the stage in force just before its end, the last epoch to
+    the last stage: the stage whose ratio `epoch_ratio` gives. A stage shorter than an epoch is
+    passed over.
+
+    Raises:
+        QuantizationError: `epoch` is not in 1..num_epochs.
+
+    >>> [epoch_stage(Exponential(num_stages=2), epoch, 5) for epoch in (1, 2, 3, 5)]
+    [(1, 2), (1, 2), (3, 3), (3, 3)]
+    """
+    _check_epoch(epoch, num_epochs)
+    starts = schedule.stage_starts
+
+    def stage(epoch: int) -> int:
+        last = epoch == num_epochs
+        return len(starts) - 1 if last else _stage(_just_before_end(epoch, num_epochs), starts)
+
+    epochs = range(1, num_epochs + 1)
+    first = bisect.bisect_left(epochs, stage(epoch), key=stage)
+    end = bisect.bisect_right(epochs, stage(epoch), key=stage)
+    return first + 1, end - first
+
+
+def _check_epoch(epoch: int, num_epochs: int) -> None:
+    if not 1 <= epoch <= num_epochs:
+        raise QuantizationError(f"epochs count from 1 to {num_epochs}, not {epoch}.")
+
+
+def _just_before_end(epoch: int, num_epochs: int) -> float:
+    """Return the progress at which an epoch reads the schedule."""
+    return epoch / num_epochs - 2 * ROUNDING

@@ -20,7 +20,7 @@ import torch
 from pydantic import TypeAdapter, ValidationError
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
-from torch import nn
+from torch import Tensor, nn
 
 from sqtune.config.trial import TrialConfig
 from sqtune.errors import StoreError
@@ -125,14 +125,26 @@ def load_network(folder: Path) -> SavedNetwork:
         about = _ABOUT.validate_python(content["about"])
         with torch.random.fork_rng(devices=[]):
             model = build(config.network, about.num_channels, len(about.classes))
-        _check_sha256(folder, WEIGHTS, content)
-        model.load_state_dict(load_file(folder / WEIGHTS))
+        model.load_state_dict(load_weights(folder))
     except (OSError, ValueError, KeyError, TypeError, RuntimeError, ValidationError) as error:
+        raise StoreError(f"{folder} does not hold a whole network: {error}") from error
+    model.eval()
+    return SavedNetwork(config, about, model, StochasticQuantization(model, config.quantizer))
+
+
+def load_weights(folder: Path) -> dict[str, Tensor]:
+    """Read the latent (float) weights of a saved network, without building it.
+
+    Raises:
+        StoreError: A file is missing or damaged.
+    """
+    try:
+        _check_sha256(folder, WEIGHTS, json.loads((folder / ABOUT).read_text(encoding="utf-8")))
+        return load_file(folder / WEIGHTS)
+    except (OSError, ValueError, KeyError, TypeError) as error:
         raise StoreError(f"{folder} does not hold a whole network: {error}") from error
     except SafetensorError as error:
         raise StoreError(f"{folder / WEIGHTS} is damaged: {error}") from error
-    model.eval()
-    return SavedNetwork(config, about, model, StochasticQuantization(model, config.quantizer))
 
 
 def load_codes(folder: Path) -> dict[str, FrozenLayer]:

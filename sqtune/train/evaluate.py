@@ -8,16 +8,17 @@ from contextlib import contextmanager
 import torch
 from torch import nn
 
-from sqtune.data.batches import EVALUATION_BATCH, Normalize
+from sqtune.data.batches import EVALUATION_BATCH
 from sqtune.data.split import Split
 from sqtune.errors import TrainingError
+from sqtune.train.compute import Inputs
 
 BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
 REESTIMATION_BATCHES = 30
 
 
 @torch.no_grad()
-def error_rate(model: nn.Module, split: Split, normalize: Normalize, device: torch.device) -> float:
+def error_rate(model: nn.Module, split: Split, normalize: Inputs, device: torch.device) -> float:
     """Return the share (0..1) of a split's images that the model, as it stands, gets wrong.
 
     Raises:
@@ -42,7 +43,7 @@ def error_rate(model: nn.Module, split: Split, normalize: Normalize, device: tor
 
 @contextmanager
 def reestimated_batch_norm(
-    model: nn.Module, train: Split, normalize: Normalize, *, batch_size: int, device: torch.device
+    model: nn.Module, train: Split, normalize: Inputs, *, batch_size: int, device: torch.device
 ) -> Iterator[None]:
     """Give batch norm the statistics of the weights as they stand, and its own back afterwards.
 
@@ -65,10 +66,11 @@ def reestimated_batch_norm(
         model.eval()
         for norm in norms:
             norm.reset_running_stats()
-            norm.momentum = None  # a plain average over the batches
             norm.train()
         with torch.no_grad():
             for first in range(num_batches):
+                for norm in norms:  # a plain average; None would ask the device for its count
+                    norm.momentum = 1 / (first + 1)
                 ids = slice(first * stride, None, num_batches * stride)
                 model(normalize(train.images[ids][:batch_size].to(device)))
         model.eval()

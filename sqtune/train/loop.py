@@ -7,69 +7,29 @@ import math
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor
 from torch.nn import functional
 
 from sqtune.config.trial import TrialConfig
-from sqtune.data.batches import Normalize, training_batches
+from sqtune.data.batches import training_batches
 from sqtune.data.split import Splits, prepare
 from sqtune.errors import TrainingError
 from sqtune.networks import build, check_image_size
 from sqtune.quant import Float, StochasticQuantization, epoch_ratio
-from sqtune.train.checkpoint import About, save_network
+from sqtune.train.checkpoint import About, load_network, save_network
+from sqtune.train.compute import computing_on
+from sqtune.train.distill import SoftTargets
 from sqtune.train.evaluate import error_rate, reestimated_batch_norm
-from sqtune.train.optim import build_optimizer, set_learning_rate
+from sqtune.train.optim import build_optimizer, learning_rate_span, set_learning_rate
+from sqtune.train.result import METRICS, EpochResult
+from sqtune.train.start import load_start
 
-
-@dataclass(frozen=True, slots=True)
-class EpochResult:
-    """What is known after an epoch. Errors are shares (0..1) of the validation split.
-
-    Attributes:
-        epoch: Counted from 1.
-        num_epochs: Of the whole training.
-        train_loss: Mean cross-entropy of the epoch's training batches, hybrid weights.
-        val_error: With all weights quantized: the one that ranks. While the ratio is below 1,
-            batch norm is re-estimated for it.
-        val_error_hybrid: Of the hybrid network that is being trained.
-        ratio: Share of the rows that was quantized (0..1); 0 for the float quantizer.
-        lr: Learning rate at the epoch's last step.
-        quantization_error: Mean relative quantization error of all filters.
-        images_per_second: Of the training steps alone.
-        final: Whether this was the last epoch.
-    """
-
-    epoch: int
-    num_epochs: int
-    train_loss: float
-    val_error: float
-    val_error_hybrid: float
-    ratio: float
-    lr: float
-    quantization_error: float
-    images_per_second: float
-    final: bool
-
-    def metrics(self) -> dict[str, float]:
-        """Return the measured figures by name."""
-        fields = asdict(self)
-        return {key: float(fields[key]) for key in METRICS}
-
-
-METRICS = (
-    "train_loss",
-    "val_error",
-    "val_error_hybrid",
-    "ratio",
-    "lr",
-    "quantization_error",
-    "images_per_second",
-)
+__all__ = ["METRICS", "EpochResult", "saved_error", "train"]
 
 
 def train(
@@ -97,6 +57,7 @@ def train(
         TrainingError: The loss is no longer finite.
         NetworkError: The images are too small for the network.
         DataError: The data cannot be read.
+        StoreError: The weights to start from, or the teacher, cannot be read or do not fit.
     """
     target = torch.device(device)
     if num_threads is not None:
@@ -121,7 +82,11 @@ class _Training:
         self.config, self.splits, self.device = config, splits, device
         with _own_randomness(config.seed, 0, device):
             model = build(config.network, splits.num_channels, len(splits.classes))
-        self.model: nn.Module = model.to(device)
+        if config.start is not None:
+            load_start(model, config.start)
+        self.computing = computing_on(device, config.compute)
+        self.model = self.computing.place(model)
+        self.inputs = self.computing.inputs(splits.mean, splits.std)
         self.optimizer = build_optimizer(self.model, config.optimizer)
         self.order = torch.Generator(splits.train.labels.device)
         self.order.manual_seed(_seed(config.seed, "order"))
@@ -132,12 +97,14 @@ class _Training:
             selection=config.selection,
             generator=torch.Generator(device).manual_seed(_seed(config.seed, "selection")),
         )
-        self.normalize = Normalize(splits.mean, splits.std, device)
+        self.soft_targets = SoftTargets(config, self.model, splits, self.inputs, self.computing)
+        self.forward = self.computing.compiled(self.model)  # for steps; what is measured is plain
 
     def run_epoch(self, epoch: int) -> EpochResult:
         config = self.config
         is_float = isinstance(config.quantizer, Float)
         ratio = 0.0 if is_float else epoch_ratio(config.schedule, epoch, config.num_epochs)
+        self.soft_targets.begin_epoch(ratio, self.model)
         train_loss, lr, images_per_second = self._train_epoch(epoch, ratio)
         if not math.isfinite(train_loss):
             raise TrainingError(
@@ -162,9 +129,12 @@ class _Training:
     def _train_epoch(self, epoch: int, ratio: float) -> tuple[float, float, float]:
         """Train one epoch; return mean loss, last learning rate and images a second."""
         config, train = self.config, self.splits.train
+        first_epoch, num_epochs = learning_rate_span(
+            config.optimizer, config.schedule, epoch, config.num_epochs
+        )
         steps_per_epoch = len(train) // min(config.batch_size, len(train))
-        num_steps = steps_per_epoch * config.num_epochs
-        step = (epoch - 1) * steps_per_epoch
+        num_steps = steps_per_epoch * num_epochs
+        step = (epoch - first_epoch) * steps_per_epoch
         loss_sum = torch.zeros((), device=self.device)
         lr, num_images, started = 0.0, 0, time.perf_counter()
         self.model.train()
@@ -176,11 +146,11 @@ class _Training:
             device=self.device,
             generator=self.order,
         )
-        for images, labels in batches:
+        for images, labels in batches:  # nothing in here waits for the device
             lr = set_learning_rate(self.optimizer, config.optimizer, step / num_steps)
             self.optimizer.zero_grad()
             with self.quantization.hybrid(ratio=ratio):
-                loss = functional.cross_entropy(self.model(self.normalize(images)), labels)
+                loss = self._loss(images, labels)
                 loss.backward()
             self.optimizer.step()
             loss_sum += loss.detach()
@@ -189,16 +159,25 @@ class _Training:
         train_loss = float(loss_sum) / steps_per_epoch  # waits for the device
         return train_loss, lr, num_images / (time.perf_counter() - started)
 
+    def _loss(self, images: Tensor, labels: Tensor) -> Tensor:
+        """Return the loss that is optimised, in float32 whatever the network computes in."""
+        with self.computing.autocast():
+            logits = self.forward(self.inputs(images)).float()
+        cross_entropy = functional.cross_entropy(logits, labels)
+        return self.soft_targets.loss(cross_entropy, logits, images)
+
     def _validation_error(self) -> float:
-        return error_rate(self.model, self.splits.validation, self.normalize, self.device)
+        with self.computing.autocast():
+            return error_rate(self.model, self.splits.validation, self.inputs, self.device)
 
     def _quantized_error(self) -> float:
         with (
+            self.computing.autocast(),
             self.quantization.quantized(),
             reestimated_batch_norm(
                 self.model,
                 self.splits.train,
-                self.normalize,
+                self.inputs,
                 batch_size=self.config.batch_size,
                 device=self.device,
             ),
@@ -235,16 +214,18 @@ def _about(splits: Splits, result: EpochResult) -> About:
 def saved_error(folder: Path, splits: Splits, part: str) -> float:
     """Return the error (0..1) of a saved network, all weights quantized, on one part of the data.
 
+    It is measured on the CPU, as `compute` in its configuration says for one.
+
     Args:
         folder: What `train(save_to=...)` wrote.
         splits: The data.
         part: "validation" or "test".
     """
-    from sqtune.train.checkpoint import load_network
-
     saved = load_network(folder)
     device = torch.device("cpu")
-    normalize = Normalize(saved.about.mean, saved.about.std, device)
+    computing = computing_on(device, saved.config.compute)
+    model = computing.place(saved.model)
+    inputs = computing.inputs(saved.about.mean, saved.about.std)
     split: Any = getattr(splits, part)
-    with saved.quantization.quantized():
-        return error_rate(saved.model, split, normalize, device)
+    with computing.autocast(), saved.quantization.quantized():
+        return error_rate(model, split, inputs, device)

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.optim.sgd import sgd
 
 from sqtune.config.trial import Optimizer
+from sqtune.quant import Schedule, epoch_stage
 
 
 class Updater(Protocol):
@@ -83,8 +84,22 @@ def build_optimizer(model: nn.Module, spec: Optimizer) -> Updater:
     )
 
 
+def learning_rate_span(
+    spec: Optimizer, schedule: Schedule, epoch: int, num_epochs: int
+) -> tuple[int, int]:
+    """Return over which epochs the learning-rate schedule runs once: the first, and how many.
+
+    With `restarts: stage` these are the epochs of the ratio schedule's stage that `epoch` belongs
+    to, whatever the quantizer. A stage goes on from the weights of the one before (the paper's
+    recipes), and from its momentum, which is not reset.
+    """
+    if spec.restarts == "stage":
+        return epoch_stage(schedule, epoch, num_epochs)
+    return 1, num_epochs
+
+
 def set_learning_rate(optimizer: Updater, spec: Optimizer, progress: float) -> float:
-    """Set and return the learning rate at `progress` (0..1)."""
+    """Set and return the learning rate at `progress` (0..1) of its span."""
     lr = spec.lr * spec.schedule.factor(progress)
     for group in optimizer.param_groups:
         group["lr"] = lr
