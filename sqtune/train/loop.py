@@ -120,7 +120,9 @@ class _Training:
     def __init__(self, config: TrialConfig, splits: Splits, device: torch.device) -> None:
         self.config, self.splits, self.device = config, splits, device
         with _own_randomness(config.seed, 0, device):
-            model = build(config.network, splits.num_channels, len(splits.classes))
+            model = build(
+                config.network, splits.num_channels, len(splits.classes), splits.image_size
+            )
         self.model: nn.Module = model.to(device)
         self.optimizer = build_optimizer(self.model, config.optimizer)
         self.order = torch.Generator(splits.train.labels.device)
