@@ -26,15 +26,17 @@ class Figure:
         name: What was measured.
         unit: Of the values; empty for a ratio.
         values: One per measurement, at least one.
-        bound: What the claim allows at most; None where nothing is claimed.
+        bound: What the claim allows; None where nothing is claimed.
         claim: Which statistic of the values the bound is on.
+        direction: Whether it allows the bound at most or at least.
     """
 
     name: str
     unit: str
     values: Sequence[float]
     bound: float | None = None
-    claim: Literal["median", "max"] = "max"
+    claim: Literal["median", "max", "min"] = "max"
+    direction: Literal["at most", "at least"] = "at most"
 
     def summary(self) -> dict[str, Any]:
         """Return the figure as plain data: its values, their statistics, bound and verdict."""
@@ -51,8 +53,10 @@ class Figure:
             "values": values,
         }
         if self.bound is not None:
-            met = facts[self.claim] <= self.bound
+            value = facts[self.claim]
+            met = value <= self.bound if self.direction == "at most" else value >= self.bound
             facts |= {"bound": self.bound, "bound_is_on": self.claim, "met": met}
+            facts["bound_is"] = self.direction
         return facts
 
 
@@ -143,5 +147,5 @@ def print_table(figures: Sequence[Figure]) -> None:
         verdict = figure.unit
         if figure.bound is not None:
             met = "met" if facts["met"] else "MISSED"
-            verdict += f"  {figure.claim} at most {figure.bound:g}: {met}"
+            verdict += f"  {figure.claim} {figure.direction} {figure.bound:g}: {met}"
         print(f"{figure.name:<{width}}  {facts['n']:>3} {numbers}  {verdict.strip()}")

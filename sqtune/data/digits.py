@@ -12,6 +12,6 @@ def load_digits() -> Images:
     from sklearn import datasets
 
     digits = datasets.load_digits()
-    pixels = np.rint(digits.images * (255 / 16)).astype(np.uint8)[:, None]
+    pixels = np.rint(digits.images * (255 / 16)).astype(np.uint8).reshape(-1, 1, 8, 8)
     labels = digits.target.astype(np.int64)
     return Images(pixels, labels, tuple(str(name) for name in digits.target_names))

@@ -20,7 +20,12 @@ TERNARY_TABLE_ENTRIES = 243 * 5
 
 
 def predicted_size_bytes(
-    network: Network, quantizer: Quantizer, *, in_channels: int, num_classes: int
+    network: Network,
+    quantizer: Quantizer,
+    *,
+    in_channels: int,
+    num_classes: int,
+    image_size: tuple[int, int] = (32, 32),
 ) -> int:
     """Return the predicted size in bytes of a network's exported `onnx` form.
 
@@ -30,7 +35,7 @@ def predicted_size_bytes(
     51254
     """
     with torch.random.fork_rng(devices=[]):  # the "meta" device would import torch's compiler
-        model = build(network, in_channels, num_classes)
+        model = build(network, in_channels, num_classes, image_size)
     weights = quantizable_weights(model).values()
     planes = isinstance(quantizer, Uniform) and quantizer.bits in (3, 5, 6, 7)
     overhead = BIT_PLANES_LAYER_OVERHEAD if planes else LAYER_OVERHEAD

@@ -23,18 +23,52 @@ __all__ = [
     "Torchvision",
     "Vgg9",
     "build",
+    "check_fits",
     "check_image_size",
 ]
 
 
-def build(network: Network, in_channels: int, num_classes: int) -> nn.Module:
+def build(
+    network: Network, in_channels: int, num_classes: int, image_size: tuple[int, int] = (32, 32)
+) -> nn.Module:
     """Build a network with fresh weights, drawn from torch's global generator.
 
     Args:
         network: Which one.
         in_channels: Channels of its input images.
         num_classes: Its outputs, at least 2.
-    """
-    from sqtune.networks.resnet import CifarResNet
+        image_size: Height and width of its input images.
 
-    return CifarResNet(network, in_channels, num_classes)
+    Raises:
+        NetworkError: The network does not suit the images, or torchvision does not know it.
+    """
+    check_image_size(network, *image_size)
+    match network:
+        case ResNet():
+            from sqtune.networks.resnet import CifarResNet
+
+            return CifarResNet(network, in_channels, num_classes)
+        case Vgg9():
+            from sqtune.networks.vgg import Vgg
+
+            return Vgg(network, in_channels, num_classes, image_size)
+        case ResNet18():
+            from sqtune.networks.resnet18 import ImageNetResNet18
+
+            return ImageNetResNet18(network, in_channels, num_classes)
+        case Torchvision():
+            from sqtune.networks.by_torchvision import torchvision_model
+
+            return torchvision_model(network, in_channels, num_classes, image_size)
+
+
+def check_fits(
+    network: Network, in_channels: int, num_classes: int, image_size: tuple[int, int]
+) -> None:
+    """Raise NetworkError where `build` would; torchvision's models are built to find out."""
+    check_image_size(network, *image_size)
+    if isinstance(network, Torchvision):
+        import torch
+
+        with torch.random.fork_rng(devices=[]):
+            build(network, in_channels, num_classes, image_size)

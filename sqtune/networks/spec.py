@@ -8,7 +8,8 @@ from typing import Literal
 from sqtune.errors import NetworkError
 
 ResNetName = Literal["resnet8", "resnet20", "resnet32", "resnet56"]
-SMALLEST_IMAGE = 8  # three groups halve the image twice: 8x8 ends at 2x2
+SMALLEST_IMAGE = 8  # ResNet halves it twice, to 2x2, Vgg9 three times, to 1x1
+SMALLEST_FOR_RESNET18 = 32  # halved five times, to 1x1
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,10 +85,16 @@ def _check_width(width: int) -> None:
 
 
 def check_image_size(network: Network, height: int, width: int) -> None:
-    """Raise NetworkError where an image is too small for the network."""
-    if min(height, width) < SMALLEST_IMAGE:
+    """Raise NetworkError where an image is too small for the network.
+
+    torchvision's models have no common rule: whether one takes a size shows when it is built.
+    """
+    if isinstance(network, Torchvision):
+        return
+    smallest = SMALLEST_FOR_RESNET18 if isinstance(network, ResNet18) else SMALLEST_IMAGE
+    if min(height, width) < smallest:
         raise NetworkError(
-            f"{network.name} is too deep for images of {height}x{width}: it halves them twice and "
-            f"needs at least {SMALLEST_IMAGE}x{SMALLEST_IMAGE}. Take larger images "
+            f"{network.name} is too deep for images of {height}x{width}: it halves them several "
+            f"times and needs at least {smallest}x{smallest}. Take larger images "
             "(data.image_size for a folder of images)."
         )

@@ -165,6 +165,7 @@ def _facts(assignment: Assignment) -> dict[str, Any]:
         config.quantizer,
         in_channels=splits.num_channels,
         num_classes=len(splits.classes),
+        image_size=splits.image_size,
     )
     return {"size_bytes": size_bytes, "num_validation": len(splits.validation)}
 

@@ -14,15 +14,19 @@ from sqtune.store import Store
 def prepare_data(space: SearchSpace, store: Store) -> dict[Path, Any]:
     """Read the data sets of a space that the store does not have yet; check that networks fit."""
     from sqtune.data.split import open_prepared, prepare, prepared_path
-    from sqtune.networks import check_image_size
+    from sqtune.networks import check_fits
 
     read: dict[Path, Any] = {}
+    fitting: set[Any] = set()
     for config in {space.config(values) for values in corner_points(space)}:
         path = prepared_path(config.data, store.data)
         if path not in read and not path.exists():
             read[path] = prepare(config.data)
         splits = read[path] if path in read else open_prepared(path)
-        check_image_size(config.network, *splits.image_size)
+        pair = (config.network, splits.num_channels, len(splits.classes), splits.image_size)
+        if pair not in fitting:
+            check_fits(*pair)
+            fitting.add(pair)
     return read
 
 

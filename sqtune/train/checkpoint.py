@@ -124,7 +124,7 @@ def load_network(folder: Path) -> SavedNetwork:
         config = TrialConfig.model_validate_json(json.dumps(content["config"]))
         about = _ABOUT.validate_python(content["about"])
         with torch.random.fork_rng(devices=[]):
-            model = build(config.network, about.num_channels, len(about.classes))
+            model = build(config.network, about.num_channels, len(about.classes), about.image_size)
         model.load_state_dict(load_weights(folder))
     except (OSError, ValueError, KeyError, TypeError, RuntimeError, ValidationError) as error:
         raise StoreError(f"{folder} does not hold a whole network: {error}") from error

@@ -81,7 +81,9 @@ class _Training:
     def __init__(self, config: TrialConfig, splits: Splits, device: torch.device) -> None:
         self.config, self.splits, self.device = config, splits, device
         with _own_randomness(config.seed, 0, device):
-            model = build(config.network, splits.num_channels, len(splits.classes))
+            model = build(
+                config.network, splits.num_channels, len(splits.classes), splits.image_size
+            )
         if config.start is not None:
             load_start(model, config.start)
         self.computing = computing_on(device, config.compute)

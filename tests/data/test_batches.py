@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from torch.nn import functional
 
 from sqtune.data.batches import Normalize, random_crop, random_mirror, training_batches
 from sqtune.data.split import Split
@@ -95,6 +96,48 @@ def test_every_offset_of_a_crop_is_equally_likely_and_drawn_for_each_image():
     assert all(abs(count - 1000) < 5 * (1000 * 8 / 9) ** 0.5 for count in counts)
 
 
+@pytest.mark.parametrize("shape", [(1, 8, 8), (3, 6, 5), (2, 1, 9)])
+@pytest.mark.parametrize("padding", [1, 4, 64])
+def test_a_crop_is_a_window_of_the_padded_image(shape, padding):
+    images = torch.randint(1, 256, (20, *shape), dtype=torch.uint8, generator=seeded(0))
+    cropped = random_crop(images, padding, seeded(1))
+    shifts = torch.randint(0, 2 * padding + 1, (2, 20), generator=seeded(1))
+    height, width = shape[1:]
+    for image, crop, (down, right) in zip(images, cropped, shifts.T.tolist(), strict=True):
+        padded = functional.pad(image, (padding,) * 4)
+        assert torch.equal(crop, padded[:, down : down + height, right : right + width])
+
+
+def test_crops_of_images_with_gaps_in_memory():
+    images = torch.randint(1, 256, (9, 4, 8, 8), dtype=torch.uint8, generator=seeded(0))
+    views = images[::2, 1:3, :, ::2]
+    cropped = random_crop(views, 2, seeded(1))
+    assert torch.equal(cropped, random_crop(views.contiguous(), 2, seeded(1)))
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_images_pinned_beside_a_gpu_give_the_batches_of_the_cpu():
+    split = Split(
+        torch.randint(0, 256, (500, 3, 32, 32), dtype=torch.uint8, generator=seeded(0)),
+        torch.arange(500),
+    )
+    pinned = Split(split.images.pin_memory(), split.labels.pin_memory())
+    batches = training_batches(
+        pinned,
+        64,
+        crop_padding=4,
+        mirror=True,
+        device=torch.device("cuda"),
+        generator=seeded(2),
+    )
+    for (images, labels), there in zip(epoch(split, seeded(2), 64, 4, True), batches, strict=True):
+        assert there[0].is_cuda
+        assert there[1].is_cuda
+        assert torch.equal(there[0].cpu(), images)
+        assert torch.equal(there[1].cpu(), labels)
+
+
 def test_padding_0_is_no_crop_and_draws_nothing():
     images = torch.randint(0, 256, (9, 1, 4, 4), dtype=torch.uint8, generator=seeded(0))
     assert torch.equal(random_crop(images, 0, seeded(1)), images)
@@ -125,5 +168,8 @@ def test_normalised_images_have_mean_0_and_deviation_1_per_channel():
     assert out.dtype == torch.float32
     assert out.mean((0, 2, 3)).tolist() == pytest.approx([0, 0, 0], abs=1e-5)
     assert out.std((0, 2, 3)).tolist() == pytest.approx([1, 1, 1], abs=1e-5)
+    pixels = images.clone()
+    Normalize(mean, std, CPU)(images)
+    assert torch.equal(images, pixels)
     level = Normalize((0.5,), (0.25,), CPU)(torch.tensor([[[[0, 255]]]], dtype=torch.uint8))
     assert level.flatten().tolist() == pytest.approx([-2, 2])

@@ -161,3 +161,10 @@ def test_splits_keep_everything_on_their_way_to_a_device():
     assert replace(moved, train=splits.train, validation=splits.validation, test=splits.test) == (
         splits
     )
+
+
+def test_images_lie_alike_in_memory_and_from_a_file(tmp_path):
+    # strides choose torch's convolution kernels, and with them the last bits of a training
+    for splits in (prepare(Digits()), prepare(Digits(), tmp_path), prepare(Digits(), tmp_path)):
+        for part in PARTS:
+            assert getattr(splits, part).images.stride() == (64, 64, 8, 1)
