@@ -101,10 +101,8 @@ def _uniform(
     else:
         assert step_R is not None
         scale_R = step_R
-    codes_RK = nearest_codes(w_RK, scale_R, grid)
-    if grid.offset:
-        codes_RK += grid.offset
-    return codes_RK.mul_(scale_R[:, None]), w_RK.abs().sum(dim=1)
+    levels_RK = nearest_codes(w_RK, scale_R, grid).add_(grid.offset)  # and -0 becomes 0
+    return levels_RK.mul_(scale_R[:, None]), w_RK.abs().sum(dim=1)
 
 
 def _by_layer(values_RK: Tensor, num_rows: int) -> Tensor:

@@ -158,10 +158,8 @@ class StochasticQuantization:
         with self._replaced(self._step.write_quantized, training=False):
             yield
 
-    def freeze(self) -> dict[str, FrozenLayer]:
-        """Quantize the weights for good and return codes and scales by parameter name.
-
-        Layers kept float are out. Low-bit activations stay switched on.
+    def codes(self) -> dict[str, FrozenLayer]:
+        """Return codes and scales by parameter name, as `freeze` does; the model stays as it is.
 
         Raises:
             QuantizationError: Inside a block, or a weight is not finite.
@@ -170,10 +168,20 @@ class StochasticQuantization:
         self._inside = False
         refuse_not_finite(self._layers)
         self._learned.prepare(training=False)
-        frozen = {}
+        steps = self._learned.steps
+        return {layer.name: freeze_layer(layer, steps.get(layer.name)) for layer in self._layers}
+
+    def freeze(self) -> dict[str, FrozenLayer]:
+        """Quantize the weights for good and return codes and scales by parameter name.
+
+        Layers kept float are out. Low-bit activations stay switched on.
+
+        Raises:
+            QuantizationError: Inside a block, or a weight is not finite.
+        """
+        frozen = self.codes()
         with torch.no_grad():
             for layer in self._layers:
-                frozen[layer.name] = freeze_layer(layer, self._learned.steps.get(layer.name))
                 layer.weight.copy_(frozen[layer.name].values())
         if self._activations is not None:
             self._activations.switch_on(training=False)

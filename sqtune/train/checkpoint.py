@@ -1,9 +1,11 @@
 """A trained network on disk: float weights, packed codes and its configuration; no pickle.
 
 FOLDER/weights.safetensors   the state_dict with latent (float) weights
-FOLDER/codes.safetensors     per quantized weight: packed codes (uint8) and scales
+FOLDER/codes.safetensors     per quantized weight: packed codes (uint8) and scales; learned steps
+                             and clipping points, where there are any
+FOLDER/layers.safetensors    what happened to each layer (`sqtune.train.history`)
 FOLDER/network.json          the trial's configuration, class names, normalisation, results,
-                                 and the checksums of the other two
+                             and the checksums of weights and codes
 """
 
 from __future__ import annotations
@@ -26,6 +28,7 @@ from sqtune.config.trial import TrialConfig
 from sqtune.errors import StoreError
 from sqtune.networks import build
 from sqtune.quant import FrozenLayer, StochasticQuantization, pack, unpack
+from sqtune.train.history import LayerHistory
 
 WEIGHTS, CODES, ABOUT = "weights.safetensors", "codes.safetensors", "network.json"
 
@@ -74,10 +77,40 @@ class SavedNetwork:
     quantization: StochasticQuantization
 
 
-def save_network(folder: Path, config: TrialConfig, about: About, model: nn.Module) -> None:
+def quantization_of(
+    model: nn.Module, config: TrialConfig, generator: torch.Generator | None = None
+) -> StochasticQuantization:
+    """Return the guest that a configuration describes."""
+    return StochasticQuantization(
+        model,
+        config.quantizer,
+        config.schedule,
+        selection=config.selection,
+        generator=generator,
+        rules=config.rules,
+        activations=config.activations,
+    )
+
+
+def save_network(
+    folder: Path,
+    config: TrialConfig,
+    about: About,
+    model: nn.Module,
+    quantization: StochasticQuantization | None = None,
+    history: LayerHistory | None = None,
+) -> None:
     """Write a network, with its latent weights, as a whole or not at all.
 
     Replaces what an earlier run of the same trial left there.
+
+    Args:
+        folder: Where to.
+        config: What was trained.
+        about: What else is known of it.
+        model: The network, outside of any block.
+        quantization: The guest that trained it; a new one where nothing was learned beside weights.
+        history: What happened to its layers.
     """
     folder.parent.mkdir(parents=True, exist_ok=True)
     partial = folder.with_name(f"{folder.name}.{os.getpid()}.part")
@@ -85,7 +118,8 @@ def save_network(folder: Path, config: TrialConfig, about: About, model: nn.Modu
     partial.mkdir()
     state = {key: value.detach().cpu().contiguous() for key, value in model.state_dict().items()}
     save_file(state, partial / WEIGHTS)
-    _save_codes(partial / CODES, config, model)
+    _save_codes(partial / CODES, quantization or quantization_of(model, config))
+    (history or LayerHistory()).save(partial)
     content = {
         "config": config.nested(),
         "about": asdict(about),
@@ -96,19 +130,18 @@ def save_network(folder: Path, config: TrialConfig, about: About, model: nn.Modu
     partial.replace(folder)
 
 
-def _save_codes(path: Path, config: TrialConfig, model: nn.Module) -> None:
-    """Write the integer codes, packed, and the scales of a model with latent weights."""
-    kept = {key: value.clone() for key, value in model.state_dict().items()}
-    layers = StochasticQuantization(model, config.quantizer).freeze()
-    model.load_state_dict(kept)
-    tensors = {}
+def _save_codes(path: Path, quantization: StochasticQuantization) -> None:
+    """Write the integer codes, packed, the scales and whatever else was learned."""
+    layers, quantizers = quantization.codes(), quantization.quantizers
+    tensors = {name: value.cpu() for name, value in quantization.learned_tensors().items()}
     for name, layer in layers.items():
-        tensors[f"{name}.codes"] = pack(layer.codes, config.quantizer).cpu()
+        tensors[f"{name}.codes"] = pack(layer.codes, quantizers[name]).cpu()
         tensors[f"{name}.scale"] = layer.scale_O.cpu().clone()
     metadata = {
-        "quantizer": json.dumps(config.nested()["quantizer"]),
+        "quantizers": json.dumps({name: asdict(each) for name, each in quantizers.items()}),
         "shapes": json.dumps({name: list(layer.codes.shape) for name, layer in layers.items()}),
         "offsets": json.dumps({name: layer.offset for name, layer in layers.items()}),
+        "groups": json.dumps({name: layer.groups for name, layer in layers.items()}),
     }
     save_file(tensors, path, metadata)
 
@@ -126,10 +159,16 @@ def load_network(folder: Path) -> SavedNetwork:
         with torch.random.fork_rng(devices=[]):
             model = build(config.network, about.num_channels, len(about.classes), about.image_size)
         model.load_state_dict(load_weights(folder))
+        quantization = quantization_of(model, config)
+        if quantization.learned_tensors():
+            _check_sha256(folder, CODES, content)
+            quantization.load_learned_tensors(load_file(folder / CODES))
     except (OSError, ValueError, KeyError, TypeError, RuntimeError, ValidationError) as error:
         raise StoreError(f"{folder} does not hold a whole network: {error}") from error
+    except SafetensorError as error:
+        raise StoreError(f"{folder / CODES} is damaged: {error}") from error
     model.eval()
-    return SavedNetwork(config, about, model, StochasticQuantization(model, config.quantizer))
+    return SavedNetwork(config, about, model, quantization)
 
 
 def load_weights(folder: Path) -> dict[str, Tensor]:
@@ -153,18 +192,20 @@ def load_codes(folder: Path) -> dict[str, FrozenLayer]:
     Raises:
         StoreError: A file is missing or damaged.
     """
-    config = load_network(folder).config
+    quantizers = load_network(folder).quantization.quantizers
     layers = {}
     try:
         _check_sha256(folder, CODES, json.loads((folder / ABOUT).read_text(encoding="utf-8")))
         with safe_open(folder / CODES, framework="pt") as file:
             metadata = file.metadata()
-            offsets = json.loads(metadata["offsets"])
+            offsets, groups = (json.loads(metadata[key]) for key in ("offsets", "groups"))
             for name, shape in json.loads(metadata["shapes"]).items():
                 num_codes = torch.Size(shape).numel()
-                codes = unpack(file.get_tensor(f"{name}.codes"), num_codes, config.quantizer)
+                codes = unpack(file.get_tensor(f"{name}.codes"), num_codes, quantizers[name])
                 scale_O = file.get_tensor(f"{name}.scale")
-                layers[name] = FrozenLayer(codes.reshape(shape), scale_O, offsets[name])
+                layers[name] = FrozenLayer(
+                    codes.reshape(shape), scale_O, offsets[name], groups[name]
+                )
     except (OSError, ValueError, KeyError, SafetensorError) as error:
         raise StoreError(f"{folder / CODES} is missing or damaged: {error}") from error
     return layers

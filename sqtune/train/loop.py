@@ -20,11 +20,12 @@ from sqtune.data.batches import training_batches
 from sqtune.data.split import Splits, prepare
 from sqtune.errors import TrainingError
 from sqtune.networks import build, check_image_size
-from sqtune.quant import Float, StochasticQuantization, epoch_ratio
-from sqtune.train.checkpoint import About, load_network, save_network
+from sqtune.quant import epoch_ratio
+from sqtune.train.checkpoint import About, load_network, quantization_of, save_network
 from sqtune.train.compute import computing_on
 from sqtune.train.distill import SoftTargets
 from sqtune.train.evaluate import error_rate, reestimated_batch_norm
+from sqtune.train.history import LayerHistory
 from sqtune.train.optim import build_optimizer, learning_rate_span, set_learning_rate
 from sqtune.train.result import METRICS, EpochResult
 from sqtune.train.start import load_start
@@ -71,7 +72,10 @@ def train(
         with _own_randomness(config.seed, epoch, target):
             result = trainer.run_epoch(epoch)
         if result.final and save_to is not None:
-            save_network(save_to, config, _about(splits, result), trainer.model)
+            about = _about(splits, result)
+            save_network(
+                save_to, config, about, trainer.model, trainer.quantization, trainer.history
+            )
         yield result
 
 
@@ -89,22 +93,20 @@ class _Training:
         self.computing = computing_on(device, config.compute)
         self.model = self.computing.place(model)
         self.inputs = self.computing.inputs(splits.mean, splits.std)
-        self.optimizer = build_optimizer(self.model, config.optimizer)
         self.order = torch.Generator(splits.train.labels.device)
         self.order.manual_seed(_seed(config.seed, "order"))
-        self.quantization = StochasticQuantization(
-            self.model,
-            config.quantizer,
-            config.schedule,
-            selection=config.selection,
-            generator=torch.Generator(device).manual_seed(_seed(config.seed, "selection")),
-        )
+        draws = torch.Generator(device).manual_seed(_seed(config.seed, "selection"))
+        self.quantization = quantization_of(self.model, config, draws)
+        self.quantization.diagnostics()  # changes count from the fresh weights on
+        self.history = LayerHistory()
+        learned = self.quantization.parameters()
+        self.optimizer = build_optimizer(self.model.parameters(), learned, config.optimizer)
         self.soft_targets = SoftTargets(config, self.model, splits, self.inputs, self.computing)
         self.forward = self.computing.compiled(self.model)  # for steps; what is measured is plain
 
     def run_epoch(self, epoch: int) -> EpochResult:
         config = self.config
-        is_float = isinstance(config.quantizer, Float)
+        is_float = not self.quantization.quantizers
         ratio = 0.0 if is_float else epoch_ratio(config.schedule, epoch, config.num_epochs)
         self.soft_targets.begin_epoch(ratio, self.model)
         train_loss, lr, images_per_second = self._train_epoch(epoch, ratio)
@@ -113,6 +115,7 @@ class _Training:
                 f"the training loss became {train_loss} in epoch {epoch} of {config.num_epochs}. "
                 f"Lower the learning rate (optimizer.lr is {config.optimizer.lr:g})."
             )
+        quantization_error, changed_rows = self.history.add(self.quantization.diagnostics())
         with self.quantization.hybrid(ratio=ratio, redraw=False):
             val_error_hybrid = self._validation_error()
         return EpochResult(
@@ -123,7 +126,8 @@ class _Training:
             val_error_hybrid=val_error_hybrid,
             ratio=ratio,
             lr=lr,
-            quantization_error=float(self.quantization.mean_error()),
+            quantization_error=quantization_error,
+            changed_rows=changed_rows,
             images_per_second=images_per_second,
             final=epoch == config.num_epochs,
         )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any, Protocol
 
 import torch
@@ -31,57 +31,59 @@ class Sgd:
     The class imports torch's compiler when it is made: 150 MB and a second in every worker.
 
     Args:
-        parameters: What is updated.
-        lr: Learning rate; `param_groups[0]["lr"]` may be set between steps.
-        momentum: In [0, 1).
-        weight_decay: At least 0.
+        groups: As torch.optim.SGD takes them: `params`, `lr`, `momentum` in [0, 1) and
+            `weight_decay` of at least 0 each; `lr` may be set between steps.
     """
 
-    def __init__(
-        self, parameters: Iterable[nn.Parameter], *, lr: float, momentum: float, weight_decay: float
-    ) -> None:
-        self._parameters = list(parameters)
+    def __init__(self, groups: Iterable[dict[str, Any]]) -> None:
+        self.param_groups = list(groups)
         self._buffers: dict[int, Tensor | None] = {}
-        self._momentum, self._weight_decay = momentum, weight_decay
-        self.param_groups: list[dict[str, Any]] = [{"params": self._parameters, "lr": lr}]
 
     def zero_grad(self) -> None:
         """Forget the gradients."""
-        for parameter in self._parameters:
-            parameter.grad = None
+        for group in self.param_groups:
+            for parameter in group["params"]:
+                parameter.grad = None
 
     @torch.no_grad()
     def step(self) -> None:
         """Update every parameter that has a gradient."""
-        indices = [i for i, p in enumerate(self._parameters) if p.grad is not None]
-        buffers: list[Tensor | None] = [self._buffers.get(i) for i in indices]
-        sgd(
-            [self._parameters[i] for i in indices],
-            [g for i in indices if (g := self._parameters[i].grad) is not None],
-            buffers,
-            foreach=True,
-            weight_decay=self._weight_decay,
-            momentum=self._momentum,
-            lr=self.param_groups[0]["lr"],
-            dampening=0.0,
-            nesterov=False,
-            maximize=False,
-        )
-        self._buffers.update(zip(indices, buffers, strict=True))
+        for group in self.param_groups:
+            updated = [p for p in group["params"] if p.grad is not None]
+            if not updated:
+                continue
+            buffers: list[Tensor | None] = [self._buffers.get(id(p)) for p in updated]
+            sgd(
+                updated,
+                [p.grad for p in updated],
+                buffers,
+                foreach=True,
+                weight_decay=group["weight_decay"],
+                momentum=group["momentum"],
+                lr=group["lr"],
+                dampening=0.0,
+                nesterov=False,
+                maximize=False,
+            )
+            self._buffers.update(zip(map(id, updated), buffers, strict=True))
 
 
-def build_optimizer(model: nn.Module, spec: Optimizer) -> Updater:
-    """Build the optimizer of a model's (latent) parameters."""
+def build_optimizer(
+    weights: Iterable[nn.Parameter], learned: Sequence[nn.Parameter], spec: Optimizer
+) -> Updater:
+    """Build the optimizer of a model's (latent) parameters and of what quantization learns.
+
+    Args:
+        weights: The model's parameters.
+        learned: Steps and clipping points; they get no weight decay.
+        spec: Which optimizer.
+    """
+    groups: list[dict[str, Any]] = [{"params": list(weights), "weight_decay": spec.weight_decay}]
+    if learned:
+        groups.append({"params": list(learned), "weight_decay": 0.0})
     if spec.name == "adamw":
-        return torch.optim.AdamW(
-            model.parameters(),
-            lr=spec.lr,
-            betas=(spec.momentum, 0.999),
-            weight_decay=spec.weight_decay,
-        )
-    return Sgd(
-        model.parameters(), lr=spec.lr, momentum=spec.momentum, weight_decay=spec.weight_decay
-    )
+        return torch.optim.AdamW(groups, lr=spec.lr, betas=(spec.momentum, 0.999))
+    return Sgd({**group, "lr": spec.lr, "momentum": spec.momentum} for group in groups)
 
 
 def learning_rate_span(

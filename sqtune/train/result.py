@@ -20,6 +20,7 @@ class EpochResult:
         ratio: Share of the rows that was quantized (0..1); 0 for the float quantizer.
         lr: Learning rate at the epoch's last step.
         quantization_error: Mean relative quantization error of all filters.
+        changed_rows: Share (0..1) of all filters in which a code changed during the epoch.
         images_per_second: Of the training steps alone, with torch.compile's own time in epoch 1.
         final: Whether this was the last epoch.
     """
@@ -32,6 +33,7 @@ class EpochResult:
     ratio: float
     lr: float
     quantization_error: float
+    changed_rows: float
     images_per_second: float
     final: bool
 
@@ -48,5 +50,6 @@ METRICS = (
     "ratio",
     "lr",
     "quantization_error",
+    "changed_rows",
     "images_per_second",
 )

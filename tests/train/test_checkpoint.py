@@ -25,6 +25,7 @@ from sqtune.train.checkpoint import (
     save_network,
 )
 from sqtune.train.evaluate import error_rate
+from sqtune.train.history import LAYERS
 from sqtune.train.loop import saved_error, train
 
 CPU = torch.device("cpu")
@@ -110,7 +111,7 @@ def test_saving_changes_neither_the_model_nor_its_mode_nor_the_global_generator(
 def test_the_files_are_json_and_safetensors_of_the_predicted_size(tmp_path):
     save(tmp_path / "network", Ternary())
     files = {path.name: path.read_bytes() for path in (tmp_path / "network").iterdir()}
-    assert set(files) == {WEIGHTS, CODES, ABOUT}
+    assert set(files) == {WEIGHTS, CODES, ABOUT, LAYERS}
     json.loads(files[ABOUT])
     headers = {}
     for name in (WEIGHTS, CODES):
