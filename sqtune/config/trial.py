@@ -6,9 +6,17 @@ import math
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationInfo,
+    field_validator,
+)
 
 from sqtune.data import Cifar, Data, Digits, ImageFolder
+from sqtune.errors import QuantizationError
 from sqtune.networks import Network, ResNet
 from sqtune.quant import (
     Activations,
@@ -28,6 +36,19 @@ from sqtune.quant import (
 
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+
+
+def _checked_pattern(text: str) -> str:
+    try:
+        LayerRule(text, Float())
+    except QuantizationError as error:
+        raise ValueError(
+            f"{error} A pattern is a module's name, such as group1, or several: stem|head."
+        ) from None
+    return text
+
+
+Pattern = Annotated[str, AfterValidator(_checked_pattern)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +133,7 @@ class Start(Strict):
     weights: str
     """A folder that `sqtune train --out` or a search wrote, or a file with a state_dict
     (.safetensors, or .pt / .pth as torch saves it)."""
-    fresh: tuple[str, ...] = ()
+    fresh: tuple[Pattern, ...] = ()
     """Regular expressions of modules that keep their fresh weights, such as a classifier for other
     classes."""
 
@@ -143,7 +164,7 @@ class Compute(Strict):
 class Override(Strict):
     """Layers with a quantizer of their own."""
 
-    match: str
+    match: Pattern
     """Regular expression for a module's whole name, or that of a module around it."""
     quantizer: Annotated[Quantizer, Field(discriminator="name")]
     """What their weights are quantized to."""
@@ -160,7 +181,7 @@ class TrialConfig(Strict):
     """A float network to start from; by default fresh weights."""
     quantizer: Annotated[Quantizer, Field(discriminator="name")] = Binary()
     """What the weights are quantized to."""
-    keep_float: tuple[str, ...] = ()
+    keep_float: tuple[Pattern, ...] = ()
     """Regular expressions of modules whose weights stay float; they come before `overrides`."""
     overrides: tuple[Override, ...] = ()
     """Layers with a quantizer of their own; the first that matches acts."""
@@ -186,6 +207,22 @@ class TrialConfig(Strict):
     """Passes over the training split."""
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
     """Seed of weights, order, augmentation and selection."""
+
+    @field_validator("network", mode="before")
+    @classmethod
+    def _default_network(cls, network: Any) -> Any:
+        """Take a mapping without a name for a resnet20, as all were before there were others."""
+        if isinstance(network, dict) and not network.keys() & {"name", "model"}:
+            return {"name": ResNet().name, **network}
+        return network
+
+    @field_validator("activation_ends_bits")
+    @classmethod
+    def _activations_act(cls, ends_bits: Any, info: ValidationInfo) -> Any:
+        bits = info.data.get("activation_bits", 32)
+        if bits != 32:
+            Activations(bits, ends_bits=ends_bits)
+        return ends_bits
 
     @property
     def rules(self) -> tuple[LayerRule, ...]:
@@ -217,11 +254,20 @@ class TrialConfig(Strict):
 
 
 def flatten(nested: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Return dotted paths to the leaves of nested mappings; lists are leaves."""
+    """Return dotted paths to the leaves of nested mappings and of lists of mappings.
+
+    Other lists are leaves, and so is what is empty.
+
+    >>> flatten({"overrides": [{"match": "stem"}], "ratios": [0.5, 1], "space": {}})
+    {'overrides.0.match': 'stem', 'ratios': [0.5, 1], 'space': {}}
+    """
     flat: dict[str, Any] = {}
     for key, value in nested.items():
-        path = f"{prefix}{key}"
-        flat.update(flatten(value, f"{path}.") if isinstance(value, dict) else {path: value})
+        path, inside = f"{prefix}{key}", value
+        if isinstance(value, list) and all(isinstance(item, dict) for item in value):
+            inside = dict(enumerate(value))
+        is_leaf = not isinstance(inside, dict) or not inside
+        flat.update({path: value} if is_leaf else flatten(inside, f"{path}."))
     return flat
 
 

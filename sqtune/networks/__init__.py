@@ -27,14 +27,18 @@ __all__ = [
 ]
 
 
-def build(network: Network, in_channels: int, num_classes: int) -> nn.Module:
+def build(
+    network: Network, in_channels: int, num_classes: int, image_size: tuple[int, int] = (32, 32)
+) -> nn.Module:
     """Build a network with fresh weights, drawn from torch's global generator.
 
     Args:
         network: Which one.
         in_channels: Channels of its input images.
         num_classes: Its outputs, at least 2.
+        image_size: Height and width of its input images.
     """
+    del image_size
     from sqtune.networks.resnet import CifarResNet
 
     return CifarResNet(network, in_channels, num_classes)
