@@ -75,7 +75,8 @@ def _wrong_configuration(space: SearchSpace, values: dict[str, Any]) -> Iterator
         return
     except ValidationError as error:
         keys, message = explain(error, TrialConfig)
-        yield _home(values, keys), f"{message}{_chosen(values, keys)}"
+        home = _home(values, keys)
+        yield home, f"{message}{_chosen(values, keys, home)}"
         return
     try:
         size = known_image_size(config.data)
@@ -91,14 +92,16 @@ def _wrong_configuration(space: SearchSpace, values: dict[str, Any]) -> Iterator
         return
     if useless is not None:
         keys, message = useless
-        yield _home(values, keys), f"{message}{_chosen(values, ('network',))}"
+        home = _home(values, keys)
+        yield home, f"{message}{_chosen(values, ('network',), home)}"
 
 
-def _chosen(values: dict[str, Any], keys: Keys) -> str:
-    """Return the sampled names on which it depends what fits at a place."""
-    home = _home(values, keys)[-1]
+def _chosen(values: dict[str, Any], keys: Keys, home: Keys) -> str:
+    """Return the sampled names on which it depends what fits, but for the home itself."""
     names = {".".join(map(str, (*keys[:depth], "name"))) for depth in range(1, len(keys) + 1)}
-    chosen = [f"{path}={value}" for path, value in values.items() if path in names and path != home]
+    chosen = [
+        f"{path}={value}" for path, value in values.items() if path in names and path != home[-1]
+    ]
     return f" (with {', '.join(chosen)})" if chosen else ""
 
 
