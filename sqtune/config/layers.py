@@ -8,10 +8,11 @@ from sqtune.config.paths import Keys
 from sqtune.config.trial import TrialConfig
 from sqtune.data import Cifar, Data, Digits, ImageFolder, known_image_size
 from sqtune.errors import QuantizationError
-from sqtune.networks import Network
+from sqtune.networks import Network, Torchvision
 from sqtune.quant.rules import assign_quantizers
 
-ANY_SIZE = (32, 32)  # where the data alone tell it; the names of layers do not depend on it
+# Where only the images tell their size: the names of layers do not depend on it.
+ANY_SIZE, ANY_SIZE_FOR_TORCHVISION = (32, 32), (224, 224)
 
 
 def useless_rule(config: TrialConfig) -> tuple[Keys, str] | None:
@@ -22,7 +23,9 @@ def useless_rule(config: TrialConfig) -> tuple[Keys, str] | None:
     """
     if not config.rules:
         return None
-    image_size = known_image_size(config.data) or ANY_SIZE
+    large = isinstance(config.network, Torchvision)
+    any_size = ANY_SIZE_FOR_TORCHVISION if large else ANY_SIZE
+    image_size = known_image_size(config.data) or any_size
     names = layer_names(config.network, _channels(config.data), image_size)
     for count in range(1, len(config.rules) + 1):
         try:

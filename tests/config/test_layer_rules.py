@@ -10,6 +10,7 @@ import pytest
 from sqtune.config import load_space
 from sqtune.config.corners import corner_points
 from sqtune.config.layers import layer_names
+from sqtune.errors import ConfigError
 from sqtune.networks import ResNet
 from sqtune.quant import (
     Activations,
@@ -172,6 +173,13 @@ def test_what_guards_a_study_names_the_field_of_the_rule(load):
     flat = load(MIXED).config({}).flat()
     assert flat["overrides.1.quantizer.name"] == "lsq"
     assert flat["keep_float"] == ["head"]
+
+
+def test_rules_are_checked_where_only_the_images_tell_their_size(load):
+    text = "trial: {data: {name: image_folder, root: nowhere}, keep_float: [stem]}"
+    assert load(text).config({}).rules == (LayerRule("stem", Float()),)
+    with pytest.raises(ConfigError, match="'steam' matches no layer"):
+        load(text.replace("stem", "steam"))
 
 
 def test_names_are_those_of_modules():
