@@ -6,18 +6,18 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
+from sqtune.config.paths import Keys
 from sqtune.config.space import PARAMETER_KINDS
 from sqtune.errors import did_you_mean
 
-Keys = tuple[str | int, ...]
-
 
 def explain(error: ValidationError, model: type[BaseModel]) -> tuple[Keys, str]:
-    """Return the keys and the message of the first finding.
+    """Return the keys and the message of the first finding; what is missing comes last.
 
-    The keys are those of the data: names that pydantic adds for the members of a union are out.
+    A misspelled field is thus named rather than missed. The keys are those of the data: names that
+    pydantic adds for the members of a union are out.
     """
-    finding = error.errors(include_url=False)[0]
+    finding = min(error.errors(include_url=False), key=lambda found: found["type"] == "missing")
     keys, schema = _walk(model.model_json_schema(), finding["loc"])
     kind, context, value = finding["type"], finding.get("ctx", {}), finding["input"]
     known = list(schema.get("properties", {}))
@@ -29,7 +29,9 @@ def explain(error: ValidationError, model: type[BaseModel]) -> tuple[Keys, str]:
         case "literal_error":
             expected = context["expected"].replace(" or ", ", ")
             names = [name.strip(" '\"") for name in expected.split(",")]
-            return keys, f"{value!r} is unknown. {did_you_mean(str(value), names)}"
+            if not isinstance(value, str):  # 3 is not a misspelled 32
+                return keys, f"{value!r} is unknown. Known are: {', '.join(names)}."
+            return keys, f"{value!r} is unknown. {did_you_mean(value, names)}"
         case "union_tag_invalid" if context["discriminator"] == "'name'":
             names = [name.strip(" '") for name in context["expected_tags"].split(",")]
             tag = context["tag"]
@@ -41,6 +43,9 @@ def explain(error: ValidationError, model: type[BaseModel]) -> tuple[Keys, str]:
                 f"a parameter has exactly one of {', '.join(PARAMETER_KINDS)}, "
                 "for example {choice: [a, b]}, {int: [2, 8]} or {float: [0.01, 0.3], log: true}."
             )
+        case "tuple_type" | "list_type":
+            shown = "a mapping" if isinstance(value, dict) else repr(value)
+            return keys, f"a list is needed here, such as [a, b], not {shown}."
         case "value_error":
             return keys, str(context["error"])
     message = finding["msg"].replace("Input should be", "must be")
@@ -53,8 +58,11 @@ def _walk(schema: dict[str, Any], loc: Keys) -> tuple[Keys, dict[str, Any]]:
     definitions = schema.get("$defs", {})
 
     def resolve(node: dict[str, Any]) -> dict[str, Any]:
-        while "$ref" in node:
-            node = definitions[node["$ref"].rsplit("/", 1)[-1]]
+        while "$ref" in node or "anyOf" in node:
+            if "$ref" in node:
+                node = definitions[node["$ref"].rsplit("/", 1)[-1]]
+            else:  # a value or null
+                node = next(part for part in node["anyOf"] if part.get("type") != "null")
         return node
 
     node = schema

@@ -13,6 +13,8 @@ def space_file_schema() -> dict[str, Any]:
     schema = SearchSpace.model_json_schema()
     trial = TrialConfig.model_json_schema()
     schema["$defs"] |= trial.pop("$defs")
+    network = trial["properties"]["network"]
+    network["anyOf"] = network.pop("oneOf")  # {width: 8}, a resnet20, looks like others as well
     schema["$defs"]["TrialConfig"] = trial
     schema["properties"]["trial"] = {
         "$ref": "#/$defs/TrialConfig",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import hashlib
 import json
 import math
@@ -11,7 +10,9 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Discriminator, Field, JsonValue, Tag, field_validator, model_validator
 
-from sqtune.config.trial import Strict, TrialConfig, flatten
+from sqtune.config.paths import get, keys_of, put
+from sqtune.config.training import Strict
+from sqtune.config.trial import TrialConfig, flatten
 
 Conditions = Annotated[
     dict[str, JsonValue],
@@ -197,12 +198,7 @@ class SearchSpace(Strict):
         Raises:
             KeyError: There is none.
         """
-        node: Any = self.trial
-        for part in path.split("."):
-            if not isinstance(node, dict) or part not in node:
-                raise KeyError(path)
-            node = node[part]
-        return node
+        return get(self.trial, keys_of(path))
 
     def order(self) -> list[str]:
         """Return the paths, each after those its condition names."""
@@ -228,6 +224,7 @@ class SearchSpace(Strict):
 
         Raises:
             pydantic.ValidationError: A value breaks a rule.
+            NoSuchEntryError: A path goes past the end of a list.
         """
         return TrialConfig.model_validate_json(json.dumps(self.nested(values)))
 
@@ -235,16 +232,7 @@ class SearchSpace(Strict):
         """Return the unchecked configuration with sampled values put in."""
         tree: dict[str, Any] = json.loads(json.dumps(self.trial))
         for path in sorted(values, key=lambda path: (path.count("."), not path.endswith(".name"))):
-            *parents, leaf = path.split(".")
-            node = tree
-            for parent in parents:
-                child = node.get(parent)
-                if not isinstance(child, dict):
-                    child = node[parent] = {}
-                node = child
-            if leaf == "name" and node.get("name", values[path]) != values[path]:
-                node.clear()
-            node[leaf] = copy.deepcopy(values[path])  # a deeper path may write into it
+            put(tree, keys_of(path), values[path])
         return tree
 
     def guard(self) -> dict[str, Any]:
@@ -256,10 +244,13 @@ class SearchSpace(Strict):
         content = self.model_dump(mode="json", by_alias=True)
         guarded = {
             "trial": content["trial"],
-            "space": {path.replace(".", "/"): value for path, value in content["space"].items()},
+            "space": {
+                path: {key: item for key, item in parameter.items() if item != {}}  # no conditions
+                for path, parameter in content["space"].items()
+            },
             "search": {key: content["search"][key] for key in ("sampler", "seed")},
         }
-        return {path.replace("/", "."): value for path, value in flatten(guarded).items()}
+        return flatten(guarded)
 
     def hash(self) -> str:
         """Return the sha256 of the guarded part."""

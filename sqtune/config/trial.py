@@ -2,152 +2,41 @@
 
 from __future__ import annotations
 
-import math
-from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
+from pydantic import (
+    Field,
+    ValidationInfo,
+    field_validator,
+)
 
-from sqtune.data import Cifar, Data, Digits, ImageFolder
+from sqtune.config.training import (
+    Compute,
+    Distillation,
+    Optimizer,
+    Pattern,
+    Start,
+    Strict,
+)
+from sqtune.data import Data, Digits
 from sqtune.networks import Network, ResNet
 from sqtune.quant import (
     Activations,
-    Average,
     Binary,
-    CosineRise,
-    Cubic,
     Exponential,
     Float,
     LayerRule,
-    Linear,
     Quantizer,
     Schedule,
     Selection,
-    Stages,
-    Ternary,
-    Uniform,
     epoch_ratio,
 )
-
-Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
-
-
-@dataclass(frozen=True, slots=True)
-class Constant:
-    """The learning rate stays."""
-
-    name: Literal["constant"] = "constant"
-
-    def factor(self, progress: float) -> float:
-        """Return the share of the learning rate at `progress` (0..1)."""
-        del progress
-        return 1.0
-
-
-@dataclass(frozen=True, slots=True)
-class Cosine:
-    """Half a cosine from the learning rate down to 0 (Loshchilov and Hutter, SGDR)."""
-
-    name: Literal["cosine"] = "cosine"
-
-    def factor(self, progress: float) -> float:
-        """Return the share of the learning rate at `progress` (0..1)."""
-        return 0.5 * (1 + math.cos(math.pi * progress))
-
-
-@dataclass(frozen=True, slots=True)
-class Steps:
-    """The learning rate is multiplied by `gamma` at each milestone (the paper's recipes).
-
-    Attributes:
-        milestones: Points of progress in (0, 1).
-        gamma: The factor.
-    """
-
-    name: Literal["steps"] = "steps"
-    milestones: tuple[float, ...] = (0.5, 0.75)
-    gamma: float = 0.1
-
-    def __post_init__(self) -> None:
-        if not all(0 < milestone < 1 for milestone in self.milestones):
-            raise ValueError(f"milestones are points of progress in (0, 1): {self.milestones}.")
-        if not 0 < self.gamma <= 1:
-            raise ValueError(f"gamma is in (0, 1], not {self.gamma}.")
-
-    def factor(self, progress: float) -> float:
-        """Return the share of the learning rate at `progress` (0..1)."""
-        return float(self.gamma ** sum(progress >= milestone for milestone in self.milestones))
-
-
-LearningRateSchedule = Annotated[Constant | Cosine | Steps, Field(discriminator="name")]
-
-
-class Strict(BaseModel):
-    """Frozen, and no field but the declared ones."""
-
-    model_config = ConfigDict(
-        extra="forbid", frozen=True, strict=True, use_attribute_docstrings=True
-    )
-
-
-class Optimizer(Strict):
-    """How the latent weights are updated."""
-
-    name: Literal["sgd", "adamw"] = "sgd"
-    """`sgd` (the paper's) or `adamw`."""
-    lr: Positive = 0.1
-    """Learning rate at the start."""
-    momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
-    """Momentum of `sgd`; the first beta of `adamw`."""
-    weight_decay: NonNegative = 1e-4
-    """Weight decay of all parameters."""
-    schedule: LearningRateSchedule = Cosine()
-    """How the learning rate falls, in units of progress."""
-    restarts: Literal["never", "stage"] = "never"
-    """`never`: one learning-rate schedule over the whole training. `stage`: it starts anew at each
-    stage of the ratio schedule, as in the paper's recipes; weights and momentum go on."""
-
-
-class Start(Strict):
-    """A float network to start from."""
-
-    weights: str
-    """A folder that `sqtune train --out` or a search wrote, or a file with a state_dict
-    (.safetensors, or .pt / .pth as torch saves it)."""
-    fresh: tuple[str, ...] = ()
-    """Regular expressions of modules that keep their fresh weights, such as a classifier for other
-    classes."""
-
-
-class Distillation(Strict):
-    """Soft targets of a float network (Hinton et al., 2015)."""
-
-    weight: Annotated[float, Field(ge=0, le=1)] = 0.0
-    """Share of the soft targets in the loss that is optimised (and reported as `train_loss`); 0
-    turns distillation off."""
-    temperature: Annotated[float, Field(gt=0, le=100)] = 4.0
-    """What both networks' logits are divided by."""
-    teacher: str | None = None
-    """A folder or file as for `start.weights`. By default the network as it stands at the end of
-    the schedule's float warm-up, or else what it started from."""
-
-
-class Compute(Strict):
-    """How a training step is computed."""
-
-    precision: Literal["auto", "float32", "bfloat16"] = "auto"
-    """`bfloat16`: autocast. `auto`: bfloat16 on CUDA devices that have it, float32 on CPU."""
-    channels_last: Literal["auto", "on", "off"] = "auto"
-    """Memory format of images and weights. `auto`: on with CUDA."""
-    compile: Literal["off", "default", "reduce-overhead"] = "off"
-    """torch.compile's mode; `reduce-overhead` uses CUDA graphs."""
 
 
 class Override(Strict):
     """Layers with a quantizer of their own."""
 
-    match: str
+    match: Pattern
     """Regular expression for a module's whole name, or that of a module around it."""
     quantizer: Annotated[Quantizer, Field(discriminator="name")]
     """What their weights are quantized to."""
@@ -164,7 +53,7 @@ class TrialConfig(Strict):
     """A float network to start from; by default fresh weights."""
     quantizer: Annotated[Quantizer, Field(discriminator="name")] = Binary()
     """What the weights are quantized to."""
-    keep_float: tuple[str, ...] = ()
+    keep_float: tuple[Pattern, ...] = ()
     """Regular expressions of modules whose weights stay float; they come before `overrides`."""
     overrides: tuple[Override, ...] = ()
     """Layers with a quantizer of their own; the first that matches acts."""
@@ -190,6 +79,22 @@ class TrialConfig(Strict):
     """Soft targets of a float network, beside the labels."""
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
     """Seed of weights, order, augmentation and selection."""
+
+    @field_validator("network", mode="before")
+    @classmethod
+    def _default_network(cls, network: Any) -> Any:
+        """Take a mapping without a name for a resnet20, as all were before there were others."""
+        if isinstance(network, dict) and not network.keys() & {"name", "model"}:
+            return {"name": ResNet().name, **network}
+        return network
+
+    @field_validator("activation_ends_bits")
+    @classmethod
+    def _activations_act(cls, ends_bits: Any, info: ValidationInfo) -> Any:
+        bits = info.data.get("activation_bits", 32)
+        if bits != 32:
+            Activations(bits, ends_bits=ends_bits)
+        return ends_bits
 
     @field_validator("distillation")  # which therefore stands below the fields that it looks at
     @classmethod
@@ -241,30 +146,18 @@ class TrialConfig(Strict):
 
 
 def flatten(nested: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Return dotted paths to the leaves of nested mappings; lists are leaves."""
+    """Return dotted paths to the leaves of nested mappings and of lists of mappings.
+
+    Other lists are leaves, and so is what is empty.
+
+    >>> flatten({"overrides": [{"match": "stem"}], "ratios": [0.5, 1], "space": {}})
+    {'overrides.0.match': 'stem', 'ratios': [0.5, 1], 'space': {}}
+    """
     flat: dict[str, Any] = {}
     for key, value in nested.items():
-        path = f"{prefix}{key}"
-        flat.update(flatten(value, f"{path}.") if isinstance(value, dict) else {path: value})
+        path, inside = f"{prefix}{key}", value
+        if isinstance(value, list) and all(isinstance(item, dict) for item in value):
+            inside = dict(enumerate(value))
+        is_leaf = not isinstance(inside, dict) or not inside
+        flat.update({path: value} if is_leaf else flatten(inside, f"{path}."))
     return flat
-
-
-__all__ = [
-    "Average",
-    "Cifar",
-    "Constant",
-    "Cosine",
-    "CosineRise",
-    "Cubic",
-    "Float",
-    "ImageFolder",
-    "Linear",
-    "Optimizer",
-    "Stages",
-    "Steps",
-    "Strict",
-    "Ternary",
-    "TrialConfig",
-    "Uniform",
-    "flatten",
-]

@@ -156,18 +156,16 @@ def _train(assignment: Assignment) -> Iterator[Any]:
 def _facts(assignment: Assignment) -> dict[str, Any]:
     from sqtune.config.trial import TrialConfig
     from sqtune.data.split import open_prepared
-    from sqtune.deploy.size import predicted_size_bytes
+    from sqtune.deploy.size import predicted_size
 
-    config = TrialConfig.model_validate_json(assignment.config)
     splits = open_prepared(Path(assignment.data))
-    size_bytes = predicted_size_bytes(
-        config.network,
-        config.quantizer,
+    size = predicted_size(
+        TrialConfig.model_validate_json(assignment.config),
         in_channels=splits.num_channels,
         num_classes=len(splits.classes),
         image_size=splits.image_size,
     )
-    return {"size_bytes": size_bytes, "num_validation": len(splits.validation)}
+    return {**asdict(size), "num_validation": len(splits.validation)}
 
 
 class _StudySearcher(Searcher):

@@ -28,7 +28,7 @@ def ranking(trials: Sequence[TrialRecord]) -> list[TrialRecord]:
 def best(trials: Sequence[TrialRecord], max_size_bytes: int | None = None) -> TrialRecord | None:
     """Return the best finished trial of at most `max_size_bytes`; None if there is none.
 
-    Float baselines are passed over as long as a quantized network finished.
+    Entirely float baselines are passed over as long as a quantized network finished.
     """
     fitting = [
         trial
@@ -36,7 +36,7 @@ def best(trials: Sequence[TrialRecord], max_size_bytes: int | None = None) -> Tr
         if max_size_bytes is None
         or (trial.size_bytes is not None and trial.size_bytes <= max_size_bytes)
     ]
-    quantized = [trial for trial in fitting if not isinstance(trial.config.quantizer, Float)]
+    quantized = [trial for trial in fitting if trial.weight_bits != Float.bits]
     return next(iter(quantized or fitting), None)
 
 

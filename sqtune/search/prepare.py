@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from sqtune.config.load import corner_points
+from sqtune.config.corners import corner_points
 from sqtune.config.space import SearchSpace
 from sqtune.search.records import TrialRecord
 from sqtune.store import Store

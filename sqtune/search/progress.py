@@ -12,7 +12,14 @@ from rich.text import Text
 
 from sqtune.search.pareto import best
 from sqtune.search.records import TrialRecord
-from sqtune.search.tables import duration, percent, quantizer_text, schedule_text, trial_line
+from sqtune.search.tables import (
+    bits_text,
+    duration,
+    percent,
+    quantizer_text,
+    schedule_text,
+    trial_line,
+)
 
 REFRESH_SECONDS = 0.5
 
@@ -92,7 +99,7 @@ class Progress:
                 f"{int(metrics.get('epoch', 0))}/{trial.config.num_epochs}",
                 f"{metrics['ratio']:.3f}" if metrics else "",
                 error,
-                f"{quantizer_text(trial.config)} {trial.config.quantizer.bits} bit",
+                f"{quantizer_text(trial.config)} {bits_text(trial)}",
                 schedule_text(trial.config),
             )
         top = best(self._ended)

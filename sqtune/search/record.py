@@ -46,7 +46,7 @@ def recorded_end(trial: TrialRecord, store: Store, study: str) -> dict[str, Any]
         "status": "FINISHED",
         "metrics": {
             "size_bytes": float(facts["size_bytes"]),
-            "bits": float(trial.config.quantizer.bits),
+            **({} if trial.weight_bits is None else {"bits": float(trial.weight_bits)}),
             "seconds": facts["ended_at"] - facts["started_at"],
         },
         "tags": {"sqtune.node": str(trial.facts["node"])},

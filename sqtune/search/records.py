@@ -20,7 +20,7 @@ class TrialRecord:
         values: Sampled values by dotted path, choices by their label.
         config: What is trained.
         epochs: Metrics of each epoch so far, the first at index 0; "time" is in ms since 1970.
-        facts: What was reported at the end: size_bytes, num_validation, node, ...
+        facts: What was reported at the end: size_bytes, weight_bits, num_validation, node, ...
         failure: Why it failed.
         run_id: Its MLflow run.
         test_error: Error on the test split, for the network that was chosen.
@@ -45,3 +45,12 @@ class TrialRecord:
     def size_bytes(self) -> int | None:
         """Predicted size of the exported file."""
         return self.facts.get("size_bytes")
+
+    @property
+    def weight_bits(self) -> float | None:
+        """Average bits of the weights, 32 where they stay float.
+
+        None where layers have quantizers of their own and the trial has not reported it yet.
+        """
+        alike = None if self.config.rules else self.config.quantizer.bits
+        return self.facts.get("weight_bits", alike)

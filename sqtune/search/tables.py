@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import asdict
 from typing import Any
 
 from rich import box
@@ -11,6 +12,7 @@ from rich.text import Text
 
 from sqtune.config.space import label
 from sqtune.config.trial import TrialConfig
+from sqtune.quant import Quantizer
 from sqtune.search.pareto import ranking, standard_error
 from sqtune.search.records import TrialRecord
 
@@ -43,12 +45,35 @@ def duration(seconds: float) -> str:
     return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
 
 
+def weight_bits_text(trial: TrialRecord) -> str:
+    """Return the average bits of a trial's weights: "2", "2.3"; "?" where they are not known."""
+    bits = trial.weight_bits
+    if bits is None:
+        return "?"
+    return str(int(bits)) if bits == int(bits) else f"{bits:.1f}"
+
+
+def bits_text(trial: TrialRecord) -> str:
+    """Return the bits of weights and, where they are low, of activations: "2.3 bit", "w1 a4"."""
+    weights, activations = weight_bits_text(trial), trial.config.activations
+    return f"{weights} bit" if activations is None else f"w{weights} a{activations.bits}"
+
+
 def quantizer_text(config: TrialConfig) -> str:
-    """Return the quantizer in a few words."""
-    nested = config.nested()["quantizer"]
-    nested.pop("bits", None)  # has a column of its own
-    nested.pop("scale_steps", None)
-    return label(nested).replace("threshold=", "")
+    """Return the quantizers in a few words; the bits of a single one have a column of their own."""
+    quantizer = config.quantizer
+    if not config.rules:
+        return _quantizer_label(quantizer, bits=False)
+    rules = (f"{rule.match}: {_quantizer_label(rule.quantizer)}" for rule in config.rules)
+    return ", ".join((_quantizer_label(quantizer), *rules))
+
+
+def _quantizer_label(quantizer: Quantizer, *, bits: bool = True) -> str:
+    fields = asdict(quantizer)
+    fields.pop("scale_steps", None)
+    if not bits:
+        fields.pop("bits", None)
+    return label(fields).replace("threshold=", "").replace("bits=", "")
 
 
 def schedule_text(config: TrialConfig) -> str:
@@ -77,26 +102,33 @@ def trial_line(trial: TrialRecord) -> str:
         return f"{name}  {trial.state}: {reason}"
     error = percent(trial.val_error, trial.facts.get("num_validation"))
     return (
-        f"{name}  error {error} %  {config.quantizer.bits} bit  {kib(trial.size_bytes)}  "
+        f"{name}  error {error} %  {bits_text(trial)}  {kib(trial.size_bytes)}  "
         f"{quantizer_text(config)}  {schedule_text(config)}  {selection_text(config)}  "
         f"lr {config.optimizer.lr:.3g}"
     )
 
 
 def trials_table(trials: Sequence[TrialRecord], most: int | None = None) -> Table:
-    """Return a table of the finished trials, best first, then of the others."""
+    """Return a table of the finished trials, best first, then of the others.
+
+    Bits of activations have a column where some trial has low ones.
+    """
+    ranked = ranking(trials)
+    others = [trial for trial in trials if trial.val_error is None]
+    shown = (ranked + others)[:most]
+    low_bit_activations = any(trial.config.activations for trial in shown)
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
     table.add_column("trial", justify="right", no_wrap=True)
     table.add_column("error %", justify="right", no_wrap=True)
     table.add_column("bits", justify="right", no_wrap=True)
+    if low_bit_activations:
+        table.add_column("act", justify="right", no_wrap=True)
     table.add_column("size", justify="right", no_wrap=True)
     table.add_column("quantizer")
     table.add_column("ratio schedule")
     table.add_column("selection", no_wrap=True)
     table.add_column("lr", justify="right", no_wrap=True)
-    ranked = ranking(trials)
-    others = [trial for trial in trials if trial.val_error is None]
-    for trial in (ranked + others)[:most]:
+    for trial in shown:
         config = trial.config
         if trial.val_error is None:
             error: Text | str = Text(trial.state, style="dim")
@@ -105,7 +137,8 @@ def trials_table(trials: Sequence[TrialRecord], most: int | None = None) -> Tabl
         table.add_row(
             str(trial.number),
             error,
-            str(config.quantizer.bits),
+            weight_bits_text(trial),
+            *([str(config.activation_bits)] if low_bit_activations else []),
             kib(trial.size_bytes),
             quantizer_text(config),
             schedule_text(config),
@@ -128,7 +161,8 @@ def as_data(trial: TrialRecord) -> dict[str, Any]:
             standard_error(error, num_validation) if error is not None and num_validation else None
         ),
         "test_error": trial.test_error,
-        "bits": trial.config.quantizer.bits,
+        "bits": trial.weight_bits,
+        "activation_bits": trial.config.activation_bits,
         "size_bytes": trial.size_bytes,
         "epochs_done": len(trial.epochs),
         "config": trial.config.nested(),

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from sqtune.config.trial import Compute
+from sqtune.config.training import Compute
 from sqtune.data.batches import Normalize
 
 Inputs = Callable[[Tensor], Tensor]  # uint8 images to what a network takes

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim.sgd import sgd
 
-from sqtune.config.trial import Optimizer
+from sqtune.config.training import Optimizer
 from sqtune.quant import Schedule, epoch_stage
 
 

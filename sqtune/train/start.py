@@ -22,7 +22,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from sqtune.config.trial import Start
+from sqtune.config.training import Start
 from sqtune.errors import StoreError
 from sqtune.quant.rules import matches
 from sqtune.train.checkpoint import load_weights

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from sqtune.config import label, load_space
-from sqtune.config.load import corner_points
+from sqtune.config.corners import corner_points
 from sqtune.errors import ConfigError
 from sqtune.quant import Average, Binary, Stages, Ternary, Uniform
 

@@ -8,10 +8,24 @@ import pytest
 from pydantic import ValidationError
 
 from sqtune.config import TrialConfig
-from sqtune.config.trial import Constant, Cosine, Optimizer, Steps
+from sqtune.config.paths import get, keys_of
+from sqtune.config.training import Compute, Constant, Cosine, Distillation, Optimizer, Start, Steps
+from sqtune.config.trial import Override
 from sqtune.data import Cifar, Digits, ImageFolder
-from sqtune.networks import ResNet
-from sqtune.quant import Average, Exponential, Float, Linear, Selection, Stages, Ternary, Uniform
+from sqtune.networks import ResNet, ResNet18, Torchvision, Vgg9
+from sqtune.quant import (
+    Activations,
+    Average,
+    Exponential,
+    Float,
+    LearnedTernary,
+    LearnedUniform,
+    Linear,
+    Selection,
+    Stages,
+    Ternary,
+    Uniform,
+)
 
 CONFIGS = [
     TrialConfig(),
@@ -30,6 +44,24 @@ CONFIGS = [
     TrialConfig(optimizer=Optimizer(name="adamw", lr=1e-3, schedule=Constant())),
     TrialConfig(optimizer=Optimizer(schedule=Steps(milestones=(0.5,), gamma=0.2))),
     TrialConfig(optimizer=Optimizer(weight_decay=1 / 3)),
+    TrialConfig(optimizer=Optimizer(restarts="stage")),
+    TrialConfig(network=Vgg9(width=8)),
+    TrialConfig(network=ResNet18()),
+    TrialConfig(network=Torchvision("mobilenet_v2")),
+    TrialConfig(quantizer=LearnedUniform(bits=2)),
+    TrialConfig(quantizer=LearnedTernary()),
+    TrialConfig(keep_float=("stem", "head")),
+    TrialConfig(overrides=(Override(match="stem", quantizer=Uniform(bits=8)),)),
+    TrialConfig(
+        overrides=(
+            Override(match="head", quantizer=Float()),
+            Override(match="group1|group2", quantizer=LearnedUniform(bits=3)),
+        )
+    ),
+    TrialConfig(activation_bits=4, activation_clipping="pact", activation_ends_bits=32),
+    TrialConfig(start=Start(weights="float.safetensors", fresh=("head",))),
+    TrialConfig(distillation=Distillation(weight=0.5, teacher="teacher")),
+    TrialConfig(compute=Compute(precision="bfloat16", channels_last="on", compile="default")),
 ]
 
 
@@ -49,10 +81,7 @@ def test_different_configs_are_different():
 @pytest.mark.parametrize("config", CONFIGS)
 def test_flat_paths_lead_to_the_leaves_of_the_nested_config(config):
     for path, value in config.flat().items():
-        node = config.nested()
-        for part in path.split("."):
-            node = node[part]
-        assert node == value
+        assert get(config.nested(), keys_of(path)) == value
         assert not isinstance(value, dict)
 
 
@@ -71,12 +100,34 @@ def test_flat_paths_lead_to_the_leaves_of_the_nested_config(config):
         {"selection": {"function": "linear", "strat": "fixed"}},
         {"network": {"width": 0}},
         {"network": {"depth": 20}},
+        {"network": {"model": "alexnet"}},
+        {"network": {"name": "torchvision", "model": "alexnet", "width": 8}},
+        {"keep_float": ["("]},
+        {"overrides": [{"match": "[", "quantizer": {"name": "binary"}}]},
+        {"overrides": [{"match": "stem"}]},
+        {"start": {"weights": "here", "fresh": ["("]}},
+        {"activation_bits": 16},
+        {"activation_bits": 8, "activation_ends_bits": 4},
+        {"activation_clipping": "max"},
     ],
     ids=str,
 )
 def test_what_no_configuration_has_is_refused(changes):
     with pytest.raises(ValidationError):
         TrialConfig.model_validate(changes)
+
+
+def test_a_network_without_a_name_is_a_resnet20():
+    for text in ('{"network": {"width": 8}}', '{"network": {"width": 8, "name": "resnet20"}}'):
+        assert TrialConfig.model_validate_json(text).network == ResNet("resnet20", 8)
+    assert TrialConfig.model_validate_json('{"network": {}}') == TrialConfig()
+
+
+@pytest.mark.parametrize("ends_bits", [2, 4, 8, 32])
+def test_bits_at_the_ends_act_only_on_low_bit_activations(ends_bits):
+    assert TrialConfig(activation_ends_bits=ends_bits).activations is None
+    config = TrialConfig(activation_bits=2, activation_ends_bits=ends_bits)
+    assert config.activations == Activations(2, "lsq", ends_bits)
 
 
 def test_a_configuration_cannot_be_changed():

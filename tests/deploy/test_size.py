@@ -5,9 +5,11 @@ from __future__ import annotations
 import pytest
 import torch
 
-from sqtune.deploy.size import predicted_size_bytes
+from sqtune.config import TrialConfig
+from sqtune.deploy.size import predicted_size
+from sqtune.errors import QuantizationError
 from sqtune.networks import ResNet
-from sqtune.quant import Binary, Float, Ternary, Uniform
+from sqtune.quant import Binary, Float, LearnedTernary, LearnedUniform, Ternary, Uniform
 
 # resnet8 of width 2 on one channel, 3 classes; filters x weights in a filter:
 #   stem 2x9, group 1 2x18 2x18, group 2 4x18 4x36 and 4x8, group 3 8x36 8x72 and 8x16, head 3x8
@@ -34,27 +36,95 @@ BY_HAND = {
     Uniform(bits=6): 1026 + 360 + 4500 + 2048,
     Uniform(bits=7): 1197 + 360 + 4500 + 2048,
     Uniform(bits=8): 1354 + 360 + 3500,
+    LearnedTernary(): 276 + 360 + 3500 + 1215,
+    LearnedUniform(bits=2): 339 + 360 + 3500 + 1024,
+    LearnedUniform(bits=3): 513 + 360 + 4500 + 2048,
+    LearnedUniform(bits=4): 677 + 360 + 3500 + 512,
+    LearnedUniform(bits=8): 1354 + 360 + 3500,
 }
+
+
+def sizes(network, quantizer, channels=3, classes=10, **fields):
+    config = TrialConfig.model_validate(
+        {"network": network, "quantizer": quantizer, **fields}, strict=False
+    )
+    return predicted_size(config, in_channels=channels, num_classes=classes)
+
+
+def size_bytes(network, quantizer, channels=3, classes=10, **fields):
+    return sizes(network, quantizer, channels, classes, **fields).size_bytes
 
 
 @pytest.mark.parametrize("quantizer", BY_HAND, ids=str)
 def test_a_small_resnet8_by_hand(quantizer):
-    size = predicted_size_bytes(ResNet("resnet8", 2), quantizer, in_channels=1, num_classes=3)
-    assert size == BY_HAND[quantizer]
+    size = sizes(ResNet("resnet8", 2), quantizer, 1, 3)
+    assert size.size_bytes == BY_HAND[quantizer]
+    assert size.weight_bits == quantizer.bits
 
 
 def test_a_resnet8_of_the_usual_width_by_hand():
     # weights on 3 channels, 10 classes: 432 + 2 * 2304 + 4608 + 9216 + 2048
     #   + 18432 + 36864 + 8192 + 640 = 85040, all of them multiples of 8; 346 filters; 10 layers
-    size = predicted_size_bytes(ResNet("resnet8", 16), Binary(), in_channels=3, num_classes=10)
-    assert size == 10630 + 8 * 346 + 3500 + 2048
-    size = predicted_size_bytes(ResNet("resnet8", 16), Float(), in_channels=3, num_classes=10)
-    assert size == 340160 + 4 * 346 + 3500
+    assert size_bytes(ResNet("resnet8", 16), Binary()) == 10630 + 8 * 346 + 3500 + 2048
+    assert size_bytes(ResNet("resnet8", 16), Float()) == 340160 + 4 * 346 + 3500
+
+
+STEM, HEAD = 18, 24  # weights; of resnet8 of width 2, filters 2 and 3
+
+
+def test_layers_with_quantizers_of_their_own_by_hand():
+    size = sizes(
+        ResNet("resnet8", 2),
+        Binary(),
+        1,
+        3,
+        keep_float=["head"],
+        overrides=[{"match": "stem", "quantizer": Uniform(bits=4)}],
+    )
+    # the stem at 4 bits, the head in float (without scales), the others as all of them above
+    codes = 9 + (171 - 3 - 3) + 4 * HEAD
+    scales = 4 * (45 - 3)
+    assert size.size_bytes == codes + scales + 4 * 45 + 3500 + 2048 + 512
+    bits = 4 * STEM + 32 * HEAD + (1354 - STEM - HEAD)
+    assert size.weight_bits == pytest.approx(bits / 1354)
+
+
+def test_a_table_that_several_layers_need_counts_once():
+    network, rule = (
+        ResNet("resnet8", 2),
+        {"match": "stem|head", "quantizer": LearnedUniform(bits=3)},
+    )
+    # bit planes are unpacked with the table of binary codes
+    mixed = size_bytes(network, Binary(), 1, 3, overrides=[rule])
+    assert mixed == BY_HAND[Binary()] + (9 - 3) + (9 - 3) + 2 * 100
+
+
+def test_a_network_that_rules_keep_float_whole_is_a_float_one():
+    network = ResNet("resnet8", 2)
+    kept = sizes(network, Ternary(), 1, 3, keep_float=[".*"])
+    assert kept == sizes(network, Float(), 1, 3)
+    assert kept.weight_bits == 32
+
+
+@pytest.mark.parametrize("bits", [2, 4, 8])
+def test_low_bit_activations_add_their_bound_where_weights_are_quantized(bits):
+    network = ResNet("resnet8", 2)
+    low = {"activation_bits": bits}
+    assert size_bytes(network, Binary(), 1, 3, **low) == BY_HAND[Binary()] + 300 * 10
+    kept = {"keep_float": ["stem", "group1"]}
+    plain = size_bytes(network, Binary(), 1, 3, **kept)
+    assert size_bytes(network, Binary(), 1, 3, **kept, **low) == plain + 300 * 7
+    assert size_bytes(network, Float(), 1, 3, **low) == BY_HAND[Float()]
+
+
+def test_a_rule_that_matches_nothing_is_an_error():
+    with pytest.raises(QuantizationError, match="'steam' matches no layer"):
+        sizes(ResNet("resnet8", 2), Binary(), keep_float=["steam"])
 
 
 def test_more_bits_more_width_and_more_layers_are_larger():
     def size(quantizer, name="resnet20", width=16):
-        return predicted_size_bytes(ResNet(name, width), quantizer, in_channels=3, num_classes=10)
+        return size_bytes(ResNet(name, width), quantizer)
 
     by_bits = [Binary(), Ternary(), *(Uniform(bits=bits) for bits in range(2, 9)), Float()]
     sizes = [size(quantizer) for quantizer in by_bits]
@@ -66,5 +136,5 @@ def test_more_bits_more_width_and_more_layers_are_larger():
 
 def test_a_prediction_draws_no_random_number():
     state = torch.get_rng_state()
-    predicted_size_bytes(ResNet("resnet8", 2), Binary(), in_channels=1, num_classes=3)
+    sizes(ResNet("resnet8", 2), Binary(), 1, 3)
     assert torch.equal(torch.get_rng_state(), state)

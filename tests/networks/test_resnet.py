@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from sqtune.deploy.size import predicted_size_bytes
+from sqtune.config import TrialConfig
+from sqtune.deploy.size import predicted_size
 from sqtune.errors import NetworkError
 from sqtune.networks import ResNet, build, check_image_size
 from sqtune.quant import Binary, Float, Ternary, Uniform
@@ -65,10 +66,11 @@ def test_the_predicted_size_adds_up_by_hand(quantizer, bytes_of, table, overhead
     weights = [9 * 16, *[9 * 256] * 2, 9 * 512, 9 * 1024, 4 * 512, 9 * 2048, 9 * 4096, 4 * 2048]
     weights.append(640)
     expected = sum(map(bytes_of, weights)) + 8 * num_rows(8, 16) + overhead * 10 + table
-    size = predicted_size_bytes(ResNet("resnet8", 16), quantizer, in_channels=1, num_classes=10)
-    assert size == expected
+    config = TrialConfig(network=ResNet("resnet8", 16), quantizer=quantizer)
+    assert predicted_size(config, in_channels=1, num_classes=10).size_bytes == expected
 
 
 def test_a_float_networks_size_is_its_weights_and_biases():
-    size = predicted_size_bytes(ResNet("resnet8", 16), Float(), in_channels=1, num_classes=10)
+    config = TrialConfig(network=ResNet("resnet8", 16), quantizer=Float())
+    size = predicted_size(config, in_channels=1, num_classes=10).size_bytes
     assert size == 4 * num_weights(8, 16, 1) + 4 * num_rows(8, 16) + 350 * 10

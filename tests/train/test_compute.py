@@ -13,7 +13,7 @@ from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from sqtune.config import TrialConfig
-from sqtune.config.trial import Compute, Distillation, Optimizer
+from sqtune.config.training import Compute, Distillation, Optimizer
 from sqtune.networks import ResNet, build
 from sqtune.quant import Binary, Stages
 from sqtune.train.checkpoint import WEIGHTS, load_network
@@ -126,7 +126,7 @@ def test_the_compiler_is_imported_only_when_asked_for():
     code = """
 import sys
 from sqtune.config import TrialConfig
-from sqtune.config.trial import Compute, Distillation, Optimizer
+from sqtune.config.training import Compute, Distillation, Optimizer
 from sqtune.networks import ResNet
 from sqtune.quant import Stages
 from sqtune.train.loop import train

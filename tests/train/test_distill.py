@@ -13,7 +13,7 @@ from torch import nn
 from torch.nn import functional
 
 from sqtune.config import TrialConfig
-from sqtune.config.trial import Compute, Distillation, Start
+from sqtune.config.training import Compute, Distillation, Start
 from sqtune.data.batches import Normalize
 from sqtune.errors import StoreError
 from sqtune.networks import ResNet, build

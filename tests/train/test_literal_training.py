@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from sqtune.config import TrialConfig
-from sqtune.config.trial import Constant, Cosine, Optimizer, Steps
+from sqtune.config.training import Constant, Cosine, Optimizer, Steps
 from sqtune.data import Digits
 from sqtune.networks import ResNet, build
 from sqtune.quant import Binary, Exponential, Float, Selection, Stages

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from sqtune.config import TrialConfig
-from sqtune.config.trial import Optimizer
+from sqtune.config.training import Optimizer
 from sqtune.data.split import Split
 from sqtune.errors import NetworkError, TrainingError
 from sqtune.networks import ResNet

@@ -8,7 +8,7 @@ import math
 import pytest
 
 from sqtune.config import TrialConfig
-from sqtune.config.trial import Constant, Cosine, Optimizer, Steps
+from sqtune.config.training import Constant, Cosine, Optimizer, Steps
 from sqtune.networks import ResNet
 from sqtune.quant import Average, Binary, Exponential, Float, Linear, Stages
 from sqtune.train import loop

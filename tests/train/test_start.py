@@ -12,7 +12,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 from sqtune.config import TrialConfig
-from sqtune.config.trial import Start
+from sqtune.config.training import Start
 from sqtune.errors import StoreError
 from sqtune.networks import ResNet, build
 from sqtune.quant import Binary, Float

@@ -1,0 +1,128 @@
+"""What of a space only shows when its conditions and its configurations are looked at."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from sqtune.config.corners import corner_points
+from sqtune.config.layers import useless_rule
+from sqtune.config.messages import explain
+from sqtune.config.paths import Keys, NoSuchEntryError
+from sqtune.config.space import ChoiceParameter, Parameter, SearchSpace, label
+from sqtune.config.trial import TrialConfig
+from sqtune.data import known_image_size
+from sqtune.errors import NetworkError, did_you_mean
+from sqtune.networks import check_image_size
+
+
+def problems(space: SearchSpace) -> Iterator[tuple[Keys, str]]:
+    """Yield what is wrong: the keys of its place in the space file, and the message.
+
+    What follows a problem may rest on it: only the first one is sure.
+    """
+    yield from _wrong_conditions(space)
+    for values in corner_points(space):
+        yield from _wrong_configuration(space, values)
+
+
+def _wrong_conditions(space: SearchSpace) -> Iterator[tuple[Keys, str]]:
+    for path, parameter in space.space.items():
+        for other, wanted in parameter.when.items():
+            keys = ("space", path, "when", other)
+            if other not in space.space:
+                try:
+                    space.fixed(other)
+                except KeyError:
+                    known = [name for name in space.space if name != path]
+                    yield (
+                        keys,
+                        "this condition is on a parameter that is neither searched nor fixed. "
+                        f"{did_you_mean(other, known)}",
+                    )
+                continue
+            for value in wanted if isinstance(wanted, list) else [wanted]:
+                remedy = _never(space.space[other], value)
+                if remedy:
+                    yield (
+                        keys,
+                        f"{value!r} is not among the values of {other}, so the condition can "
+                        f"never hold. {remedy}",
+                    )
+    try:
+        space.order()
+    except ValueError as error:
+        yield ("space",), str(error)
+
+
+def _never(parameter: Parameter, value: Any) -> str | None:
+    """Return a remedy where a parameter can never have a value; None where it can."""
+    if isinstance(parameter, ChoiceParameter):
+        known = [label(choice) for choice in parameter.choice]
+        return None if value in parameter.choice else did_you_mean(label(value), known)
+    low, high = parameter.bounds
+    fits = isinstance(value, int | float) and not isinstance(value, bool) and low <= value <= high
+    return None if fits else f"They lie from {low} to {high}."
+
+
+def _wrong_configuration(space: SearchSpace, values: dict[str, Any]) -> Iterator[tuple[Keys, str]]:
+    try:
+        config = space.config(values)
+    except NoSuchEntryError as error:
+        yield ("space", error.path), str(error)
+        return
+    except ValidationError as error:
+        keys, message = explain(error, TrialConfig)
+        home = _home(values, keys)
+        yield home, f"{message}{_chosen(values, keys, home)}"
+        return
+    try:
+        size = known_image_size(config.data)
+        if size is not None:
+            check_image_size(config.network, *size)
+    except NetworkError as error:
+        yield _home(values, ("data",)), str(error)
+        return
+    try:
+        useless = useless_rule(config)
+    except NetworkError as error:
+        yield _home(values, ("network",)), str(error)
+        return
+    if useless is not None:
+        keys, message = useless
+        home = _home(values, keys)
+        yield home, f"{message}{_chosen(values, ('network',), home)}"
+    named: dict[Keys, str | None] = {("distillation", "teacher"): config.distillation.teacher}
+    if config.start is not None:
+        named["start", "weights"] = config.start.weights
+    for field, path in named.items():
+        if path is not None and not (path and Path(path).expanduser().exists()):
+            yield (
+                _home(values, field),
+                f"{path!r}: no such folder or file. Give a folder that sqtune wrote, or a file "
+                "with a state_dict.",
+            )
+
+
+def _chosen(values: dict[str, Any], keys: Keys, home: Keys) -> str:
+    """Return the sampled names on which it depends what fits, but for the home itself."""
+    names = {".".join(map(str, (*keys[:depth], "name"))) for depth in range(1, len(keys) + 1)}
+    chosen = [
+        f"{path}={value}" for path, value in values.items() if path in names and path != home[-1]
+    ]
+    return f" (with {', '.join(chosen)})" if chosen else ""
+
+
+def _home(values: dict[str, Any], keys: Keys) -> Keys:
+    """Return where in the file a part of the trial's configuration comes from."""
+    dotted = ".".join(str(key) for key in keys)
+    for path in values:  # the value itself, or what holds it
+        if dotted == path or dotted.startswith(f"{path}."):
+            return ("space", path)
+    for path in values:  # a rule that looks at the whole part in which the value stands
+        if path.startswith(f"{dotted}."):
+            return ("space", path)
+    return ("trial", *keys)

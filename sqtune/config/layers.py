@@ -1,0 +1,66 @@
+"""Whether each rule of a configuration gives some layer its quantizer. Imports torch when asked."""
+
+from __future__ import annotations
+
+from functools import cache
+
+from sqtune.config.paths import Keys
+from sqtune.config.trial import TrialConfig
+from sqtune.data import Cifar, Data, Digits, ImageFolder, known_image_size
+from sqtune.errors import QuantizationError
+from sqtune.networks import Network, Torchvision
+from sqtune.quant.rules import assign_quantizers
+
+# Where only the images tell their size: the names of layers do not depend on it.
+ANY_SIZE, ANY_SIZE_FOR_TORCHVISION = (32, 32), (224, 224)
+
+
+def useless_rule(config: TrialConfig) -> tuple[Keys, str] | None:
+    """Return the first rule that gives no layer its quantizer, and why; None where all act.
+
+    Raises:
+        NetworkError: The network cannot be built.
+    """
+    if not config.rules:
+        return None
+    large = isinstance(config.network, Torchvision)
+    any_size = ANY_SIZE_FOR_TORCHVISION if large else ANY_SIZE
+    image_size = known_image_size(config.data) or any_size
+    names = layer_names(config.network, _channels(config.data), image_size)
+    for count in range(1, len(config.rules) + 1):
+        try:
+            assign_quantizers(names, config.quantizer, config.rules[:count])
+        except QuantizationError as error:
+            return _keys(config, count - 1), str(error)
+    return None
+
+
+@cache
+def layer_names(network: Network, in_channels: int, image_size: tuple[int, int]) -> tuple[str, ...]:
+    """Return the names of the modules that can be quantized, in the network's own order."""
+    import torch
+
+    from sqtune.networks import build
+    from sqtune.quant import quantizable_weights
+
+    with torch.random.fork_rng(devices=[]):
+        model = build(network, in_channels, 2, image_size)
+    return tuple(name.rpartition(".")[0] for name in quantizable_weights(model))
+
+
+def _channels(data: Data) -> int:
+    match data:
+        case Digits():
+            return 1
+        case Cifar():
+            return 3
+        case ImageFolder(channels=channels):
+            return channels
+
+
+def _keys(config: TrialConfig, index: int) -> Keys:
+    """Return where a rule stands in the configuration."""
+    num_kept = len(config.keep_float)
+    if index < num_kept:
+        return ("keep_float", index)
+    return ("overrides", index - num_kept, "match")

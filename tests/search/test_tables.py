@@ -1,0 +1,125 @@
+"""What people read of a trial: bits of weights and activations, quantizers, the best."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+from rich.console import Console
+
+from sqtune.config.trial import Override, TrialConfig
+from sqtune.quant import Binary, Float, LearnedUniform, Ternary, Uniform
+from sqtune.search.pareto import best
+from sqtune.search.records import TrialRecord
+from sqtune.search.tables import (
+    as_data,
+    bits_text,
+    quantizer_text,
+    trial_line,
+    trials_table,
+    weight_bits_text,
+)
+
+MIXED = {
+    "quantizer": Uniform(bits=2),
+    "keep_float": ("head",),
+    "overrides": (
+        Override(match="stem", quantizer=LearnedUniform(bits=8)),
+        Override(match="group1", quantizer=Ternary("row")),
+    ),
+}
+
+
+def ended(number=0, val_error=0.1, weight_bits=None, **fields):
+    facts = {"size_bytes": 2048, "num_validation": 449}
+    if weight_bits is not None:
+        facts["weight_bits"] = weight_bits
+    return TrialRecord(
+        number=number,
+        state="finished",
+        values={},
+        config=TrialConfig(**fields),
+        epochs=({"val_error": val_error, "time": 0},),
+        facts=facts,
+        failure=None,
+        run_id=None,
+        test_error=None,
+    )
+
+
+def unfinished(**fields):
+    return replace(ended(**fields), state="running", facts={})
+
+
+def printed(trials, most=None):
+    console = Console(width=200)
+    with console.capture() as capture:
+        console.print(trials_table(trials, most))
+    header, _, *rows = (line.split() for line in capture.get().splitlines() if line.strip())
+    return header, rows
+
+
+@pytest.mark.parametrize(
+    ("trial", "weights", "bits"),
+    [
+        (ended(weight_bits=1.0), "1", "1 bit"),
+        (ended(weight_bits=2.34, **MIXED), "2.3", "2.3 bit"),
+        (ended(weight_bits=32.0, keep_float=(".*",)), "32", "32 bit"),
+        (ended(weight_bits=1.0, activation_bits=4), "1", "w1 a4"),
+        (ended(weight_bits=2.96, activation_bits=8, **MIXED), "3.0", "w3.0 a8"),
+        (ended(quantizer=Uniform(bits=3)), "3", "3 bit"),  # a study from before the fact
+        (ended(quantizer=Float()), "32", "32 bit"),
+        (unfinished(quantizer=Ternary()), "2", "2 bit"),
+        (unfinished(**MIXED), "?", "? bit"),
+    ],
+)
+def test_bits_are_the_average_of_the_weights(trial, weights, bits):
+    assert weight_bits_text(trial) == weights
+    assert bits_text(trial) == bits
+    assert f"  {bits}  2.0 KiB  " in trial_line(trial) or trial.state == "running"
+
+
+@pytest.mark.parametrize(
+    ("fields", "text"),
+    [
+        ({}, "binary"),
+        ({"quantizer": Uniform(bits=3)}, "uniform"),  # its bits have a column
+        ({"quantizer": Ternary("row")}, "ternary row"),
+        (MIXED, "uniform 2, head: float, stem: lsq 8, group1: ternary row"),
+    ],
+)
+def test_quantizers_in_a_few_words(fields, text):
+    assert quantizer_text(TrialConfig(**fields)) == text
+
+
+def test_activations_have_a_column_only_where_some_trial_has_low_bits():
+    plain = [ended(0, 0.1, 1.0), ended(1, 0.2, 2.5, **MIXED)]
+    header, rows = printed(plain)
+    assert header[:7] == ["trial", "error", "%", "bits", "size", "quantizer", "ratio"]
+    assert [row[4] for row in rows] == ["1", "2.5"]
+    low = ended(2, 0.3, 1.0, activation_bits=4)
+    header, rows = printed([*plain, low])
+    assert header[3:6] == ["bits", "act", "size"]
+    assert [row[4:6] for row in rows] == [["1", "32"], ["2.5", "32"], ["1", "4"]]
+    assert "act" not in printed([*plain, low], most=2)[0]
+
+
+def test_plain_data_hold_both_kinds_of_bits():
+    data = as_data(ended(weight_bits=2.25, activation_bits=8, **MIXED))
+    assert (data["bits"], data["activation_bits"]) == (2.25, 8)
+    assert data["config"]["overrides"][0]["quantizer"] == {"name": "lsq", "bits": 8}
+    data = as_data(unfinished(**MIXED))
+    assert (data["bits"], data["activation_bits"]) == (None, 32)
+    assert as_data(ended(quantizer=Ternary()))["bits"] == 2
+
+
+def test_only_entirely_float_networks_are_passed_over():
+    float_one = ended(0, 0.01, 32.0, quantizer=Float())
+    kept_whole = ended(1, 0.02, 32.0, keep_float=(".*",))
+    partly = ended(2, 0.03, 20.0, quantizer=Float(), overrides=MIXED["overrides"])
+    binary = ended(3, 0.04, 1.0, quantizer=Binary())
+    assert best([float_one, kept_whole, partly, binary]) == partly
+    assert best([float_one, kept_whole, binary]) == binary
+    assert best([kept_whole, float_one]) == float_one
+    before = ended(4, 0.01, quantizer=Float()), ended(5, 0.02, quantizer=Ternary())
+    assert best(before) == before[1]
