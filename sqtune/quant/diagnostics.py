@@ -45,10 +45,6 @@ class Diagnostics:
         self._layers, self._steps = layers, steps
         self._codes: dict[str, Tensor] = {}
 
-    def errors(self) -> dict[str, Tensor]:
-        """Return each row's relative quantization error by layer."""
-        return {layer.name: self._look(layer)[1] for layer in self._layers}
-
     def take(self, counts: Mapping[str, Tensor], num_draws: int) -> dict[str, LayerDiagnostics]:
         """Look at all layers.
 

@@ -29,10 +29,7 @@ from sqtune.quant.activations import LowBitActivations
 from sqtune.quant.diagnostics import Diagnostics, LayerDiagnostics
 from sqtune.quant.frozen import FrozenLayer, freeze_layer
 from sqtune.quant.kernels import Grouped
-from sqtune.quant.layers import (
-    find_layers,
-    refuse_not_finite,
-)
+from sqtune.quant.layers import find_layers, refuse_not_finite
 from sqtune.quant.learned import LearnedSteps
 from sqtune.quant.reference import PerLayer
 from sqtune.quant.schedule import Schedule, Stages
@@ -195,12 +192,6 @@ class StochasticQuantization:
         """
         steps = list(self._learned.steps.values())
         return steps if self._activations is None else steps + self._activations.parameters()
-
-    @torch.no_grad()
-    def mean_error(self) -> Tensor:
-        """Return the mean relative quantization error of all filters (0-d tensor; 0 for Float)."""
-        errors = list(self._diagnostics.errors().values())
-        return torch.cat(errors).mean() if errors else torch.zeros((), device=self._device)
 
     @torch.no_grad()
     def diagnostics(self) -> dict[str, LayerDiagnostics]:

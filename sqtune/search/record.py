@@ -38,10 +38,11 @@ def record_study(study: Study, space_text: str, tracker: Tracker, store: Store) 
 def recorded_end(trial: TrialRecord, store: Store, study: str) -> dict[str, Any]:
     """Return how a trial's MLflow run ends: status, metrics, tags and files."""
     from sqtune.train.checkpoint import CODES
+    from sqtune.train.history import LAYERS
 
     if trial.val_error is None:
         return {"status": "FAILED", "tags": {"sqtune.failure": (trial.failure or "")[:5000]}}
-    facts = trial.facts
+    facts, folder = trial.facts, store.network(study, trial.number)
     return {
         "status": "FINISHED",
         "metrics": {
@@ -50,7 +51,7 @@ def recorded_end(trial: TrialRecord, store: Store, study: str) -> dict[str, Any]
             "seconds": facts["ended_at"] - facts["started_at"],
         },
         "tags": {"sqtune.node": str(trial.facts["node"])},
-        "files": [store.network(study, trial.number) / CODES],
+        "files": [file for file in (folder / CODES, folder / LAYERS) if file.exists()],
     }
 
 

@@ -18,7 +18,7 @@ from torch.nn import functional
 from sqtune.config.trial import TrialConfig
 from sqtune.data.batches import training_batches
 from sqtune.data.split import Splits, prepare
-from sqtune.errors import TrainingError
+from sqtune.errors import QuantizationError, TrainingError
 from sqtune.networks import build, check_image_size
 from sqtune.quant import epoch_ratio
 from sqtune.train.checkpoint import About, load_network, quantization_of, save_network
@@ -109,11 +109,14 @@ class _Training:
         is_float = not self.quantization.quantizers
         ratio = 0.0 if is_float else epoch_ratio(config.schedule, epoch, config.num_epochs)
         self.soft_targets.begin_epoch(ratio, self.model)
-        train_loss, lr, images_per_second = self._train_epoch(epoch, ratio)
+        when = f"in epoch {epoch} of {config.num_epochs} (optimizer.lr is {config.optimizer.lr:g})"
+        try:
+            train_loss, lr, images_per_second = self._train_epoch(epoch, ratio)
+        except QuantizationError as error:
+            raise TrainingError(f"{when}: {error}") from error
         if not math.isfinite(train_loss):
             raise TrainingError(
-                f"the training loss became {train_loss} in epoch {epoch} of {config.num_epochs}. "
-                f"Lower the learning rate (optimizer.lr is {config.optimizer.lr:g})."
+                f"the training loss became {train_loss} {when}. Lower the learning rate."
             )
         quantization_error, changed_rows = self.history.add(self.quantization.diagnostics())
         with self.quantization.hybrid(ratio=ratio, redraw=False):

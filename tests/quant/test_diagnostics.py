@@ -73,7 +73,13 @@ def test_errors_are_those_of_the_weights_as_they_are() -> None:
     found = sq.diagnostics()
     assert list(found) == ["2.weight"]
     assert torch.equal(found["2.weight"].error_O, expected_O)
-    assert sq.mean_error() == expected_O.mean()
+
+
+def test_errors_are_0_once_the_network_is_frozen() -> None:
+    sq = StochasticQuantization(network(), Binary())
+    assert all(layer.error_O.min() > 0.1 for layer in sq.diagnostics().values())
+    sq.freeze()
+    assert all(layer.error_O.max() < 1e-6 for layer in sq.diagnostics().values())
 
 
 def test_a_float_network_has_none() -> None:

@@ -9,6 +9,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from sqtune.errors import QuantizationError
 from sqtune.quant import (
@@ -197,6 +198,50 @@ def test_one_copy_of_the_weights_is_kept_and_nothing_else_of_their_size() -> Non
     assert tensors
     num_rows = sum(layer.num_rows for layer in sq._layers)
     assert all(tensor.numel() <= num_rows for tensor in tensors)
+
+
+class HostReads(TorchDispatchMode):
+    """Counts how often a value is asked for, which would wait for the device."""
+
+    num_reads = 0
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        waits = (torch.ops.aten._local_scalar_dense, torch.ops.aten.nonzero)
+        self.num_reads += function.overloadpacket in waits
+        return function(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
+@FOR_EACH_QUANTIZER
+def test_the_step_of_a_device_reads_nothing_back(quantizer: Quantizer, strategy: str) -> None:
+    sq = StochasticQuantization(network(), quantizer, selection=Selection(strategy=strategy))
+    step = sq._step
+    with torch.no_grad(), HostReads() as waiting:
+        step.save()
+        step._hybrid_step(step._draw_at(0.5), wait=False)  # what is captured on CUDA
+        step.restore()
+    assert waiting.num_reads == 0
+    with HostReads() as waiting, sq.hybrid(ratio=0.5):
+        pass
+    assert waiting.num_reads == 1  # whether the weights are finite: on CPU at once
+
+
+def test_weights_that_are_not_finite_are_told_at_the_next_look_where_a_step_waits_for_nothing() -> (
+    None
+):
+    model = network()
+    sq = StochasticQuantization(model, Binary())
+    with torch.no_grad():
+        sq._step.save()
+        sq._step._hybrid_step(sq._step._draw_at(0.5), wait=False)
+        sq._step.restore()
+        sq.diagnostics()
+        model[0].weight[0, 0, 0, 0] = float("nan")
+        sq._step.save()
+        sq._step._hybrid_step(sq._step._draw_at(0.5), wait=False)
+        sq._step.restore()
+    with pytest.raises(QuantizationError, match=r"0\.weight holds 1 weights"):
+        sq.diagnostics()
 
 
 @pytest.mark.gpu

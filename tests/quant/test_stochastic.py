@@ -16,7 +16,6 @@ from sqtune.quant import (
     Average,
     Binary,
     Exponential,
-    Float,
     Quantizer,
     Selection,
     StochasticQuantization,
@@ -388,25 +387,3 @@ def test_frozen_layers_do_not_follow_the_model_afterwards() -> None:
     with torch.no_grad():
         linear.weight.zero_()
     assert torch.equal(layers["weight"].values(), values)
-
-
-# The mean error.
-
-
-@pytest.mark.parametrize("quantizer", QUANTIZERS, ids=str)
-def test_the_mean_error_is_that_of_all_filters(quantizer: Quantizer) -> None:
-    model = network()
-    errors = []
-    for weight in quantizable_weights(model).values():
-        errors += literal_errors(weight.flatten(1).tolist(), literal_rows(weight, quantizer))
-    measured = StochasticQuantization(model, quantizer).mean_error()
-    assert measured.item() == pytest.approx(sum(errors) / len(errors), rel=1e-12)
-
-
-def test_the_mean_error_is_0_for_float_and_after_freezing() -> None:
-    model = network()
-    assert StochasticQuantization(model, Float()).mean_error() == 0
-    sq = StochasticQuantization(model, Binary())
-    assert sq.mean_error() > 0.1
-    sq.freeze()
-    assert sq.mean_error() < 1e-12

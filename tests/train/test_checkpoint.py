@@ -142,7 +142,12 @@ def test_saving_again_replaces_everything_and_leaves_nothing_beside(tmp_path):
     (tmp_path / "network" / "stray").write_text("of the first run")
     second = save(tmp_path / "network", Ternary(), seed=1)
     assert [path.name for path in tmp_path.iterdir()] == ["network"]
-    assert {path.name for path in (tmp_path / "network").iterdir()} == {WEIGHTS, CODES, ABOUT}
+    assert {path.name for path in (tmp_path / "network").iterdir()} == {
+        WEIGHTS,
+        CODES,
+        ABOUT,
+        LAYERS,
+    }
     saved = load_network(tmp_path / "network")
     assert saved.config.quantizer == Ternary()
     assert same_bits(saved.model.state_dict()["stem.weight"], second.state_dict()["stem.weight"])

@@ -169,7 +169,8 @@ def test_no_step_waits_for_the_device(digits):
             list(train(settings, splits=digits, num_threads=1))
         return mode.count
 
-    assert reads(128) == reads(512) > 0  # 8 steps an epoch, and 2
+    # 8 steps an epoch, and 2; a hybrid step looks whether weights are finite, but only on CPU
+    assert reads(128) - reads(512) == (8 - 2) * 2
 
 
 @pytest.mark.gpu

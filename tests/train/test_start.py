@@ -146,13 +146,12 @@ def test_a_file_of_another_network_is_told_in_a_few_keys(tmp_path):
     assert len(text) < 500 + len(str(tmp_path))
 
 
-def test_a_pattern_that_matches_nothing_or_is_none_is_refused(tmp_path):
+def test_a_pattern_that_matches_nothing_is_refused(tmp_path):
     torch.save(network(1).state_dict(), tmp_path / "net.pt")
     text = message(network(2), tmp_path / "net.pt", "head", "hea")
     assert "'hea' matches no module" in text
     assert "group1.0.bn1, " in text
     assert ", head, " in text
-    assert "no regular expression" in message(network(2), tmp_path / "net.pt", "(head")
 
 
 class Bomb:
