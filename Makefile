@@ -49,8 +49,10 @@ $(BENCH_INSTALLED): requirements-bench.lock $(INSTALLED)
 	$(UV) pip install --quiet --python $(BIN)/python --no-deps -r requirements-bench.lock
 	@touch $@
 
-bench: setup $(BENCH_INSTALLED)  ## measure what the README claims (about 45 minutes); results go to benchmarks/results/
+bench: setup $(BENCH_INSTALLED)  ## measure what the README claims (about an hour); results go to benchmarks/results/
 	$(BIN)/python benchmarks/step_tax.py
+	$(BIN)/python benchmarks/train_throughput.py
+	$(BIN)/python benchmarks/gpu_sharing.py
 	$(BIN)/python benchmarks/reestimation.py
 	$(BIN)/python benchmarks/search_overhead.py
 	$(BIN)/python benchmarks/slot_memory.py

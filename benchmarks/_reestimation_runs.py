@@ -18,7 +18,8 @@ from sqtune.config import TrialConfig
 from sqtune.data.batches import Normalize, training_batches
 from sqtune.data.split import Splits
 from sqtune.networks import build
-from sqtune.quant import StochasticQuantization, epoch_ratio
+from sqtune.quant import epoch_ratio
+from sqtune.train.checkpoint import quantization_of
 from sqtune.train.evaluate import error_rate, reestimated_batch_norm
 from sqtune.train.optim import build_optimizer, set_learning_rate
 
@@ -102,14 +103,10 @@ class Network:
         torch.manual_seed(config.seed)
         self.config, self.splits = config, splits
         self.model: nn.Module = build(config.network, splits.num_channels, len(splits.classes))
-        self.optimizer = build_optimizer(self.model, config.optimizer)
-        self.quantization = StochasticQuantization(
-            self.model,
-            config.quantizer,
-            config.schedule,
-            selection=config.selection,
-            generator=torch.Generator().manual_seed(config.seed),
-        )
+        draws = torch.Generator().manual_seed(config.seed)
+        self.quantization = quantization_of(self.model, config, draws)
+        learned = self.quantization.parameters()
+        self.optimizer = build_optimizer(self.model.parameters(), learned, config.optimizer)
         self.normalize = Normalize(splits.mean, splits.std, CPU)
         self._order = torch.Generator().manual_seed(config.seed)
 

@@ -3,7 +3,8 @@
     python benchmarks/reestimation.py
     python benchmarks/reestimation.py --data DIR --subset 8000 --results DIR
 
-Cost: the time of one re-estimation over that of an epoch of CIFAR's size (random images, 32x32).
+Cost: the time of one re-estimation over that of an epoch of CIFAR's size (random images, 32x32);
+and that of looking at what happened to the layers (`diagnostics()`), which comes once an epoch too.
 Use: configurations are trained to the end; after each epoch their fully quantized validation error
 is measured with batch norm re-estimated and with the statistics training left. Spearman's rank
 correlation of either with the final error says which one an early look should trust.
@@ -18,7 +19,7 @@ import argparse
 import json
 import statistics
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from itertools import islice
 from pathlib import Path
@@ -34,15 +35,18 @@ from sqtune.data import Digits, ImageFolder
 from sqtune.data.split import Split, Splits, prepare
 from sqtune.networks import ResNet
 
-MOST_COST = 0.05  # of an epoch
+MOST_COST = {"re-estimation": 0.05, "diagnostics": 0.01}  # of an epoch
 CIFAR_IMAGES = 45_000
 COST_STEPS = 15  # training steps between two re-estimations
 LOOKS = (0.25, 0.5, 0.75)  # progress
 RATIO_RANGES = ((0.0, 0.25), (0.25, 0.5), (0.5, 0.75), (0.75, 0.999), (0.999, 1.0))
 
 
-def cost_shares(num_rounds: int, seed: int) -> list[float]:
-    """Return re-estimation's time over an epoch's of ResNet-20 on 45,000 images, one per round."""
+def cost_shares(num_rounds: int, seed: int) -> dict[str, list[float]]:
+    """Return what is done once an epoch as a share of an epoch, one value per round.
+
+    The epoch is ResNet-20's, binary at ratio 0.5, on 45,000 images.
+    """
     generator = torch.Generator().manual_seed(seed)
     images = torch.randint(
         0, 256, (CIFAR_IMAGES, 3, 32, 32), dtype=torch.uint8, generator=generator
@@ -59,21 +63,27 @@ def cost_shares(num_rounds: int, seed: int) -> list[float]:
     for _ in islice(steps, 3):  # warm-up
         pass
     steps_per_epoch = CIFAR_IMAGES // network.config.batch_size
-    shares = []
+    network.quantization.diagnostics()  # the first has no codes to compare with
+    shares: dict[str, list[float]] = {"re-estimation": [], "diagnostics": []}
     for number in range(num_rounds):
         seconds = {}
-        for part in ("steps", "reestimation") if number % 2 else ("reestimation", "steps"):
+        parts = ("steps", *shares) if number % 2 else (*shares, "steps")
+        for part in parts:
             started = time.perf_counter()
             if part == "steps":
                 for _ in islice(steps, COST_STEPS):
                     pass
+            elif part == "diagnostics":
+                network.quantization.diagnostics()
             else:
                 with network.quantization.quantized(), network.reestimated():
                     pass
             seconds[part] = time.perf_counter() - started
         epoch = seconds["steps"] / COST_STEPS * steps_per_epoch
-        shares.append(seconds["reestimation"] / epoch)
-        print(f"cost, round {number + 1}: {shares[-1]:.4f} of an epoch", flush=True)
+        for part, values in shares.items():
+            values.append(seconds[part] / epoch)
+        costs = ", ".join(f"{part} {values[-1]:.5f}" for part, values in shares.items())
+        print(f"shares of an epoch, round {number + 1}: {costs}", flush=True)
     return shares
 
 
@@ -96,10 +106,10 @@ def run_all(
 ) -> list[Run]:
     """Train what the log does not have yet; append each run to it."""
     log.parent.mkdir(parents=True, exist_ok=True)
-    done = {json.dumps(run.config): run for run in finished_runs(log, settings)}
+    done = {_key(run.config): run for run in finished_runs(log, settings)}
     runs = []
     for number, config in enumerate(configs, start=1):
-        key = json.dumps(config.nested())
+        key = _key(config.nested())
         if key not in done:
             started = time.perf_counter()
             run = train(config, splits)
@@ -118,12 +128,16 @@ def run_all(
     return runs
 
 
-def figures_of(runs: Sequence[Run], shares: Sequence[float]) -> list[Figure]:
-    figures = []
-    if shares:
-        figures.append(
-            Figure("re-estimation, share of an epoch", "", shares, MOST_COST, claim="median")
-        )
+def _key(config: Mapping[str, Any]) -> str:
+    return json.dumps(config, sort_keys=True)
+
+
+def figures_of(runs: Sequence[Run], shares: Mapping[str, Sequence[float]]) -> list[Figure]:
+    figures = [
+        Figure(f"{part}, share of an epoch", "", values, MOST_COST[part], claim="median")
+        for part, values in shares.items()
+        if values
+    ]
     for low, high in RATIO_RANGES:
         epochs = [epoch for run in runs for epoch in run.epochs if low < epoch.ratio <= high]
         for kind in ("reestimated", "as_trained") if epochs else ():
