@@ -15,8 +15,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from itertools import groupby
 
 import torch
 from torch import Tensor
@@ -24,70 +22,13 @@ from torch import Tensor
 from sqtune.errors import QuantizationError
 from sqtune.quant.draws import Draw
 from sqtune.quant.graphs import GraphCache
-from sqtune.quant.layers import Layer, refuse_not_finite, row_view
-from sqtune.quant.spec import Quantizer, Selection
+from sqtune.quant.layers import Layer, refuse_not_finite
+from sqtune.quant.layout import Vectors, stack_layers
+from sqtune.quant.selection import num_quantized
+from sqtune.quant.spec import Selection
 from sqtune.quant.stacks import quantize_stack, relative
 
-
-@dataclass(frozen=True, slots=True)
-class Vectors:
-    """One number a row, in the weights' dtype; views of a part see what is written to the whole.
-
-    Attributes:
-        norm_R: Sum of |w|.
-        error_R: Quantization error.
-        mask_R: 1 where the row is quantized, 0 where it stays real.
-        real_R: 1 - mask_R.
-    """
-
-    norm_R: Tensor
-    error_R: Tensor
-    mask_R: Tensor
-    real_R: Tensor
-
-    @classmethod
-    def zeros(cls, num_rows: int, like: Tensor) -> Vectors:
-        """Return new ones of a tensor's dtype and device."""
-        return cls(*(like.new_zeros(num_rows) for _ in range(4)))
-
-    def part(self, rows: slice) -> Vectors:
-        """Return views of some rows."""
-        return Vectors(self.norm_R[rows], self.error_R[rows], self.mask_R[rows], self.real_R[rows])
-
-
-@dataclass(frozen=True, slots=True)
-class Stack:
-    """Layers of one shape and one quantizer.
-
-    Attributes:
-        layers: In the model's order.
-        quantizer: Theirs.
-        num_rows: M, of each.
-        first: Where its rows begin in the vectors of all rows.
-        latent_RK: The persistent copy of the latent weights.
-        kept: Views of `latent_RK`, one a layer, shaped like `weights`.
-        weights: Views of the parameters, rows first.
-        vectors: Its part of the vectors of all rows.
-    """
-
-    layers: tuple[Layer, ...]
-    quantizer: Quantizer
-    num_rows: int
-    first: int
-    latent_RK: Tensor
-    kept: list[Tensor]
-    weights: list[Tensor]
-    vectors: Vectors
-
-    @property
-    def rows(self) -> slice:
-        """Where its rows lie in the vectors of all rows."""
-        return slice(self.first, self.first + len(self.latent_RK))
-
-    def split(self, values_RK: Tensor) -> list[Tensor]:
-        """Return views of stacked values, one a layer, shaped like `weights`."""
-        parts = values_RK.split(self.num_rows)
-        return [part.view(kept.shape) for part, kept in zip(parts, self.kept, strict=True)]
+MOST_PLANS = 8  # of draws that are kept
 
 
 class Grouped:
@@ -133,18 +74,15 @@ class Grouped:
         num_rows = sum(layer.num_rows for layer in self._layers)
         self._all = Vectors.zeros(num_rows, weight)
         self._count_R = torch.zeros(num_rows, device=weight.device)
-        self._stacks: list[Stack] = []
-        first = 0
-        for _, members in groupby(sorted(self._layers, key=_shape), key=_shape):
-            self._stacks.append(_stack(tuple(members), first, self._all))
-            first = self._stacks[-1].rows.stop
+        self._stacks = stack_layers(self._layers, self._all)
         self._first_rows = {
             layer.name: stack.first + place * stack.num_rows
             for stack in self._stacks
             for place, layer in enumerate(stack.layers)
         }
         self._not_finite = torch.zeros((), dtype=torch.bool, device=weight.device)
-        self._draws: dict[float, Draw] = {}
+        self._row_numbers = sorted({layer.num_rows for layer in self._layers})
+        self._draws: dict[tuple[int, ...], Draw] = {}
         self._graphs = GraphCache(self.generator) if weight.is_cuda else None
         self._kept = [view for stack in self._stacks for view in stack.kept]
         self._weights = [view for stack in self._stacks for view in stack.weights]
@@ -176,7 +114,8 @@ class Grouped:
         if self._graphs is None:
             self._hybrid_step(draw, wait=True)
         else:
-            self._graphs.run(ratio, lambda: self._hybrid_step(draw, wait=False))
+            key = None if ratio is None else self._counts_at(ratio)
+            self._graphs.run(key, lambda: self._hybrid_step(draw, wait=False))
 
     def _hybrid_step(self, draw: Draw | None, *, wait: bool) -> None:
         """Quantize, draw and write."""
@@ -226,15 +165,20 @@ class Grouped:
             refuse_not_finite(self._layers)
         return quantized
 
+    def _counts_at(self, ratio: float) -> tuple[int, ...]:
+        """Return how many rows a ratio quantizes, for each number of rows that layers have."""
+        return tuple(num_quantized(ratio, num_rows) for num_rows in self._row_numbers)
+
     def _draw_at(self, ratio: float) -> Draw:
-        """Plan a draw; plans are few, since a ratio is kept for an epoch or longer."""
-        if ratio not in self._draws:
-            if len(self._draws) >= 8:
+        """Plan a draw; ratios that quantize equally many rows share a plan."""
+        key = self._counts_at(ratio)
+        if key not in self._draws:
+            if len(self._draws) >= MOST_PLANS:
                 self._draws.clear()
-            self._draws[ratio] = Draw.plan(
+            self._draws[key] = Draw.plan(
                 self._layers, self._first_rows, ratio, self._selection, self._count_R.device
             )
-        return self._draws[ratio]
+        return self._draws[key]
 
     def refuse_not_finite(self) -> None:
         """Raise QuantizationError where a weight was not finite since the last look (CUDA)."""
@@ -273,21 +217,3 @@ class Grouped:
         self._count_R.zero_()
         for name, part in self._by_layer(self._count_R).items() if counts else ():
             part.copy_(counts[name])
-
-
-def _shape(layer: Layer) -> tuple[int, int, str]:
-    """Return what layers of one stack share, rows first: equal ones stand beside each other."""
-    return layer.num_rows, layer.weight.numel() // layer.num_rows, repr(layer.quantizer)
-
-
-def _stack(layers: tuple[Layer, ...], first: int, vectors: Vectors) -> Stack:
-    num_rows, row_length, _ = _shape(layers[0])
-    weight = layers[0].weight
-    latent_RK = torch.empty(
-        len(layers) * num_rows, row_length, dtype=weight.dtype, device=weight.device
-    )
-    views = [row_view(layer.weight.detach(), layer.groups) for layer in layers]
-    parts = latent_RK.split(num_rows)
-    kept = [part.view(view.shape) for part, view in zip(parts, views, strict=True)]
-    part = vectors.part(slice(first, first + len(latent_RK)))
-    return Stack(layers, layers[0].quantizer, num_rows, first, latent_RK, kept, views, part)

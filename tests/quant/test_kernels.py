@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import fields
 
 import pytest
@@ -198,6 +199,19 @@ def test_one_copy_of_the_weights_is_kept_and_nothing_else_of_their_size() -> Non
     assert tensors
     num_rows = sum(layer.num_rows for layer in sq._layers)
     assert all(tensor.numel() <= num_rows for tensor in tensors)
+
+
+def test_ratios_that_quantize_equally_many_rows_share_a_plan_and_plans_stay_few() -> None:
+    sq = StochasticQuantization(nn.Sequential(nn.Linear(3, 4), nn.Linear(4, 8)), Binary())
+    plans = {
+        id(sq._step._draw_at(ratio)): (sq._step._draw_at(ratio), ratio) for ratio in (0.26, 0.3)
+    }
+    assert len(plans) == 1
+    for step in range(100):  # a ratio of its own at each step
+        with sq.hybrid(ratio=step / 100):
+            for mask in sq.state_dict()["masks"].values():
+                assert mask.sum() == math.ceil(step / 100 * len(mask) - 1e-9)
+    assert len(sq._step._draws) <= 8
 
 
 class HostReads(TorchDispatchMode):
