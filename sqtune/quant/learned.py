@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from sqtune.quant.layers import Layer, from_rows, to_rows
-from sqtune.quant.quantizers import SMALLEST_STEP, first_steps, grid_of
+from sqtune.quant.quantizers import first_steps, grid_of
 from sqtune.quant.spec import LearnedTernary, LearnedUniform
 
 
@@ -42,12 +42,12 @@ class LearnedSteps:
 
     @torch.no_grad()
     def prepare(self, *, training: bool) -> None:
-        """Make the steps ready for a block: first values, or at least SMALLEST_STEP."""
+        """Make the steps ready for a block: first values, and above 0 whatever an optimizer did."""
         for layer in self._layers:
             step_O = self.steps[layer.name]
             if not self._started:
                 step_O.copy_(_first(layer))
-            step_O.clamp_(min=SMALLEST_STEP)
+            step_O.clamp_(min=torch.finfo(step_O.dtype).tiny)
         self._started = self._started or training
         if training:
             gradients = {layer.name: layer.weight.grad for layer in self._layers}

@@ -26,7 +26,6 @@ from sqtune.quant.spec import (
 )
 
 TERNARY_FACTOR = 0.7  # TWN, section 2.3: the threshold is about 0.7 of the mean absolute weight
-SMALLEST_STEP = 1e-8  # of a learned step, which an optimizer may push to 0 and below
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,7 +161,7 @@ def first_steps(w_OK: Tensor, quantizer: Learned) -> Tensor:
     grid = grid_of(quantizer)
     mean_O = w_OK.abs().sum(dim=1) / w_OK.shape[1]
     root = math.sqrt(grid.top + grid.offset)
-    return (2 * mean_O / root).clamp(min=SMALLEST_STEP)
+    return 2 * mean_O / root
 
 
 def row_errors(w_MK: Tensor, q_MK: Tensor) -> Tensor:
