@@ -87,15 +87,14 @@ class Runner:
         else:
             self.model = model.to(device)
         self.quantization: StochasticQuantization | None = None
-        parameters = list(self.model.parameters())
+        groups = [{"params": list(self.model.parameters()), "weight_decay": 1e-4}]
         if method.quantizer is not None:
             self.quantization = StochasticQuantization(
                 self.model, method.quantizer, selection=method.selection
             )
-            parameters += self.quantization.parameters()  # learned steps
-        self.optimizer = torch.optim.SGD(
-            parameters, lr=0.1, momentum=0.9, weight_decay=1e-4, foreach=True
-        )
+            learned = self.quantization.parameters()
+            groups += [{"params": learned, "weight_decay": 0.0}] if learned else []
+        self.optimizer = torch.optim.SGD(groups, lr=0.1, momentum=0.9, foreach=True)
 
     def step(self, images: Tensor, labels: Tensor) -> None:
         """Train one step."""

@@ -26,6 +26,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from _random_cifar import half_binary, random_splits
 from _reestimation_runs import Network, Run, configurations, finished_runs, train
 from _results import RESULTS, Figure, Pedigree
 from scipy.stats import spearmanr
@@ -47,18 +48,8 @@ def cost_shares(num_rounds: int, seed: int) -> dict[str, list[float]]:
 
     The epoch is ResNet-20's, binary at ratio 0.5, on 45,000 images.
     """
-    generator = torch.Generator().manual_seed(seed)
-    images = torch.randint(
-        0, 256, (CIFAR_IMAGES, 3, 32, 32), dtype=torch.uint8, generator=generator
-    )
-    labels = torch.randint(0, 10, (CIFAR_IMAGES,), generator=generator)
-    train_split = Split(images, labels)
-    few = Split(images[:1], labels[:1])
-    half = (0.5, 0.5, 0.5)
-    names = tuple("0123456789")
-    splits = Splits(train_split, few, few, names, half, half, "random")
-    data = ImageFolder("random", image_size=32)  # gives crop and mirror, CIFAR's
-    network = Network(TrialConfig(data=data, seed=seed), splits)
+    config = half_binary("resnet20", batch_size=128, num_epochs=1, seed=seed)
+    network = Network(config, random_splits(CIFAR_IMAGES, seed))
     steps = network.steps(0.5)
     for _ in islice(steps, 3):  # warm-up
         pass

@@ -74,7 +74,6 @@ def predicted_size(
         total_bytes += _layer_bytes(num_rows, num_weights, quantizer, low_bit_inputs=low_bit_inputs)
         total_bits += num_weights * quantizer.bits
         total_weights += num_weights
-    tables = {_table(quantizer) for quantizer in quantizers.values()} - {None}
     tables = {_table(quantizer) for quantizer in quantizers.values()}
     total_bytes += sum(TABLE_BYTES[table] for table in tables if table is not None)
     return PredictedSize(total_bytes, total_bits / total_weights)
