@@ -16,10 +16,12 @@ from typing import Any
 import torch
 from torch import Tensor, distributed, nn
 
+from sqtune.errors import QuantizationError
 from sqtune.quant.layers import QUANTIZABLE, quantizable_modules
 from sqtune.quant.spec import Activations, Clipping, Float, Quantizer
 
-SMALLEST_STEP = 1e-8
+SMALLEST = 1e-8  # step or ceiling, which an optimizer may push to 0 and below
+DEVIATIONS = 3  # above the mean, where a PACT ceiling starts: some inputs are clipped there
 
 
 class InputQuantizer(nn.Module):
@@ -29,7 +31,7 @@ class InputQuantizer(nn.Module):
         bits: 2 to 8.
         clipping: What is learned: the step (`lsq`) or the ceiling (`pact`).
         device: Of the model.
-        process_group: Whose processes train one model together.
+        process_group: Whose processes train one model together. A copy trains alone.
     """
 
     low: Tensor
@@ -48,50 +50,66 @@ class InputQuantizer(nn.Module):
         self.register_buffer("low", torch.zeros((), device=device))
         self.register_buffer("top", torch.ones((), device=device))
         self.active = False
+        self.for_good = False
         self.started = False
 
-    def forward(self, module: nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...] | None:
-        """Quantize the first input where that is wanted."""
+    def __getstate__(self) -> dict[str, Any]:
+        """Copy what is learned; whoever copies a model inside a block gets a float one."""
+        return {**self.__dict__, "process_group": None, "active": self.for_good}
+
+    def forward(
+        self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> tuple[tuple[Any, ...], dict[str, Any]] | None:
+        """Quantize the layer's input where that is wanted."""
         del module
         if not self.active:
             return None
-        x, *rest = inputs
+        if not args:
+            return args, {**kwargs, "input": self._quantized(kwargs["input"])}
+        return (self._quantized(args[0]), *args[1:]), kwargs
+
+    def _quantized(self, x: Tensor) -> Tensor:
         if not self.started:
             self.start(x.detach())
-        return (self.quantize(x), *rest)
+        return self.quantize(x)
 
     @torch.no_grad()
     def start(self, x: Tensor) -> None:
-        """Take sign and first step from a batch, without waiting for the device.
+        """Take sign and first clipping point from a batch, without waiting for the device.
 
-        The step is 2 mean|x| / sqrt(largest level), as LSQ starts; the mean is over the inputs that
-        are not zero.
+        `lsq`: a step of 2 mean|x| / sqrt(largest level), as in LSQ; `pact`: a ceiling three
+        standard deviations above the mean |x|. Both are of the inputs that are not zero.
         """
-        x = x.float()
-        sums, lowest = torch.stack([x.abs().sum(), (x != 0).sum().float()]), x.amin()
+        if x.numel() == 0:
+            return
+        size = x.float().abs()
+        sums = torch.stack([size.sum(), size.square().sum(), (size != 0).sum().float()])
+        lowest = x.float().amin()
         if self.process_group is not None:
             distributed.all_reduce(sums, group=self.process_group)
             distributed.all_reduce(lowest, distributed.ReduceOp.MIN, group=self.process_group)
         signed = (lowest < 0).float()
         self.top.copy_(2.0**self.bits - 1 - signed * 2.0 ** (self.bits - 1))
         self.low.copy_(0 - self.top * signed)
-        step = 2 * sums[0] / sums[1].clamp(min=1) / self.top.sqrt()
-        step.clamp_(min=SMALLEST_STEP)
-        self.learned.copy_(step if self.clipping == "lsq" else step * self.top)
+        mean, square = sums[:2] / sums[2].clamp(min=1)
+        if self.clipping == "lsq":
+            first = 2 * mean / self.top.sqrt()
+        else:
+            first = mean + DEVIATIONS * (square - mean.square()).clamp(min=0).sqrt()
+        self.learned.copy_(first.clamp(min=SMALLEST))
         self.started = True
 
     def quantize(self, x: Tensor) -> Tensor:
         """Return x on its grid, in x's dtype; gradients as the sources say."""
         values = x.float()
         if self.clipping == "pact":
-            ceiling = self.learned.clamp(min=SMALLEST_STEP)
-            step = (ceiling / self.top).detach()
-            clipped = values.clamp(ceiling * (self.low / self.top), ceiling)
+            step = (self.learned / self.top).detach()
+            clipped = values.clamp(self.learned * (self.low / self.top), self.learned)
             rounded = (clipped.detach() / step).round() * step
             return _straight_through(clipped, rounded).to(x.dtype)
         # LSQ, eq. 3 and section 2.2: the step's gradient is divided by sqrt(inputs * top).
-        learned = self.learned.clamp(min=SMALLEST_STEP)
-        step = _straight_through(learned * (x[0].numel() * self.top).rsqrt(), learned.detach())
+        share = (x.shape[1:].numel() * self.top).rsqrt()
+        step = _straight_through(self.learned * share, self.learned.detach())
         levels = (values / step).clamp(self.low, self.top)
         return (_straight_through(levels, levels.detach().round()) * step).to(x.dtype)
 
@@ -110,6 +128,9 @@ class LowBitActivations:
             inputs as they are.
         spec: Bits and clipping.
         process_group: Whose processes train one model together.
+
+    Raises:
+        QuantizationError: A layer's inputs are quantized already.
     """
 
     def __init__(
@@ -120,8 +141,8 @@ class LowBitActivations:
         process_group: distributed.ProcessGroup | None = None,
     ) -> None:
         self.quantizers: dict[str, InputQuantizer] = {}
+        self._handles: list[torch.utils.hooks.RemovableHandle] = []
         self._trained = False
-        self._process_group = process_group
         modules = quantizable_modules(model)
         names = list(modules)
         for name, module in modules.items():
@@ -133,7 +154,9 @@ class LowBitActivations:
             self.quantizers[name] = quantizer
             for user in model.modules():
                 if getattr(user, "weight", None) is weight and isinstance(user, QUANTIZABLE):
-                    user.register_forward_pre_hook(quantizer.forward)
+                    _refuse_second(name, user)
+                    hook = user.register_forward_pre_hook(quantizer.forward, with_kwargs=True)
+                    self._handles.append(hook)
 
     def switch_on(self, *, training: bool) -> None:
         """Quantize from here on.
@@ -144,22 +167,25 @@ class LowBitActivations:
         for quantizer in self.quantizers.values():
             quantizer.started = quantizer.started and self._trained
             quantizer.active = True
+            with torch.no_grad():  # not below 0, whatever an optimizer did
+                quantizer.learned.abs_().clamp_(min=SMALLEST)
         self._trained = self._trained or training
 
     def switch_off(self) -> None:
-        """Leave inputs as they are from here on."""
+        """Leave inputs as they are from here on, unless they are quantized for good."""
         for quantizer in self.quantizers.values():
-            quantizer.active = False
+            quantizer.active = quantizer.for_good
 
-    def average_gradients(self) -> None:
-        """Average the gradients over the process group, if there is one."""
-        gradients = [p.grad for p in self.parameters() if p.grad is not None]
-        if self._process_group is None or not gradients:
-            return
-        flat = torch.stack(gradients) / distributed.get_world_size(self._process_group)
-        distributed.all_reduce(flat, group=self._process_group)
-        for gradient, average in zip(gradients, flat, strict=True):
-            gradient.copy_(average)
+    def stay_on(self) -> None:
+        """Quantize for good."""
+        self.switch_on(training=False)
+        for quantizer in self.quantizers.values():
+            quantizer.for_good = True
+
+    def detach(self) -> None:
+        """Take the hooks off the model."""
+        for handle in self._handles:
+            handle.remove()
 
     def parameters(self) -> list[nn.Parameter]:
         """Return what is learned, one number a layer."""
@@ -183,3 +209,12 @@ class LowBitActivations:
             tensors = dict(state["layers"][name])
             quantizer.started = tensors.pop("started")
             quantizer.load_state_dict(tensors)
+
+
+def _refuse_second(name: str, module: nn.Module) -> None:
+    for hook in module._forward_pre_hooks.values():
+        if isinstance(getattr(hook, "__self__", None), InputQuantizer):
+            raise QuantizationError(
+                f"{name}: its inputs are quantized by another StochasticQuantization already. "
+                "Call its detach() first."
+            )

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from sqtune.quant.layers import Layer, to_rows
+from sqtune.quant.layers import Layer, from_rows, to_rows
 from sqtune.quant.quantizers import QuantizedRows, quantize_rows, row_errors
 
 
@@ -55,10 +55,11 @@ class Diagnostics:
         found = {}
         for layer in self._layers:
             rows, error_O = self._look(layer)
-            before, self._codes[layer.name] = self._codes.get(layer.name), rows.codes_OK
+            codes = from_rows(rows.codes_OK, layer.weight, layer.groups)  # in any memory format
+            before, self._codes[layer.name] = self._codes.get(layer.name), codes
             changed = None
             if before is not None:
-                changed = (before != rows.codes_OK).any(dim=1).float().mean()
+                changed = to_rows(before != codes, layer.groups).any(dim=1).float().mean()
             count_O = counts.get(layer.name, torch.zeros_like(error_O))
             found[layer.name] = LayerDiagnostics(error_O, changed, count_O / max(num_draws, 1))
         return found
@@ -70,8 +71,11 @@ class Diagnostics:
 
     def state_dict(self) -> dict[str, Any]:
         """Return the codes of the last look."""
-        return {name: codes_OK.clone() for name, codes_OK in self._codes.items()}
+        return {name: codes.clone() for name, codes in self._codes.items()}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Take up what `state_dict` returned."""
-        self._codes = {name: codes_OK.clone() for name, codes_OK in state.items()}
+        weights = {layer.name: layer.weight for layer in self._layers}
+        self._codes = {
+            name: codes.to(weights[name].device, copy=True) for name, codes in state.items()
+        }

@@ -15,6 +15,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -23,7 +25,7 @@ from sqtune.errors import QuantizationError
 from sqtune.quant.draws import Draw
 from sqtune.quant.graphs import GraphCache
 from sqtune.quant.layers import Layer, refuse_not_finite
-from sqtune.quant.layout import Vectors, stack_layers
+from sqtune.quant.layout import Stack, Vectors, stack_layers
 from sqtune.quant.selection import num_quantized
 from sqtune.quant.spec import Selection
 from sqtune.quant.stacks import quantize_stack, relative
@@ -51,6 +53,8 @@ class Grouped:
         self._layers, self._selection, self._steps = layers, selection, steps
         self.generator = generator
         self._places: list[tuple[int, torch.dtype, tuple[int, ...]]] = []
+        self._stacks: list[Stack] = []
+        self._graphs: GraphCache | None = None
         self._drawn = False
         self._arrange()
 
@@ -60,10 +64,13 @@ class Grouped:
         kinds = {(layer.weight.dtype, layer.weight.device) for layer in layers}
         return len(kinds) == 1 and selection.granularity == "filter"
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave the addresses behind: a copy's weights lie elsewhere and are stacked anew."""
+        return {**self.__dict__, "_places": []}
+
     def _arrange(self) -> None:
         """Stack the weights as they are now: they may have moved or changed their dtype."""
-        masks = self.masks() if self._places and self._drawn else {}
-        counts = self.counts() if self._places else {}
+        masks, counts = (self.masks(), self.counts()) if self._stacks else ({}, {})
         self._places = self._now()
         if not self.suits(self._layers, self._selection):
             raise QuantizationError(
@@ -83,7 +90,9 @@ class Grouped:
         self._not_finite = torch.zeros((), dtype=torch.bool, device=weight.device)
         self._row_numbers = sorted({layer.num_rows for layer in self._layers})
         self._draws: dict[tuple[int, ...], Draw] = {}
-        self._graphs = GraphCache(self.generator) if weight.is_cuda else None
+        if self._graphs is not None:
+            self._graphs.forget()
+        self._graphs = GraphCache(self.generator, weight.device) if weight.is_cuda else None
         self._kept = [view for stack in self._stacks for view in stack.kept]
         self._weights = [view for stack in self._stacks for view in stack.weights]
         self.set_masks(masks)
@@ -107,23 +116,28 @@ class Grouped:
         """Give every layer quantized weights."""
         self._write(self._quantized(with_error=False, wait=True))
 
-    def write_hybrid(self, ratio: float | None) -> None:
-        """Give every layer hybrid weights: rows drawn at `ratio`; None keeps the last draw."""
+    def write_hybrid(self, ratio: float | None, *, count: bool) -> None:
+        """Give every layer hybrid weights: rows drawn at `ratio`; None keeps the last draw.
+
+        `count` adds them to the `counts`.
+        """
         draw = None if ratio is None else self._draw_at(ratio)
         self._drawn = self._drawn or draw is not None
         if self._graphs is None:
-            self._hybrid_step(draw, wait=True)
+            self._hybrid_step(draw, count=count, wait=True)
         else:
             key = None if ratio is None else self._counts_at(ratio)
-            self._graphs.run(key, lambda: self._hybrid_step(draw, wait=False))
+            step = partial(self._hybrid_step, draw, count=count, wait=False)
+            self._graphs.run((key, count), step)
 
-    def _hybrid_step(self, draw: Draw | None, *, wait: bool) -> None:
+    def _hybrid_step(self, draw: Draw | None, *, count: bool, wait: bool) -> None:
         """Quantize, draw and write."""
         quantized = self._quantized(with_error=draw is not None, wait=wait)
         if draw is not None:
             vectors = self._all
             draw.write_mask(vectors.mask_R, vectors.error_R, self._selection, self.generator)
-        self._count_R += self._all.mask_R
+        if count:
+            self._count_R += self._all.mask_R
         torch.sub(1, self._all.mask_R, out=self._all.real_R)
         for stack, values_RK in zip(self._stacks, quantized, strict=True):
             values_RK.mul_(stack.vectors.mask_R[:, None])
@@ -143,15 +157,15 @@ class Grouped:
         device, at the next `refuse_not_finite`.
         """
         quantized = []
+        totals = []
         for stack in self._stacks:
             steps = [self._steps[layer.name] for layer in stack.layers if layer.name in self._steps]
+            step_R = torch.cat([step.detach() for step in steps]) if steps else None
             values_RK, norm_R, error_R = quantize_stack(
-                stack.latent_RK,
-                stack.quantizer,
-                stack.num_rows,
-                torch.cat([step.detach() for step in steps]) if steps else None,
-                with_error=with_error,
+                stack.latent_RK, stack.quantizer, stack.num_rows, step_R, with_error=with_error
             )
+            if step_R is not None:
+                totals.append(step_R.double().sum())
             stack.vectors.norm_R.copy_(norm_R)
             if error_R is not None:
                 stack.vectors.error_R.copy_(error_R)
@@ -159,10 +173,12 @@ class Grouped:
         if with_error:
             self._all.error_R.copy_(relative(self._all.error_R, self._all.norm_R))
         total = self._all.norm_R.double().sum()
+        for of_steps in totals:
+            total += of_steps
         if not wait:
             self._not_finite.logical_or_(~total.isfinite())
         elif not math.isfinite(total.item()):
-            refuse_not_finite(self._layers)
+            refuse_not_finite(self._layers, self._steps)
         return quantized
 
     def _counts_at(self, ratio: float) -> tuple[int, ...]:
@@ -184,7 +200,7 @@ class Grouped:
         """Raise QuantizationError where a weight was not finite since the last look (CUDA)."""
         if self._not_finite.item():
             self._not_finite.zero_()
-            refuse_not_finite(self._layers)
+            refuse_not_finite(self._layers, self._steps)
 
     def _by_layer(self, values_R: Tensor) -> dict[str, Tensor]:
         """Return a vector of all rows layer by layer, in the model's order."""
@@ -192,6 +208,14 @@ class Grouped:
         return {
             layer.name: values_R[firsts[layer.name] : firsts[layer.name] + layer.num_rows]
             for layer in self._layers
+        }
+
+    def latent(self) -> dict[str, Tensor]:
+        """Return the latent weights as rows, by layer, inside a block."""
+        return {
+            layer.name: part
+            for stack in self._stacks
+            for layer, part in zip(stack.layers, stack.latent_RK.split(stack.num_rows), strict=True)
         }
 
     def masks(self) -> dict[str, Tensor]:

@@ -8,7 +8,7 @@ Shape names: O rows (output channels), K weights in a row.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -30,6 +30,7 @@ class Layer:
 
     Attributes:
         name: Of its parameter, such as "stem.weight".
+        module: Whose weight it is; of several that share it the first.
         weight: The parameter.
         quantizer: What it is quantized to; never Float.
         groups: 0 where the weight's first dimension is the rows'; for a transposed convolution its
@@ -37,6 +38,7 @@ class Layer:
     """
 
     name: str
+    module: nn.Module
     weight: nn.Parameter
     quantizer: Quantizer
     groups: int
@@ -79,27 +81,15 @@ def from_rows(rows_OK: Tensor, like: Tensor, groups: int = 0) -> Tensor:
 
 
 def quantizable_modules(model: nn.Module) -> dict[str, nn.Module]:
-    """Return the modules the method acts on, by name; of several that share a weight the first.
-
-    Raises:
-        QuantizationError: A module's weight is computed anew at each use (a parametrization, weight
-            norm), so that it cannot be changed in place.
-    """
+    """Return the modules the method acts on, by name; of several that share a weight the first."""
     modules: dict[str, nn.Module] = {}
     seen: set[int] = set()
     for name, module in model.named_modules():
-        if not isinstance(module, QUANTIZABLE):
-            continue
-        weight = module.weight
-        if not isinstance(weight, nn.Parameter):
-            raise QuantizationError(
-                f"{name or type(model).__name__}: its weight is computed at each use (a "
-                "parametrization such as weight norm) and cannot be quantized in place. Remove "
-                "the parametrization first."
-            )
-        if id(weight) not in seen:
-            seen.add(id(weight))
-            modules[name] = module
+        if isinstance(module, QUANTIZABLE):
+            weight = module._parameters.get("weight")
+            if weight is None or id(weight) not in seen:
+                seen.add(id(weight))
+                modules[name] = module
     return modules
 
 
@@ -108,11 +98,35 @@ def quantizable_weights(model: nn.Module) -> dict[str, nn.Parameter]:
 
     These are the weights of convolutions of 1 to 3 dimensions, of their transposed forms and of
     Linear. A weight that several modules share is named once.
+
+    Raises:
+        QuantizationError: A weight cannot be changed in place.
     """
     return {
-        parameter_name(name): module.get_parameter("weight")
+        parameter_name(name): _weight(model, name, module)
         for name, module in quantizable_modules(model).items()
     }
+
+
+def _weight(model: nn.Module, name: str, module: nn.Module) -> nn.Parameter:
+    """Return a module's weight.
+
+    Raises:
+        QuantizationError: It is computed anew at each use, or has no shape yet.
+    """
+    name = name or type(model).__name__
+    weight = module._parameters.get("weight")
+    if weight is None:
+        raise QuantizationError(
+            f"{name}: its weight is computed at each use (a parametrization such as weight norm) "
+            "and cannot be quantized in place. Remove the parametrization, or keep the layer "
+            f"float: LayerRule({name!r}, Float())."
+        )
+    if isinstance(weight, nn.parameter.UninitializedParameter):
+        raise QuantizationError(
+            f"{name}: its weight has no shape yet. Run one batch through the model first."
+        )
+    return weight
 
 
 def parameter_name(module_name: str) -> str:
@@ -126,8 +140,8 @@ def find_layers(
     """Return the layers to quantize, and the quantizer of every module the method could act on.
 
     Raises:
-        QuantizationError: The model has no such layer, a rule acts on none, or a weight is empty or
-            not real floating-point.
+        QuantizationError: The model has no such layer, a rule acts on none, or a weight cannot be
+            changed in place, is empty or not real floating-point.
     """
     modules = quantizable_modules(model)
     if not modules:
@@ -139,7 +153,7 @@ def find_layers(
     for name, module in modules.items():
         if isinstance(assigned[name], Float):
             continue
-        weight = module.get_parameter("weight")
+        weight = _weight(model, name, module)
         if not weight.is_floating_point() or weight.numel() == 0:
             raise QuantizationError(
                 f"{name or type(model).__name__}: a weight of type {weight.dtype} and shape "
@@ -147,12 +161,22 @@ def find_layers(
                 f"LayerRule({name!r}, Float())."
             )
         groups = module.groups if isinstance(module, TRANSPOSED) else 0
-        layers.append(Layer(parameter_name(name), weight, assigned[name], groups))
+        layers.append(Layer(parameter_name(name), module, weight, assigned[name], groups))
     return layers, assigned
 
 
-def refuse_not_finite(layers: Sequence[Layer]) -> None:
-    """Raise QuantizationError, naming the layer, where a row has no finite sum of |w|."""
+def refuse_replaced(layers: Sequence[Layer]) -> None:
+    """Raise QuantizationError where a module has another weight than it had."""
+    for layer in layers:
+        if layer.module._parameters.get("weight") is not layer.weight:
+            raise QuantizationError(
+                f"{layer.name} was replaced by another parameter (load_state_dict with assign=True "
+                "does that). Make a new StochasticQuantization."
+            )
+
+
+def refuse_not_finite(layers: Sequence[Layer], steps: Mapping[str, Tensor]) -> None:
+    """Raise QuantizationError, naming the layer, where a row has no finite sum of |w|, or step."""
     for layer in layers:
         weight = layer.weight.detach()
         num_bad = int((~weight.isfinite()).sum())
@@ -165,4 +189,9 @@ def refuse_not_finite(layers: Sequence[Layer]) -> None:
             raise QuantizationError(
                 f"{layer.name} holds weights up to {weight.abs().max():.3g}, too large for "
                 f"{weight.dtype}: their sum is infinite. Lower the learning rate."
+            )
+        if layer.name in steps and not steps[layer.name].isfinite().all():
+            raise QuantizationError(
+                f"{layer.name} has learned steps that are not finite (NaN or infinite): training "
+                "has diverged. Lower the learning rate."
             )

@@ -123,7 +123,9 @@ def _ternary(w_OK: Tensor, quantizer: Ternary) -> QuantizedRows:
             threshold = TERNARY_FACTOR * (abs_OK.sum(dim=1, keepdim=True) / w_OK.shape[1])
     kept_OK = abs_OK > threshold
     count_O = kept_OK.sum(dim=1)
-    scale_O = (abs_OK * kept_OK).sum(dim=1) / count_O.clamp(min=1)
+    exact = torch.promote_types(w_OK.dtype, torch.float32)  # 16 bits cannot count past 256
+    scale_O = (abs_OK * kept_OK).sum(dim=1) / count_O.clamp(min=1).to(exact)
+    scale_O = scale_O.to(w_OK.dtype)
     return QuantizedRows((w_OK.sign() * kept_OK).to(torch.int8), scale_O)
 
 

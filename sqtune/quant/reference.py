@@ -65,8 +65,11 @@ class PerLayer:
             q_OK = self._quantized(layer, to_rows(layer.weight, layer.groups))
             layer.weight.copy_(from_rows(q_OK, layer.weight, layer.groups))
 
-    def write_hybrid(self, ratio: float | None) -> None:
-        """Give every layer hybrid weights: rows drawn at `ratio`; None keeps the last draw."""
+    def write_hybrid(self, ratio: float | None, *, count: bool) -> None:
+        """Give every layer hybrid weights: rows drawn at `ratio`; None keeps the last draw.
+
+        `count` adds them to the `counts`.
+        """
         self.refuse_not_finite()
         pairs = []
         for layer in self._layers:
@@ -78,8 +81,9 @@ class PerLayer:
             mask_OK = self._masks[layer.name].reshape(w_OK.shape[0], -1)
             hybrid_OK = torch.where(mask_OK, q_OK, w_OK)
             layer.weight.copy_(from_rows(hybrid_OK, layer.weight, layer.groups))
-            share_O = mask_OK.float().mean(dim=1)
-            self._counts[layer.name] = self._counts.get(layer.name, 0) + share_O
+            if count:
+                share_O = mask_OK.float().mean(dim=1)
+                self._counts[layer.name] = self._counts.get(layer.name, 0) + share_O
 
     def _draw(self, pairs: Sequence[tuple[Tensor, Tensor]], ratio: float) -> dict[str, Tensor]:
         """Draw the rows of all layers, from one draw of noise for those that need any."""
@@ -102,7 +106,13 @@ class PerLayer:
 
     def refuse_not_finite(self) -> None:
         """Raise QuantizationError where a weight is not finite."""
-        refuse_not_finite(self._layers)
+        refuse_not_finite(self._layers, self._steps)
+
+    def latent(self) -> dict[str, Tensor]:
+        """Return the latent weights as rows, by layer, inside a block."""
+        return {
+            layer.name: to_rows(self._latent[layer.name], layer.groups) for layer in self._layers
+        }
 
     def masks(self) -> dict[str, Tensor]:
         """Return which rows were quantized at the last draw (bool), by layer; empty before one."""
@@ -110,7 +120,7 @@ class PerLayer:
 
     def set_masks(self, masks: Mapping[str, Tensor]) -> None:
         """Take up what `masks` returned."""
-        self._masks = {name: mask_M.clone() for name, mask_M in masks.items()}
+        self._masks = self._placed(masks)
 
     def has_masks(self) -> bool:
         """Tell whether there is a last draw."""
@@ -122,4 +132,9 @@ class PerLayer:
 
     def set_counts(self, counts: Mapping[str, Tensor]) -> None:
         """Take up what `counts` returned; an empty one starts anew."""
-        self._counts = {name: count_O.clone() for name, count_O in counts.items()}
+        self._counts = self._placed(counts)
+
+    def _placed(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Return copies beside their weights."""
+        weights = {layer.name: layer.weight for layer in self._layers}
+        return {name: value.to(weights[name].device, copy=True) for name, value in tensors.items()}

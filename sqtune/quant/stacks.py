@@ -85,10 +85,11 @@ def _ternary(w_RK: Tensor, quantizer: Ternary, num_rows: int) -> tuple[Tensor, T
     torch.gt(w_LN, threshold, out=above_LN)
     below_RK = torch.empty_like(w_RK)
     torch.lt(w_LN, -threshold, out=_by_layer(below_RK, num_rows))
-    count_R = values_RK.sum(dim=1).add_(below_RK.sum(dim=1))
+    exact = torch.promote_types(w_RK.dtype, torch.float32)  # 16 bits cannot count past 256
+    count_R = values_RK.sum(dim=1, dtype=exact).add_(below_RK.sum(dim=1, dtype=exact))
     signs_RK = values_RK.sub_(below_RK)
     torch.mul(w_RK, signs_RK, out=below_RK)  # |w| where it is kept, else 0
-    scale_R = below_RK.sum(dim=1) / count_R.clamp_(min=1)
+    scale_R = (below_RK.sum(dim=1) / count_R.clamp_(min=1)).to(w_RK.dtype)
     return signs_RK.mul_(scale_R[:, None]), norm_R
 
 

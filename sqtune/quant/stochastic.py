@@ -1,15 +1,12 @@
 """StochasticQuantization: the method as an in-place guest of a plain model and anyone's loop.
 
-    sq = StochasticQuantization(model, Binary(), Exponential(), generator=generator)
+    sq = StochasticQuantization(model, Binary(), Exponential())
     for x, y in batches:
         optimizer.zero_grad()
-        with sq.hybrid(progress):              # weights are hybrid inside, latent outside
-            loss = criterion(model(x), y)
-            loss.backward()
-        optimizer.step()                       # latent weights, gradient taken at the hybrid ones
-    with sq.quantized():
-        evaluate(model)                        # what would be deployed
-    layers = sq.freeze()                       # quantized for good; integer codes and scales
+        with sq.hybrid(progress):
+            criterion(model(x), y).backward()
+        optimizer.step()
+    layers = sq.freeze()
 
 The model keeps its modules, its state_dict keys and its parameters; only values change, under
 `torch.no_grad()`.
@@ -19,21 +16,23 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import Any, Literal
 
 import torch
-from torch import Tensor, distributed, nn
+from torch import distributed, nn
 
 from sqtune.errors import QuantizationError
 from sqtune.quant.activations import LowBitActivations
 from sqtune.quant.diagnostics import Diagnostics, LayerDiagnostics
 from sqtune.quant.frozen import FrozenLayer, freeze_layer
 from sqtune.quant.kernels import Grouped
-from sqtune.quant.layers import find_layers, refuse_not_finite
-from sqtune.quant.learned import LearnedSteps
+from sqtune.quant.layers import find_layers, refuse_not_finite, refuse_replaced
+from sqtune.quant.learned import LearnedSteps, average_gradients
 from sqtune.quant.reference import PerLayer
 from sqtune.quant.schedule import Schedule, Stages
 from sqtune.quant.spec import Activations, LayerRule, Quantizer, Selection
+from sqtune.quant.state import refuse_other_state
 
 
 class StochasticQuantization:
@@ -77,21 +76,22 @@ class StochasticQuantization:
         self.quantizer = quantizer
         self.schedule: Schedule = schedule or Stages()
         self.selection = selection or Selection()
-        self._device = next(model.parameters()).device
-        self.generator = generator or torch.Generator(self._device).manual_seed(0)
+        self._process_group = process_group
+        device = next(model.parameters()).device
+        self.generator = generator or torch.Generator(device).manual_seed(0)
         self._learned = LearnedSteps(self._layers)
         suits = Grouped.suits(self._layers, self.selection)
         kind = Grouped if suits and step == "grouped" else PerLayer
         self._step = kind(self._layers, self.selection, self.generator, self._learned.steps)
-        self._activations = (
-            None
-            if activations is None
-            else LowBitActivations(model, assigned, activations, process_group)
-        )
+        self._activations: LowBitActivations | None = None
+        if activations is not None:
+            self._activations = LowBitActivations(model, assigned, activations, process_group)
         self._diagnostics = Diagnostics(self._layers, self._learned.steps)
         self._num_draws = 0
         self._drawn_ratio: float | None = None
+        self._frozen: dict[str, FrozenLayer] | None = None
         self._inside = False
+        self._saved = False
 
     @property
     def quantizers(self) -> dict[str, Quantizer]:
@@ -109,12 +109,14 @@ class StochasticQuantization:
         Args:
             progress: Training progress in 0..1, from which the schedule gives the ratio.
             ratio: The ratio in 0..1 itself, instead of `progress`.
-            redraw: False keeps the rows of the last draw (to evaluate what was trained).
+            redraw: False keeps the rows of the last draw, if there is one, and is no step of
+                training: to evaluate what was trained.
 
         Raises:
             QuantizationError: Not exactly one of progress and ratio, one outside 0..1, a block
-                inside another, or a weight that is not finite (on CUDA that is raised at the next
-                `quantized()`, `freeze()` or `diagnostics()`, so that a step waits for nothing).
+                inside another, weights that were changed inside the block, or one that is not
+                finite (on CUDA that is raised at the next `quantized()`, `freeze()` or
+                `diagnostics()`, so that a step waits for nothing).
         """
         if (progress is None) == (ratio is None):
             raise QuantizationError("hybrid() takes either progress or ratio.")
@@ -122,23 +124,23 @@ class StochasticQuantization:
             ratio = self.schedule.ratio(progress)  # type: ignore[arg-type]
         if not 0 <= ratio <= 1:
             raise QuantizationError(f"a ratio is in [0, 1], not {ratio}.")
+        if self._frozen is not None:
+            raise QuantizationError("the model is frozen: there are no latent weights to train.")
         unchanged = self.selection.strategy == "fixed" and ratio == self._drawn_ratio
         keep = self._step.has_masks() and (unchanged or not redraw)
-        drawn = None if keep else ratio
-        if drawn == 0 or not self._layers:
-            with self._as_it_is():
+        if not self._layers or (ratio == 0 and not keep):
+            with self._block():
                 self._step.set_masks({})
                 self._note(ratio, redraw)
                 yield
             return
-        self._learned.prepare(training=redraw)
-        with self._replaced(lambda: self._step.write_hybrid(drawn), training=redraw):
-            self._num_draws += 1
+        drawn = None if keep else ratio
+        write = partial(self._step.write_hybrid, drawn, count=redraw)
+        with self._block(write, training=redraw):
             self._note(ratio, redraw)
             yield
-        self._learned.take_gradients(self._step.masks())
-        if self._activations is not None:
-            self._activations.average_gradients()
+        if redraw:
+            average_gradients(self.parameters(), self._process_group)
 
     @contextmanager
     def quantized(self) -> Iterator[None]:
@@ -147,12 +149,8 @@ class StochasticQuantization:
         Raises:
             QuantizationError: A block inside another, or a weight that is not finite.
         """
-        if not self._layers:
-            with self._as_it_is():
-                yield
-            return
-        self._learned.prepare(training=False)
-        with self._replaced(self._step.write_quantized, training=False):
+        nothing = not self._layers or self._frozen is not None
+        with self._block(None if nothing else self._step.write_quantized):
             yield
 
     def codes(self) -> dict[str, FrozenLayer]:
@@ -161,29 +159,36 @@ class StochasticQuantization:
         Raises:
             QuantizationError: Inside a block, or a weight is not finite.
         """
-        self._enter()
-        self._inside = False
-        refuse_not_finite(self._layers)
-        self._learned.prepare(training=False)
-        steps = self._learned.steps
-        return {layer.name: freeze_layer(layer, steps.get(layer.name)) for layer in self._layers}
+        if self._frozen is not None:
+            return dict(self._frozen)
+        with self._block():
+            self._learned.prepare()
+            steps = self._learned.steps
+            refuse_not_finite(self._layers, steps)
+            return {each.name: freeze_layer(each, steps.get(each.name)) for each in self._layers}
 
     def freeze(self) -> dict[str, FrozenLayer]:
         """Quantize the weights for good and return codes and scales by parameter name.
 
-        Layers kept float are out. Low-bit activations stay switched on.
+        Layers kept float are out. Low-bit activations stay switched on. To train on, make a new
+        guest.
 
         Raises:
             QuantizationError: Inside a block, or a weight is not finite.
         """
-        frozen = self.codes()
+        self._frozen = self.codes()
         with torch.no_grad():
             for layer in self._layers:
-                layer.weight.copy_(frozen[layer.name].values())
+                layer.weight.copy_(self._frozen[layer.name].values())
         if self._activations is not None:
-            self._activations.switch_on(training=False)
+            self._activations.stay_on()
         torch.clear_autocast_cache()
-        return frozen
+        return dict(self._frozen)
+
+    def detach(self) -> None:
+        """Take the hooks of low-bit activations off the model; the guest is of no use after it."""
+        if self._activations is not None:
+            self._activations.detach()
 
     def parameters(self) -> list[nn.Parameter]:
         """Return what is learned beside the model's own parameters: give it to the optimizer.
@@ -204,96 +209,93 @@ class StochasticQuantization:
 
     def state_dict(self) -> dict[str, Any]:
         """Return what a continuation needs: generator, last draw, learned steps, counts, codes."""
+        shapes = {layer.name: tuple(layer.weight.shape) for layer in self._layers}
         return {
+            "shapes": shapes,
+            "granularity": self.selection.granularity,
             "generator": self.generator.get_state(),
             "drawn_ratio": self._drawn_ratio,
             "masks": self._step.masks(),
             "counts": self._step.counts(),
             "num_draws": self._num_draws,
-            "learned": self._learned.state_dict(),
-            "activations": None if self._activations is None else self._activations.state_dict(),
-            "diagnostics": self._diagnostics.state_dict(),
+            **self._learned.state_dict(),
+            "activations": {} if self._activations is None else self._activations.state_dict(),
+            "codes": self._diagnostics.state_dict(),
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Take up the state that `state_dict` returned."""
-        self.generator.set_state(state["generator"])
+        """Take up the state that `state_dict` returned.
+
+        Raises:
+            QuantizationError: It belongs to another model, quantizer or selection; nothing changed.
+        """
+        refuse_other_state(state, self.state_dict())
+        self.generator.set_state(state["generator"].cpu())
         self._drawn_ratio = state["drawn_ratio"]
         self._step.set_masks(state["masks"])
         self._step.set_counts(state["counts"])
         self._num_draws = state["num_draws"]
-        self._learned.load_state_dict(state["learned"])
+        self._learned.load_state_dict(state)
         if self._activations is not None:
             self._activations.load_state_dict(state["activations"])
-        self._diagnostics.load_state_dict(state["diagnostics"])
-
-    def learned_tensors(self) -> dict[str, Tensor]:
-        """Return, by name, what a trained network needs beside its weights to be quantized again.
-
-        Empty where neither a quantizer nor an activation learns anything.
-        """
-        steps = self._learned.state_dict()["steps"]
-        tensors = {f"step/{name}": step_O for name, step_O in steps.items()}
-        quantizers = {} if self._activations is None else self._activations.quantizers
-        for name, quantizer in quantizers.items():
-            for key, value in quantizer.state_dict().items():
-                tensors[f"activation/{name}/{key}"] = value.clone()
-        return tensors
-
-    def load_learned_tensors(self, tensors: Mapping[str, Tensor]) -> None:
-        """Take up what `learned_tensors` of a trained network returned.
-
-        Raises:
-            KeyError: Something is missing.
-        """
-        steps = {name: tensors[f"step/{name}"] for name in self._learned.steps}
-        self._learned.load_state_dict({"started": True, "steps": steps})
-        if self._activations is not None:
-            layers = {
-                name: {
-                    "started": True,
-                    **{key: tensors[f"activation/{name}/{key}"] for key in quantizer.state_dict()},
-                }
-                for name, quantizer in self._activations.quantizers.items()
-            }
-            self._activations.load_state_dict({"trained": True, "layers": layers})
+        self._diagnostics.load_state_dict(state["codes"])
 
     def _note(self, ratio: float, redraw: bool) -> None:
+        self._num_draws += redraw
         if redraw or self._drawn_ratio is None:
             self._drawn_ratio = ratio
 
-    def _enter(self) -> None:
+    @contextmanager
+    def _block(
+        self, write: Callable[[], None] | None = None, *, training: bool = False
+    ) -> Iterator[None]:
+        """Let `write` change the weights for the block; whatever happens, restore them."""
         if self._inside:
             raise QuantizationError("hybrid(), quantized() and freeze() cannot be nested.")
-        self._inside = True
-
-    @contextmanager
-    def _as_it_is(self) -> Iterator[None]:
-        self._enter()
         try:
-            yield
-        finally:
-            self._inside = False
-
-    @contextmanager
-    def _replaced(self, write: Callable[[], None], *, training: bool) -> Iterator[None]:
-        """Let `write` change the weights for the block; whatever happens, restore them."""
-        self._enter()
-        saved = False
-        try:
-            with torch.no_grad():
+            self._inside = True
+            refuse_replaced(self._layers)
+            self._restore()  # an interrupted block may not have come to it
+            if write is None:
+                yield
+                return
+            with torch.inference_mode(False), torch.no_grad():
                 self._step.save()
-                saved = True
+                self._saved = True
+                self._learned.prepare()
                 write()
+            self._learned.started = self._learned.started or training
             torch.clear_autocast_cache()
             if self._activations is not None:
                 self._activations.switch_on(training=training)
-            yield
+            versions = [layer.weight._version for layer in self._layers]
+            if training:
+                with self._learned.taking_gradients(self._step.latent, self._step.masks):
+                    yield
+            else:
+                yield
+            if versions != [layer.weight._version for layer in self._layers]:
+                raise QuantizationError(
+                    "weights changed inside the block, which would be lost at its end. Update "
+                    "them (optimizer.step(), load_state_dict()) outside of it."
+                )
         finally:
-            if self._activations is not None:
-                self._activations.switch_off()
-            if saved:
-                with torch.no_grad():
-                    self._step.restore()
-            torch.clear_autocast_cache()
-            self._inside = False
+            try:
+                self._restore()
+            finally:
+                self._inside = False
+                if self._activations is not None:
+                    self._activations.switch_off()
+                torch.clear_autocast_cache()
+
+    def _restore(self) -> None:
+        if self._saved:
+            with torch.inference_mode(False), torch.no_grad():
+                self._step.restore()
+            self._saved = False
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Copy the guest; the copy trains alone."""
+        if self._inside:
+            raise QuantizationError("a guest cannot be copied inside a block: its model is hybrid.")
+        return {**self.__dict__, "_process_group": None}

@@ -14,6 +14,7 @@ import hashlib
 import json
 import os
 import shutil
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -133,7 +134,7 @@ def save_network(
 def _save_codes(path: Path, quantization: StochasticQuantization) -> None:
     """Write the integer codes, packed, the scales and whatever else was learned."""
     layers, quantizers = quantization.codes(), quantization.quantizers
-    tensors = {name: value.cpu() for name, value in quantization.learned_tensors().items()}
+    tensors = {name: value.cpu() for name, value in _learned(quantization).items()}
     for name, layer in layers.items():
         tensors[f"{name}.codes"] = pack(layer.codes, quantizers[name]).cpu()
         tensors[f"{name}.scale"] = layer.scale_O.cpu().clone()
@@ -160,15 +161,43 @@ def load_network(folder: Path) -> SavedNetwork:
             model = build(config.network, about.num_channels, len(about.classes), about.image_size)
         model.load_state_dict(load_weights(folder))
         quantization = quantization_of(model, config)
-        if quantization.learned_tensors():
+        if _learned(quantization):
             _check_sha256(folder, CODES, content)
-            quantization.load_learned_tensors(load_file(folder / CODES))
+            _take_up(quantization, load_file(folder / CODES))
     except (OSError, ValueError, KeyError, TypeError, RuntimeError, ValidationError) as error:
         raise StoreError(f"{folder} does not hold a whole network: {error}") from error
     except SafetensorError as error:
         raise StoreError(f"{folder / CODES} is damaged: {error}") from error
     model.eval()
     return SavedNetwork(config, about, model, quantization)
+
+
+def _learned(quantization: StochasticQuantization) -> dict[str, Tensor]:
+    """Return learned steps and clipping points, by names of their own."""
+    state = quantization.state_dict()
+    tensors = {f"step/{name}": step_O for name, step_O in state["steps"].items()}
+    for name, layer in state["activations"].get("layers", {}).items():
+        for key, value in layer.items():
+            if isinstance(value, Tensor):
+                tensors[f"activation/{name}/{key}"] = value
+    return tensors
+
+
+def _take_up(quantization: StochasticQuantization, tensors: Mapping[str, Tensor]) -> None:
+    """Give a guest what `_learned` returned of a trained one."""
+    state = quantization.state_dict()
+    steps = {name: tensors[f"step/{name}"] for name in state["steps"]}
+    layers = {
+        name: {
+            key: tensors[f"activation/{name}/{key}"] if isinstance(value, Tensor) else True
+            for key, value in layer.items()
+        }
+        for name, layer in state["activations"].get("layers", {}).items()
+    }
+    activations = {"trained": True, "layers": layers} if layers else {}
+    quantization.load_state_dict(
+        {**state, "started": True, "steps": steps, "activations": activations}
+    )
 
 
 def load_weights(folder: Path) -> dict[str, Tensor]:

@@ -232,7 +232,7 @@ def test_the_step_of_a_device_reads_nothing_back(quantizer: Quantizer, strategy:
     step = sq._step
     with torch.no_grad(), HostReads() as waiting:
         step.save()
-        step._hybrid_step(step._draw_at(0.5), wait=False)  # what is captured on CUDA
+        step._hybrid_step(step._draw_at(0.5), count=True, wait=False)  # what is captured on CUDA
         step.restore()
     assert waiting.num_reads == 0
     with HostReads() as waiting, sq.hybrid(ratio=0.5):
@@ -247,12 +247,12 @@ def test_weights_that_are_not_finite_are_told_at_the_next_look_where_a_step_wait
     sq = StochasticQuantization(model, Binary())
     with torch.no_grad():
         sq._step.save()
-        sq._step._hybrid_step(sq._step._draw_at(0.5), wait=False)
+        sq._step._hybrid_step(sq._step._draw_at(0.5), count=True, wait=False)
         sq._step.restore()
         sq.diagnostics()
         model[0].weight[0, 0, 0, 0] = float("nan")
         sq._step.save()
-        sq._step._hybrid_step(sq._step._draw_at(0.5), wait=False)
+        sq._step._hybrid_step(sq._step._draw_at(0.5), count=True, wait=False)
         sq._step.restore()
     with pytest.raises(QuantizationError, match=r"0\.weight holds 1 weights"):
         sq.diagnostics()

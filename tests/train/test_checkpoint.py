@@ -11,10 +11,19 @@ import pytest
 import torch
 
 from sqtune.config import TrialConfig
+from sqtune.config.trial import Override
 from sqtune.data.batches import Normalize
 from sqtune.errors import StoreError
 from sqtune.networks import ResNet, build
-from sqtune.quant import Binary, Float, Ternary, Uniform, packed_bytes
+from sqtune.quant import (
+    Binary,
+    Float,
+    LearnedTernary,
+    LearnedUniform,
+    Ternary,
+    Uniform,
+    packed_bytes,
+)
 from sqtune.train.checkpoint import (
     ABOUT,
     CODES,
@@ -68,6 +77,30 @@ def test_a_trained_network_comes_back_with_the_error_it_was_measured_with(
     assert saved.about.data_fingerprint == digits.fingerprint
     for name, layer in load_codes(folder).items():  # the packed codes alone predict the same
         saved.model.get_parameter(name).data.copy_(layer.values())
+    normalize = Normalize(digits.mean, digits.std, CPU)
+    assert error_rate(saved.model, digits.validation, normalize, CPU) == last.val_error
+
+
+@pytest.mark.parametrize("clipping", ["lsq", "pact"])
+@pytest.mark.parametrize("quantizer", [LearnedUniform(bits=2), LearnedTernary(), Binary()], ids=str)
+def test_what_was_learned_beside_the_weights_comes_back(digits, tmp_path, quantizer, clipping):
+    settings = config(quantizer).model_copy(
+        update={
+            "activation_bits": 4,
+            "activation_clipping": clipping,
+            "num_epochs": 2,
+            "overrides": (Override(match="head", quantizer=LearnedUniform(bits=8)),),
+            "keep_float": ("stem",),
+        }
+    )
+    *_, last = train(settings, splits=digits, num_threads=1, save_to=tmp_path / "network")
+    assert saved_error(tmp_path / "network", digits, "validation") == last.val_error
+    saved, codes = load_network(tmp_path / "network"), load_codes(tmp_path / "network")
+    assert "stem.weight" not in codes
+    frozen = saved.quantization.freeze()
+    for name, layer in frozen.items():
+        assert same_bits(layer.scale_O, codes[name].scale_O)
+        assert torch.equal(layer.codes, codes[name].codes)
     normalize = Normalize(digits.mean, digits.std, CPU)
     assert error_rate(saved.model, digits.validation, normalize, CPU) == last.val_error
 
