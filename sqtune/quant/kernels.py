@@ -1,18 +1,18 @@
 """The whole step for all layers at once: the fast form of `sqtune.quant.reference`.
 
-Layers with equally many rows of equal length (and one quantizer) are stacked into one matrix, the
-persistent copy of their latent weights; every operation acts on a whole stack or on one vector with
-an entry per row of the model. On CPU masks are floats: comparisons and `where` on bools are several
-times slower than arithmetic there. On CUDA a step is one captured graph and waits for nothing.
+Layers with rows of equal length (and one quantizer) are stacked into one matrix, the persistent
+copy of their latent weights; every operation acts on a whole stack or on one vector with an entry
+per row of the model. Masks are floats: on CPU comparisons and `where` on bools are several times
+slower than arithmetic. On CUDA a step is one captured graph and waits for nothing.
 
 Same generator state, same mask; values equal those of the reference, bit for bit on CPU.
 
-Shape names: R rows of a stack, or of the model; K weights in a row; L layers of a stack, M rows of
-each: R = L * M.
+Shape names: R rows of a stack, or of the model; K weights in a row.
 """
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Mapping, Sequence
 from functools import partial
@@ -25,10 +25,10 @@ from sqtune.errors import QuantizationError
 from sqtune.quant.draws import Draw
 from sqtune.quant.graphs import GraphCache
 from sqtune.quant.layers import Layer, refuse_not_finite
-from sqtune.quant.layout import Stack, Vectors, stack_layers
+from sqtune.quant.layout import Blocks, Stack, Vectors, stack_layers
 from sqtune.quant.selection import num_quantized
 from sqtune.quant.spec import Selection
-from sqtune.quant.stacks import quantize_stack, relative
+from sqtune.quant.stacks import quantize_stack, relative, write_thresholds
 
 MOST_PLANS = 8  # of draws that are kept
 
@@ -82,13 +82,15 @@ class Grouped:
         self._all = Vectors.zeros(num_rows, weight)
         self._count_R = torch.zeros(num_rows, device=weight.device)
         self._stacks = stack_layers(self._layers, self._all)
+        in_order = [layer for stack in self._stacks for layer in stack.layers]
+        ends = itertools.accumulate(layer.num_rows for layer in in_order)
         self._first_rows = {
-            layer.name: stack.first + place * stack.num_rows
-            for stack in self._stacks
-            for place, layer in enumerate(stack.layers)
+            layer.name: end - layer.num_rows for layer, end in zip(in_order, ends, strict=True)
         }
+        self._blocks = Blocks.of(self._layers, self._first_rows, weight.device)
+        sizes = [[layer.weight.numel()] * layer.num_rows for layer in in_order]
+        self._num_weights = weight.new_tensor(list(itertools.chain(*sizes)))[:, None]
         self._not_finite = torch.zeros((), dtype=torch.bool, device=weight.device)
-        self._row_numbers = sorted({layer.num_rows for layer in self._layers})
         self._draws: dict[tuple[int, ...], Draw] = {}
         if self._graphs is not None:
             self._graphs.forget()
@@ -114,7 +116,10 @@ class Grouped:
 
     def write_quantized(self) -> None:
         """Give every layer quantized weights."""
-        self._write(self._quantized(with_error=False, wait=True))
+        levels = self._levels(with_error=False, wait=True)
+        for stack, levels_RK in zip(self._stacks, levels, strict=True):
+            levels_RK.mul_(stack.vectors.scale)
+        self._write(levels)
 
     def write_hybrid(self, ratio: float | None, *, count: bool) -> None:
         """Give every layer hybrid weights: rows drawn at `ratio`; None keeps the last draw.
@@ -132,17 +137,18 @@ class Grouped:
 
     def _hybrid_step(self, draw: Draw | None, *, count: bool, wait: bool) -> None:
         """Quantize, draw and write."""
-        quantized = self._quantized(with_error=draw is not None, wait=wait)
+        vectors = self._all
+        levels = self._levels(with_error=draw is not None, wait=wait)
         if draw is not None:
-            vectors = self._all
-            draw.write_mask(vectors.mask_R, vectors.error_R, self._selection, self.generator)
+            draw.write_mask(vectors.mask, vectors.error, self._selection, self.generator)
         if count:
-            self._count_R += self._all.mask_R
-        torch.sub(1, self._all.mask_R, out=self._all.real_R)
-        for stack, values_RK in zip(self._stacks, quantized, strict=True):
-            values_RK.mul_(stack.vectors.mask_R[:, None])
-            values_RK.addcmul_(stack.latent_RK, stack.vectors.real_R[:, None])
-        self._write(quantized)
+            self._count_R += vectors.mask[:, 0]
+        torch.sub(1, vectors.mask, out=vectors.real)
+        torch.mul(vectors.scale, vectors.mask, out=vectors.drawn_scale)
+        for stack, levels_RK in zip(self._stacks, levels, strict=True):
+            levels_RK.mul_(stack.vectors.drawn_scale)
+            levels_RK.addcmul_(stack.latent_RK, stack.vectors.real)
+        self._write(levels)
 
     def _write(self, values: Sequence[Tensor]) -> None:
         """Copy stacked values into the parameters."""
@@ -150,40 +156,31 @@ class Grouped:
         parts = [part for stack, values_RK in pairs for part in stack.split(values_RK)]
         torch._foreach_copy_(self._weights, parts)
 
-    def _quantized(self, *, with_error: bool, wait: bool) -> list[Tensor]:
-        """Return each stack's quantized weights; set the errors of all rows, if they are wanted.
+    def _levels(self, *, with_error: bool, wait: bool) -> list[Tensor]:
+        """Return each stack's levels; write scales, and errors of all rows, if they are wanted.
 
         Weights that are not finite are an error: at once, or, where nothing may `wait` for the
         device, at the next `refuse_not_finite`.
         """
-        quantized = []
-        totals = []
+        vectors = self._all
+        write_thresholds(self._stacks, vectors, self._blocks, self._num_weights)
+        levels = []
         for stack in self._stacks:
             steps = [self._steps[layer.name] for layer in stack.layers if layer.name in self._steps]
             step_R = torch.cat([step.detach() for step in steps]) if steps else None
-            values_RK, norm_R, error_R = quantize_stack(
-                stack.latent_RK, stack.quantizer, stack.num_rows, step_R, with_error=with_error
-            )
-            if step_R is not None:
-                totals.append(step_R.double().sum())
-            stack.vectors.norm_R.copy_(norm_R)
-            if error_R is not None:
-                stack.vectors.error_R.copy_(error_R)
-            quantized.append(values_RK)
+            levels.append(quantize_stack(stack, step_R, with_error=with_error))
         if with_error:
-            self._all.error_R.copy_(relative(self._all.error_R, self._all.norm_R))
-        total = self._all.norm_R.double().sum()
-        for of_steps in totals:
-            total += of_steps
+            vectors.error.copy_(relative(vectors.error, vectors.norm))
+        total = (vectors.norm.double() + vectors.scale).sum()
         if not wait:
             self._not_finite.logical_or_(~total.isfinite())
         elif not math.isfinite(total.item()):
             refuse_not_finite(self._layers, self._steps)
-        return quantized
+        return levels
 
     def _counts_at(self, ratio: float) -> tuple[int, ...]:
         """Return how many rows a ratio quantizes, for each number of rows that layers have."""
-        return tuple(num_quantized(ratio, num_rows) for num_rows in self._row_numbers)
+        return tuple(num_quantized(ratio, num_rows) for _, num_rows in self._blocks.sizes)
 
     def _draw_at(self, ratio: float) -> Draw:
         """Plan a draw; ratios that quantize equally many rows share a plan."""
@@ -191,9 +188,7 @@ class Grouped:
         if key not in self._draws:
             if len(self._draws) >= MOST_PLANS:
                 self._draws.clear()
-            self._draws[key] = Draw.plan(
-                self._layers, self._first_rows, ratio, self._selection, self._count_R.device
-            )
+            self._draws[key] = Draw.plan(self._layers, self._blocks, ratio, self._selection)
         return self._draws[key]
 
     def refuse_not_finite(self) -> None:
@@ -212,20 +207,20 @@ class Grouped:
 
     def latent(self) -> dict[str, Tensor]:
         """Return the latent weights as rows, by layer, inside a block."""
-        return {
-            layer.name: part
-            for stack in self._stacks
-            for layer, part in zip(stack.layers, stack.latent_RK.split(stack.num_rows), strict=True)
-        }
+        latent: dict[str, Tensor] = {}
+        for stack in self._stacks:
+            parts = stack.latent_RK.split([layer.num_rows for layer in stack.layers])
+            latent |= {layer.name: part for layer, part in zip(stack.layers, parts, strict=True)}
+        return latent
 
     def masks(self) -> dict[str, Tensor]:
         """Return which rows were quantized at the last draw (bool), by layer; empty before one."""
-        return self._by_layer(self._all.mask_R.bool()) if self._drawn else {}
+        return self._by_layer(self._all.mask[:, 0].bool()) if self._drawn else {}
 
     def set_masks(self, masks: Mapping[str, Tensor]) -> None:
         """Take up what `masks` returned."""
         self._drawn = bool(masks)
-        for name, part in self._by_layer(self._all.mask_R).items() if masks else ():
+        for name, part in self._by_layer(self._all.mask[:, 0]).items() if masks else ():
             part.copy_(masks[name])
 
     def has_masks(self) -> bool:

@@ -43,7 +43,7 @@ class LearnedSteps:
 
     @torch.no_grad()
     def prepare(self) -> None:
-        """Make the steps ready for a block: first values, and above 0 whatever an optimizer did.
+        """Make the steps ready for a block: first values, and at least 0 whatever an optimizer did.
 
         A grid is symmetric, so a step below 0 is as good as its absolute value.
         """
@@ -57,7 +57,7 @@ class LearnedSteps:
                 )
             if not self.started:
                 step_O.copy_(_first(layer))
-            step_O.abs_().clamp_(min=torch.finfo(step_O.dtype).tiny)
+            step_O.abs_()
 
     @contextmanager
     def taking_gradients(self, latent: Rows, masks: Rows) -> Iterator[None]:
@@ -93,7 +93,7 @@ class LearnedSteps:
         @torch.no_grad()
         def take(gradient: Tensor) -> Tensor:
             gradient_OK = to_rows(gradient, layer.groups)
-            scaled_OK = w_OK / step_O[:, None]
+            scaled_OK = w_OK / torch.where(step_O > 0, step_O, 1.0)[:, None]
             level_OK = (scaled_OK - grid.offset).round().clamp(grid.low, grid.top) + grid.offset
             inside_OK = (scaled_OK >= low) & (scaled_OK <= top)
             slope_OK = torch.where(inside_OK, level_OK - scaled_OK, level_OK)

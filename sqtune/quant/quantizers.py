@@ -79,8 +79,8 @@ def quantize_rows(
     Args:
         w_OK: The matrix.
         quantizer: To what.
-        step_O: The learned steps (above 0) where the quantizer is a learned one; by default those
-            it starts from.
+        step_O: The learned steps (at least 0) where the quantizer is a learned one; by default
+            those it starts from.
 
     Raises:
         TypeError: `quantizer` is Float, which has no codes.

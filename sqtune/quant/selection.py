@@ -52,20 +52,14 @@ def log_weights(error_M: Tensor, function: SelectionFunction) -> Tensor:
             return -functional.softplus(-f_M)
 
 
-def keys(log_weight_M: Tensor, noise_M: Tensor) -> Tensor:
-    """Return what the drawn rows have the largest of: log-weight + Gumbel noise (float64).
+def gumbel(noise_M: Tensor) -> Tensor:
+    """Return Gumbel noise (float64) from numbers that are uniform in [0, 1), float32.
 
-    The maximum (of the last dimension) is subtracted first, and the weights are float64: beside a
-    weight of 1e7 the noise would otherwise be rounded away, and equal rows would get unequal
-    chances.
-
-    Args:
-        log_weight_M: float64, M or any number of layers x M.
-        noise_M: Uniform in [0, 1), float32, of the same shape.
+    Added to float64 log-weights it is not rounded away, not even beside a softmax's 1e7: there
+    its steps are 2e-9. In float32 equal rows would get unequal chances.
     """
     tiny = torch.finfo(torch.float32).tiny
-    gumbel_M = -(-(noise_M.double().clamp(min=tiny).log())).clamp(min=tiny).log()
-    return log_weight_M - log_weight_M.amax(dim=-1, keepdim=True) + gumbel_M
+    return noise_M.double().clamp_(min=tiny).log_().neg_().clamp_(min=tiny).log_().neg_()
 
 
 def num_drawn(num_rows: int, ratio: float, selection: Selection) -> int:
@@ -103,7 +97,7 @@ def select_rows(
         noise_M = randomness
     else:
         noise_M = torch.rand(num_rows, generator=randomness, device=error_M.device)
-    key_M = keys(log_weights(error_M, selection.function), noise_M)
+    key_M = log_weights(error_M, selection.function) + gumbel(noise_M)
     stay_real = selection.function == "error"  # the reference code draws these
     drawn = num_rows - num if stay_real else num
     mask_M[key_M.topk(drawn, sorted=False).indices] = True

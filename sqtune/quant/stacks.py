@@ -1,125 +1,116 @@
-"""Quantized values and errors of a whole stack of layers, in few passes over memory.
+"""Levels, scales and errors of a whole stack of layers, in few passes over memory.
 
 Every function equals `sqtune.quant.quantizers` on each layer alone. Comparisons are written as
 floats (1 or 0): on CPU that is four times faster than bools.
 
-Shape names: R rows of the stack, K weights in a row, L layers, M rows of each: R = L * M.
+Shape names: R rows of the stack, K weights in a row.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
+from sqtune.quant.layout import Blocks, Stack, Vectors
 from sqtune.quant.quantizers import TERNARY_FACTOR, fitted_scales, grid_of, nearest_codes
-from sqtune.quant.spec import (
-    Binary,
-    Learned,
-    LearnedTernary,
-    LearnedUniform,
-    Quantizer,
-    Ternary,
-    Uniform,
-)
+from sqtune.quant.spec import Binary, LearnedTernary, LearnedUniform, Ternary, Uniform
 
 
-def quantize_stack(
-    w_RK: Tensor,
-    quantizer: Quantizer,
-    num_rows: int,
-    step_R: Tensor | None,
-    *,
-    with_error: bool,
-) -> tuple[Tensor, Tensor, Tensor | None]:
-    """Return the quantized weights (a new tensor), and each row's sums of |w| and of |w - q|.
+def write_thresholds(
+    stacks: Sequence[Stack], everything: Vectors, blocks: Blocks, num_weights: Tensor
+) -> None:
+    """Write the thresholds of ternary layers.
 
     Args:
-        w_RK: Latent weights of L layers; left as they are.
-        quantizer: To what; not Float.
-        num_rows: M, rows of each layer.
-        step_R: Learned steps, where the quantizer is a learned one.
-        with_error: Whether the sums of |w - q| are wanted.
+        stacks: All stacks; those that are not ternary are passed over.
+        everything: The vectors of all rows; `norm` is used on the way.
+        blocks: Of all rows.
+        num_weights: Of each row's layer, R x 1.
     """
-    match quantizer:
+    ternary = [stack for stack in stacks if isinstance(stack.quantizer, Ternary)]
+    by_layer = [stack for stack in ternary if _threshold(stack) != "row"]
+    centred = [stack for stack in by_layer if _threshold(stack) == "layer_centred"]
+    for stack in centred:
+        torch.sum(stack.latent_RK, dim=1, keepdim=True, out=stack.vectors.norm)
+    if centred:
+        centre = blocks.layer_sums(everything.norm) / num_weights
+    for stack in ternary:
+        if stack in centred:
+            rows = slice(stack.first, stack.first + len(stack.latent_RK))
+            deviation_RK = torch.sub(stack.latent_RK, centre[rows]).abs_()
+        else:
+            deviation_RK = stack.latent_RK.abs()
+        torch.sum(deviation_RK, dim=1, keepdim=True, out=stack.vectors.norm)
+    if by_layer:
+        mean = blocks.layer_sums(everything.norm).div_(num_weights)
+        torch.mul(mean, TERNARY_FACTOR, out=everything.threshold)
+    for stack in ternary:
+        if _threshold(stack) == "row":
+            mean = stack.vectors.norm / stack.latent_RK.shape[1]
+            torch.mul(mean, TERNARY_FACTOR, out=stack.vectors.threshold)
+
+
+def _threshold(stack: Stack) -> str:
+    assert isinstance(stack.quantizer, Ternary)
+    return stack.quantizer.threshold
+
+
+def quantize_stack(stack: Stack, step_R: Tensor | None, *, with_error: bool) -> Tensor:
+    """Return the levels (a new tensor): a quantized weight is its level times its row's scale.
+
+    Writes `norm`, `scale` and, with `with_error`, the sum of |w - q| into `error`.
+
+    Args:
+        stack: Its latent weights are quantized; thresholds are there already.
+        step_R: Learned steps, where the quantizer is a learned one.
+        with_error: Whether the errors are wanted.
+    """
+    w_RK, rows = stack.latent_RK, stack.vectors
+    levels_RK = w_RK.abs()
+    torch.sum(levels_RK, dim=1, keepdim=True, out=rows.norm)
+    match stack.quantizer:
         case Binary():
-            return _binary(w_RK, with_error=with_error)
+            torch.div(rows.norm, w_RK.shape[1], out=rows.scale)
+            if with_error:  # |w - q| is ||w| - a|, since q has the sign of w
+                torch.sum(levels_RK.sub_(rows.scale).abs_(), dim=1, keepdim=True, out=rows.error)
+            torch.ge(w_RK, 0, out=levels_RK)
+            return levels_RK.mul_(2).sub_(1)
         case Ternary():
-            q_RK, norm_R = _ternary(w_RK, quantizer, num_rows)
-        case Uniform() | LearnedUniform() | LearnedTernary():
-            q_RK, norm_R = _uniform(w_RK, quantizer, step_R)
+            _ternary(w_RK, levels_RK, rows)
+        case Uniform() | LearnedUniform() | LearnedTernary() as quantizer:
+            grid = grid_of(quantizer)
+            if isinstance(quantizer, Uniform):
+                step_R = fitted_scales(w_RK, grid, quantizer.scale_steps)
+            assert step_R is not None
+            rows.scale.copy_(step_R[:, None])
+            levels_RK = nearest_codes(w_RK, step_R, grid).add_(grid.offset)  # and -0 becomes 0
         case _:
-            raise TypeError(f"{type(quantizer).__name__} has no codes")
-    if not with_error:
-        return q_RK, norm_R, None
-    return q_RK, norm_R, (w_RK - q_RK).abs_().sum(dim=1)
+            raise TypeError(f"{type(stack.quantizer).__name__} has no codes")
+    if with_error:
+        errors_RK = torch.mul(levels_RK, rows.scale)
+        torch.sum(torch.sub(w_RK, errors_RK, out=errors_RK).abs_(), 1, keepdim=True, out=rows.error)
+    return levels_RK
 
 
-def _binary(w_RK: Tensor, *, with_error: bool) -> tuple[Tensor, Tensor, Tensor | None]:
-    values_RK = w_RK.abs()
-    norm_R = values_RK.sum(dim=1)
-    scale_R = norm_R / w_RK.shape[1]
-    error_R = None
-    if with_error:  # |w - q| is ||w| - a|, since q has the sign of w
-        error_R = values_RK.sub_(scale_R[:, None]).abs_().sum(dim=1)
-    torch.ge(w_RK, 0, out=values_RK)
-    values_RK.mul_(2).sub_(1).mul_(scale_R[:, None])
-    return values_RK, norm_R, error_R
-
-
-def _ternary(w_RK: Tensor, quantizer: Ternary, num_rows: int) -> tuple[Tensor, Tensor]:
-    values_RK = w_RK.abs()
-    norm_R = values_RK.sum(dim=1)
-    num_weights = num_rows * w_RK.shape[1]
-    match quantizer.threshold:
-        case "layer_centred":
-            centre_L = _layer_sums(w_RK.sum(dim=1), num_rows) / num_weights
-            torch.sub(_by_layer(w_RK, num_rows), centre_L, out=_by_layer(values_RK, num_rows))
-            deviation_R = values_RK.abs_().sum(dim=1)
-            threshold = TERNARY_FACTOR * (_layer_sums(deviation_R, num_rows) / num_weights)
-        case "layer":
-            threshold = TERNARY_FACTOR * (_layer_sums(norm_R, num_rows) / num_weights)
-        case "row":
-            num_rows = 1
-            threshold = TERNARY_FACTOR * (norm_R[:, None] / w_RK.shape[1])
-    w_LN, above_LN = _by_layer(w_RK, num_rows), _by_layer(values_RK, num_rows)
-    torch.gt(w_LN, threshold, out=above_LN)
+def _ternary(w_RK: Tensor, levels_RK: Tensor, rows: Vectors) -> None:
+    """Write levels (-1, 0 and 1) and scales."""
+    torch.gt(w_RK, rows.threshold, out=levels_RK)
     below_RK = torch.empty_like(w_RK)
-    torch.lt(w_LN, -threshold, out=_by_layer(below_RK, num_rows))
+    torch.lt(w_RK, -rows.threshold, out=below_RK)
     exact = torch.promote_types(w_RK.dtype, torch.float32)  # 16 bits cannot count past 256
-    count_R = values_RK.sum(dim=1, dtype=exact).add_(below_RK.sum(dim=1, dtype=exact))
-    signs_RK = values_RK.sub_(below_RK)
-    torch.mul(w_RK, signs_RK, out=below_RK)  # |w| where it is kept, else 0
-    scale_R = (below_RK.sum(dim=1) / count_R.clamp_(min=1)).to(w_RK.dtype)
-    return signs_RK.mul_(scale_R[:, None]), norm_R
+    levels_RK.sub_(below_RK)
+    torch.mul(levels_RK, levels_RK, out=below_RK)  # 1 where the weight is kept
+    count_R1 = below_RK.sum(dim=1, keepdim=True, dtype=exact).clamp_(min=1)
+    torch.mul(w_RK, levels_RK, out=below_RK)  # |w| where it is kept, else 0
+    rows.scale.copy_(below_RK.sum(dim=1, keepdim=True) / count_R1)
 
 
-def _uniform(
-    w_RK: Tensor, quantizer: Uniform | Learned, step_R: Tensor | None
-) -> tuple[Tensor, Tensor]:
-    grid = grid_of(quantizer)
-    if isinstance(quantizer, Uniform):
-        scale_R = fitted_scales(w_RK, grid, quantizer.scale_steps)
-    else:
-        assert step_R is not None
-        scale_R = step_R
-    levels_RK = nearest_codes(w_RK, scale_R, grid).add_(grid.offset)  # and -0 becomes 0
-    return levels_RK.mul_(scale_R[:, None]), w_RK.abs().sum(dim=1)
-
-
-def _by_layer(values_RK: Tensor, num_rows: int) -> Tensor:
-    """View a stack as one long row per layer."""
-    return values_RK.view(-1, num_rows * values_RK.shape[1])
-
-
-def _layer_sums(values_R: Tensor, num_rows: int) -> Tensor:
-    """Return the sum over each layer's rows, L x 1."""
-    return values_R.view(-1, num_rows).sum(dim=1, keepdim=True)
-
-
-def relative(error_R: Tensor, norm_R: Tensor) -> Tensor:
+def relative(error: Tensor, norm: Tensor) -> Tensor:
     """Return relative errors from the sums of |w - q| and |w|.
 
     A row of zeros has 0 if its quantized weights are zero too, else 1.
     """
-    safe_R = torch.where(norm_R > 0, norm_R, 1.0)
-    return torch.where(norm_R > 0, error_R / safe_R, (error_R > 0).to(error_R.dtype))
+    safe = torch.where(norm > 0, norm, 1.0)
+    return torch.where(norm > 0, error / safe, (error > 0).to(error.dtype))

@@ -185,7 +185,7 @@ def test_a_step_below_zero_is_as_good_as_its_absolute_value() -> None:
     with sq.hybrid(ratio=1.0):
         backward(model)
     assert sq.parameters()[0].grad.isfinite().all()
-    assert (sq.parameters()[0] > 0).all()
+    assert sq.parameters()[0].grad.any()  # so that it can leave 0 again
 
 
 @pytest.mark.parametrize("clipping", ["lsq", "pact"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from dataclasses import fields
 
@@ -27,9 +28,7 @@ from sqtune.quant import (
     row_errors,
 )
 from sqtune.quant.kernels import Grouped
-from sqtune.quant.quantizers import first_steps
 from sqtune.quant.reference import PerLayer
-from sqtune.quant.stacks import quantize_stack, relative
 
 QUANTIZERS: list[Quantizer] = [
     Binary(),
@@ -143,23 +142,45 @@ def test_layers_with_quantizers_of_their_own_equal_the_plain_ones() -> None:
 
 @FOR_EACH_QUANTIZER
 @given(data=st.data())
-def test_a_stack_equals_its_layers_one_by_one(quantizer: Quantizer, data: st.DataObject) -> None:
-    num_layers, num_rows, length = (data.draw(st.integers(1, most)) for most in (4, 9, 40))
-    seed = data.draw(st.integers(0, 2**31))
-    generator = torch.Generator().manual_seed(seed)
-    w_RK = torch.randn(num_layers * num_rows, length, generator=generator)
-    w_RK[torch.rand(w_RK.shape, generator=generator) < 0.2] = 0
-    learned = isinstance(quantizer, LearnedUniform | LearnedTernary)
-    step_R = first_steps(w_RK, quantizer) * 1.3 if learned else None
-    q_RK, norm_R, error_R = quantize_stack(w_RK, quantizer, num_rows, step_R, with_error=True)
-    for first in range(0, len(w_RK), num_rows):
-        rows = slice(first, first + num_rows)
-        step_O = None if step_R is None else step_R[rows]
-        expected = quantize_rows(w_RK[rows], quantizer, step_O).values()
-        assert torch.equal(q_RK[rows], expected)
-        relative_O = relative(error_R[rows], norm_R[rows])
-        assert torch.equal(relative_O, row_errors(w_RK[rows], expected))
-        assert torch.equal(norm_R[rows], w_RK[rows].abs().sum(dim=1))
+def test_stacked_layers_equal_the_layers_one_by_one(
+    quantizer: Quantizer, data: st.DataObject
+) -> None:
+    shapes = data.draw(
+        st.lists(
+            st.tuples(st.integers(1, 9), st.sampled_from([1, 2, 17, 40])), min_size=1, max_size=5
+        )
+    )
+    generator = torch.Generator().manual_seed(data.draw(st.integers(0, 2**31)))
+    model = nn.ModuleList(nn.Linear(length, num_rows) for num_rows, length in shapes)
+    with torch.no_grad():
+        for layer in model:
+            layer.weight.copy_(torch.randn(layer.weight.shape, generator=generator))
+            layer.weight[torch.rand(layer.weight.shape, generator=generator) < 0.2] = 0
+    twin = copy.deepcopy(model)
+    ratio = data.draw(st.sampled_from([0.25, 0.5, 1.0]))
+    fast = StochasticQuantization(model, quantizer)
+    plain = StochasticQuantization(twin, quantizer, step="per_layer")
+    with fast.hybrid(ratio=ratio), plain.hybrid(ratio=ratio):
+        assert_same(fast.state_dict()["masks"], plain.state_dict()["masks"])
+        assert_same(model.state_dict(), twin.state_dict())
+    errors = fast._step._by_layer(fast._step._all.error[:, 0])
+    for layer, name in zip(model, errors, strict=True):
+        w_OK = layer.weight.detach()
+        assert torch.equal(errors[name], row_errors(w_OK, quantize_rows(w_OK, quantizer).values()))
+
+
+def test_ternary_counts_are_exact_in_16_bits() -> None:
+    linear = nn.Linear(2000, 16, dtype=torch.bfloat16)
+    twin = copy.deepcopy(linear)
+    fast = StochasticQuantization(linear, Ternary())
+    plain = StochasticQuantization(twin, Ternary(), step="per_layer")
+    with fast.quantized(), plain.quantized():
+        assert torch.equal(linear.weight, twin.weight)
+    kept = linear.weight.detach().float().abs()
+    kept = torch.where(fast.codes()["weight"].codes != 0, kept, torch.nan)
+    torch.testing.assert_close(
+        fast.codes()["weight"].scale_O.float(), kept.nanmean(dim=1), rtol=0.01, atol=0
+    )
 
 
 def test_a_model_that_moved_or_changed_its_dtype_is_taken_up_with_its_rows() -> None:
