@@ -138,8 +138,9 @@ class Blocks:
         sizes = tuple((len(list(members)), num_rows) for num_rows, members in groups)
         back = order.argsort()
         numbers = torch.tensor([number for number, part in enumerate(rows) for _ in part])
-        tensors = (tensor.to(device) for tensor in (order, back, numbers[back]))
-        return cls(*tensors, sizes, tuple(ordered))
+        return cls(
+            order.to(device), back.to(device), numbers[back].to(device), sizes, tuple(ordered)
+        )
 
     def split(self, ordered: Tensor) -> list[Tensor]:
         """Return a vector in the blocks' order as matrices, L x M each."""
