@@ -4,36 +4,34 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
 
 import click
 
-from sqtune.errors import ConfigError, SqtuneError
-from sqtune.output import console, outcome_data, print_best, print_json, print_outcome, print_saved
-from sqtune.store import DEFAULT_STORE, Store
+from sqtune.errors import ConfigError
+from sqtune.options import (
+    INTERRUPTED,
+    Commands,
+    json_option,
+    options,
+    set_option,
+    space_option,
+    store_option,
+    study_storage_option,
+)
+from sqtune.output import (
+    check_new_folder,
+    console,
+    outcome_data,
+    print_best,
+    print_json,
+    print_outcome,
+    print_saved,
+)
+from sqtune.store import Store
 
-Command = TypeVar("Command", bound=Callable[..., Any])
 
-INTERRUPTED = 130
-
-
-class _Commands(click.Group):
-    """Prints our errors as one message with exit code 2, without a traceback."""
-
-    def invoke(self, ctx: click.Context) -> Any:
-        try:
-            return super().invoke(ctx)
-        except SqtuneError as error:
-            click.echo(f"error: {error}", err=True)
-            sys.exit(2)
-        except (KeyboardInterrupt, click.Abort):
-            click.echo("interrupted; the same command goes on from what is stored", err=True)
-            sys.exit(INTERRUPTED)
-
-
-@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="sqtune")
 def main() -> None:
     r"""Find the most accurate low-bit network that fits.
@@ -46,44 +44,8 @@ def main() -> None:
     """
 
 
-def _options(*options: Callable[[Command], Command]) -> Callable[[Command], Command]:
-    def decorate(command: Command) -> Command:
-        for option in reversed(options):
-            command = option(command)
-        return command
-
-    return decorate
-
-
-_store = click.option(
-    "--store",
-    default=DEFAULT_STORE,
-    show_default=True,
-    metavar="DIR",
-    help="Folder that holds studies, networks and the tracking database.",
-)
-_json = click.option(
-    "--json", "as_json", is_flag=True, help="Print one JSON object on stdout, nothing else."
-)
-_study_storage = click.option(
-    "--study-storage",
-    metavar="URL",
-    help="Optuna database for the study; by default a file in the store.",
-)
-_space = click.option(
-    "--space", "space_file", required=True, metavar="FILE", type=Path, help="The space file (YAML)."
-)
-_set = click.option(
-    "--set",
-    "overrides",
-    multiple=True,
-    metavar="PATH=VALUE",
-    help="Override a value of the space file, for example trial.num_epochs=2. May be repeated.",
-)
-
-
 @main.command()
-@_options(_space, _set)
+@options(space_option, set_option)
 @click.option("--trials", type=click.IntRange(min=1), help="Trials to finish (search.num_trials).")
 @click.option("--name", help="Name of the study; by default the space file's.")
 @click.option(
@@ -92,11 +54,11 @@ _set = click.option(
     metavar="SECONDS",
     help="End after this time (search.time_limit_seconds).",
 )
-@_options(_store, _study_storage)
+@options(store_option, study_storage_option)
 @click.option(
     "--tracking-uri", metavar="URI", help="MLflow tracking URI; by default a database in the store."
 )
-@_json
+@json_option
 def search(
     space_file: Path,
     overrides: tuple[str, ...],
@@ -142,11 +104,13 @@ def search(
     if outcome.ending == "interrupted":
         click.echo("interrupted; the same command goes on from what is stored", err=True)
         sys.exit(INTERRUPTED)
+    if outcome.ending == "complete" and outcome.best is None:
+        sys.exit(1)
 
 
 @main.command()
 @click.argument("name", required=False)
-@_options(_store, _study_storage, _json)
+@options(store_option, study_storage_option, json_option)
 def show(name: str | None, store: str, study_storage: str | None, as_json: bool) -> None:
     r"""Show a study's trials, best first; by default the study searched last.
 
@@ -180,7 +144,7 @@ _STATES = ("finished", "running", "interrupted", "failed")
 @main.command()
 @click.argument("name", required=False)
 @click.option("--max-size", metavar="SIZE", help="Largest size of the file, such as 64KiB or 20kB.")
-@_options(_store, _study_storage, _json)
+@options(store_option, study_storage_option, json_option)
 def best(
     name: str | None, max_size: str | None, store: str, study_storage: str | None, as_json: bool
 ) -> None:
@@ -214,14 +178,14 @@ def best(
 
 
 @main.command()
-@_options(_space, _set)
+@options(space_option, set_option)
 @click.option(
     "--out",
     type=Path,
     metavar="DIR",
     help="Folder for the trained network; a new one or an empty one.",
 )
-@_options(_store, _json)
+@options(store_option, json_option)
 def train(
     space_file: Path, overrides: tuple[str, ...], out: Path | None, store: str, as_json: bool
 ) -> None:
@@ -236,12 +200,14 @@ def train(
 
     space = load_space(space_file, overrides)
     config = space.config({})
-    if out is not None and out.exists() and not (out.is_dir() and not any(out.iterdir())):
-        raise ConfigError(f"--out {out}: exists and is not an empty folder. Give another path.")
+    if out is not None:
+        check_new_folder(out)
     from sqtune.data.split import prepare
+    from sqtune.search.machine import this_machine
     from sqtune.search.tables import percent
     from sqtune.train.loop import train as train_network
 
+    this_machine(space.resources)
     printer = console(to_stderr=as_json)
     splits = prepare(config.data, Store.at(store).data if Path(store).is_dir() else None)
     results = []
@@ -266,12 +232,12 @@ def train(
         network = None if out is None else str(out.absolute())
         print_json({"config": config.nested(), "epochs": results, "network": network})
     elif out is not None:
-        print_saved(printer, space_file, out)
+        print_saved(printer, space_file, overrides, out)
 
 
 @main.command()
 @click.option("--port", type=click.IntRange(1, 65535), help="By default a free one from 5000 on.")
-@_options(_store, _json)
+@options(store_option, json_option)
 def ui(port: int | None, store: str, as_json: bool) -> None:
     """Open MLflow's pages on the store, on this machine only, until Ctrl-C."""
     from sqtune.mlflow_ui import serve
@@ -287,7 +253,7 @@ def ui(port: int | None, store: str, as_json: bool) -> None:
 
 
 @main.command()
-@_options(_store, _json)
+@options(store_option, json_option)
 def schema(store: str, as_json: bool) -> None:
     r"""Print the JSON schema of space files, for editors.
 

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 import shlex
+import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from sqtune.errors import ConfigError
 from sqtune.store import DEFAULT_STORE, Store
 
 if TYPE_CHECKING:
@@ -21,11 +24,16 @@ PLAIN_WIDTH = 120  # columns of a table that no terminal shows
 
 
 def console(*, to_stderr: bool = False) -> Console:
-    """Return where people read; what no terminal shows is 120 columns wide."""
+    """Return where people read; what no terminal shows is 120 columns wide.
+
+    Nothing is markup: patterns and paths have brackets of their own.
+    """
     from rich.console import Console
 
-    out = Console(stderr=to_stderr)
-    return out if out.is_terminal else Console(stderr=to_stderr, width=PLAIN_WIDTH)
+    out = Console(stderr=to_stderr, markup=False)
+    if out.is_terminal:
+        return out
+    return Console(stderr=to_stderr, markup=False, width=PLAIN_WIDTH)
 
 
 def print_json(content: dict[str, Any]) -> None:
@@ -54,6 +62,10 @@ def print_outcome(out: Console, outcome: Outcome, places: Store, store: str) -> 
     out.print(trials_table(outcome.trials, most=30))
     if outcome.best is None or outcome.network is None:
         out.print("no trial has finished")
+        for trial in outcome.trials:
+            if trial.failure:
+                out.print(f"trial {trial.number} failed: {trial.failure.strip().splitlines()[-1]}")
+                break
         return
     print_best(out, outcome.best, outcome.network)
     sizes = [trial.size_bytes for trial in outcome.trials if trial.size_bytes is not None]
@@ -80,9 +92,30 @@ def print_best(out: Console, trial: TrialRecord, folder: Path) -> None:
         out.print(line, highlight=False, markup=False, soft_wrap=True)
 
 
-def print_saved(out: Console, space_file: Path, folder: Path) -> None:
-    """Print where a network was saved and how to start from it."""
-    command = ["sqtune", "search", "--space", str(space_file)]
+def check_new_folder(folder: Path) -> None:
+    """Make the folder around a new one; refuse a place that cannot be written, before any work.
+
+    Raises:
+        ConfigError: Something is there already, or nothing can be written there.
+    """
+    if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
+        raise ConfigError(f"--out {folder}: exists and is not an empty folder. Give another path.")
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=folder.parent):
+            pass
+    except OSError as error:
+        raise ConfigError(
+            f"--out {folder}: cannot be written: {error.strerror}. Give another path."
+        ) from None
+
+
+def print_saved(out: Console, space_file: Path, overrides: Sequence[str], folder: Path) -> None:
+    """Print where a network was saved and a search that starts from it."""
+    command = ["sqtune", "search", "--space", str(space_file), "--name", f"from-{folder.name}"]
+    for override in overrides:  # what makes it another network, or other images
+        if override.startswith(("trial.network", "trial.data")):
+            command += ["--set", override]
     command += ["--set", f"trial.start.weights={folder}"]
     for line in (f"network   {folder.absolute()}", f"next      {shlex.join(command)}"):
         out.print(line, highlight=False, markup=False, soft_wrap=True)

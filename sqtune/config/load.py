@@ -79,7 +79,8 @@ def _located(file: YamlFile, origin: dict[str, Keys], problem: tuple[Keys, str])
     for override, path in origin.items():
         shared = min(len(path), len(keys))
         if shared and path[:shared] == keys[:shared]:
-            return ConfigError(f"--set {override}: {message}")
+            inside = ".".join(str(key) for key in keys[len(path) :])
+            return ConfigError(f"--set {override}: {f'{inside}: ' if inside else ''}{message}")
     line = file.line(keys)
     place = f"{file.path}:{line}" if line else str(file.path)
     return ConfigError(f"{place}: {dotted}: {message}" if dotted else f"{place}: {message}")

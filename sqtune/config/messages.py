@@ -31,6 +31,8 @@ def explain(error: ValidationError, model: type[BaseModel]) -> tuple[Keys, str]:
             names = [name.strip(" '\"") for name in expected.split(",")]
             if not isinstance(value, str):  # 3 is not a misspelled 32
                 return keys, f"{value!r} is unknown. Known are: {', '.join(names)}."
+            if value in names and f"'{value}'" not in context["expected"]:
+                return keys, f"{value!r} is a text, and a number is needed: write {value}."
             return keys, f"{value!r} is unknown. {did_you_mean(value, names)}"
         case "union_tag_invalid" if context["discriminator"] == "'name'":
             names = [name.strip(" '") for name in context["expected_tags"].split(",")]

@@ -7,14 +7,20 @@ from typing import Any
 
 from sqtune.config.corners import corner_points
 from sqtune.config.space import SearchSpace
+from sqtune.config.trial import TrialConfig
 from sqtune.search.records import TrialRecord
 from sqtune.store import Store
 
 
 def prepare_data(space: SearchSpace, store: Store) -> dict[Path, Any]:
-    """Read the data sets of a space that the store does not have yet; check that networks fit."""
+    """Read the data sets of a space that the store does not have yet.
+
+    Also checks, before anything is written, that networks fit, and that weights to start from and
+    teachers can be read and fit.
+    """
     from sqtune.data.split import open_prepared, prepare, prepared_path
     from sqtune.networks import check_fits
+    from sqtune.train.loop import check_start
 
     read: dict[Path, Any] = {}
     fitting: set[Any] = set()
@@ -27,7 +33,27 @@ def prepare_data(space: SearchSpace, store: Store) -> dict[Path, Any]:
         if pair not in fitting:
             check_fits(*pair)
             fitting.add(pair)
+        files = (pair, config.start, config.distillation.teacher, config.distillation.weight > 0)
+        if any(named_files(config)) and files not in fitting:
+            check_start(config, splits)
+            fitting.add(files)
     return read
+
+
+def file_hashes(space: SearchSpace) -> dict[str, str]:
+    """Return the sha256 of every file or folder that the space's trials start from, by path."""
+    from sqtune.train.start import fingerprint
+
+    configs = {space.config(values) for values in corner_points(space)}
+    paths = {path for config in configs for path in named_files(config)}
+    return {path: fingerprint(Path(path).expanduser()) for path in sorted(paths)}
+
+
+def named_files(config: TrialConfig) -> list[str]:
+    """Return the weights that a configuration reads."""
+    start = [] if config.start is None else [config.start.weights]
+    teacher = config.distillation.teacher
+    return start if teacher is None else [*start, teacher]
 
 
 def prepared(trial: TrialRecord, store: Store) -> Path:

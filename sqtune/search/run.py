@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import signal
 import time
@@ -13,11 +12,11 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, Literal
 
-from sqtune.config.space import Resources, SearchSpace
-from sqtune.errors import ResourceError
+from sqtune.config.space import SearchSpace
 from sqtune.provenance import provenance
+from sqtune.search.machine import this_machine
 from sqtune.search.pareto import best
-from sqtune.search.prepare import prepare_data, prepared
+from sqtune.search.prepare import file_hashes, prepare_data, prepared
 from sqtune.search.progress import Progress
 from sqtune.search.record import hand_over, record_study, recorded_end
 from sqtune.search.records import TrialRecord
@@ -150,8 +149,8 @@ def run_search(space: SearchSpace, space_text: str, places: Places, progress: Pr
         storage = open_storage(store, None)
         if space.name in study_names(storage):
             Study.load(storage, space.name).refuse_changes(space)
-    data = prepare_data(space, store)
-    _this_machine(space.resources)
+    data, files = prepare_data(space, store), file_hashes(space)
+    this_machine(space.resources)
     store.create()
     with store.driven(space.name):
         for path, splits in data.items():
@@ -164,7 +163,7 @@ def run_search(space: SearchSpace, space_text: str, places: Places, progress: Pr
             if places.tracking_uri is not None:
                 tracker.wait_until_connected()
             storage = open_storage(store, places.study_storage, mend=True)
-            study = Study.create_or_continue(storage, space, provenance())
+            study = Study.create_or_continue(storage, space, provenance(), files)
             return _drive(study, space_text, places, tracker, progress)
         finally:
             tracker.close()
@@ -217,7 +216,7 @@ def _run(driver: _Driver, progress: Progress, ended: list[TrialRecord]) -> None:
     from sqtune.search.executor import local_ray, run_trials
 
     space = driver.study.space
-    machine = _this_machine(space.resources)
+    machine = this_machine(space.resources)
     with local_ray(machine.cpus, machine.gpus):
         most_slots = machine.slots
         wanted = space.search.max_concurrent or most_slots
@@ -240,34 +239,6 @@ def _run(driver: _Driver, progress: Progress, ended: list[TrialRecord]) -> None:
         finally:
             progress.end()
             shutil.rmtree(driver.store.ray(space.name), ignore_errors=True)
-
-
-@dataclass(frozen=True, slots=True)
-class _Machine:
-    """What this machine has, and how many trials fit at once."""
-
-    cpus: int
-    gpus: int
-    slots: int
-
-
-def _this_machine(resources: Resources) -> _Machine:
-    """Look at this machine.
-
-    Raises:
-        ResourceError: Not even one trial fits.
-    """
-    import torch
-
-    cpus, gpus = len(os.sched_getaffinity(0)), torch.cuda.device_count()
-    for kind, asked, there in (("cpus", resources.cpus, cpus), ("gpus", resources.gpus, gpus)):
-        if asked > there:
-            raise ResourceError(
-                f"resources.{kind}: a trial asks for {asked:g} {kind.upper()[:-1]}s, this machine "
-                f"has {there}. Give --set resources.{kind}={there} or less."
-            )
-    slots = cpus / resources.cpus
-    return _Machine(cpus, gpus, int(min(slots, gpus / resources.gpus) if resources.gpus else slots))
 
 
 @contextmanager

@@ -66,9 +66,15 @@ class Study:
 
     @classmethod
     def create_or_continue(
-        cls, storage: BaseStorage, space: SearchSpace, provenance: Mapping[str, str]
+        cls,
+        storage: BaseStorage,
+        space: SearchSpace,
+        provenance: Mapping[str, str],
+        files: Mapping[str, str] | None = None,
     ) -> Study:
         """Create the study of a space, or take up the one there is.
+
+        `files` are the sha256 of the weights that trials start from, by path.
 
         Trials that an earlier driver left unfinished become the next ones to be asked for, with
         their number and parameters.
@@ -79,6 +85,7 @@ class Study:
         if space.name in study_names(storage):
             study = cls.load(storage, space.name)
             study.refuse_changes(space)
+            study.refuse_other_files(files or {})
             study.space = space
         else:
             created = optuna.create_study(  # there is one if a driver was killed at this point
@@ -90,6 +97,7 @@ class Study:
             study = cls(created, space)
             study.set_attr("uuid", uuid.uuid4().hex)
             study.set_attr("provenance", dict(provenance))
+            study.set_attr("files", dict(files or {}))
         study.set_attr("space", space.model_dump_json(by_alias=True))
         study.set_attr("driven_at", time.time())
         study.release_unfinished()
@@ -116,6 +124,17 @@ class Study:
     def refuse_changes(self, space: SearchSpace) -> None:
         """Raise StudyError, naming what differs, where trials of `space` would not compare."""
         _refuse_changes(self.space, space)
+
+    def refuse_other_files(self, files: Mapping[str, str]) -> None:
+        """Raise StudyError where weights that trials start from are no longer the same."""
+        stored = self.attrs.get("files", {})
+        for path, digest in files.items():
+            if stored.get(path, digest) != digest:
+                raise StudyError(
+                    f'the study "{self.name}" started from other weights: {path} has changed '
+                    "since. Its trials would not compare. Give --name to start another study, or "
+                    "put the file back."
+                )
 
     def release_unfinished(self) -> list[int]:
         """Make the unfinished trials the next ones to be asked for; return their numbers.

@@ -12,8 +12,8 @@ from rich.text import Text
 
 from sqtune.config.space import label
 from sqtune.config.trial import TrialConfig
-from sqtune.quant import Quantizer
-from sqtune.search.pareto import ranking, standard_error
+from sqtune.quant import Float, Quantizer
+from sqtune.search.pareto import best, ranking, standard_error
 from sqtune.search.records import TrialRecord
 
 
@@ -55,8 +55,24 @@ def weight_bits_text(trial: TrialRecord) -> str:
 
 def bits_text(trial: TrialRecord) -> str:
     """Return the bits of weights and, where they are low, of activations: "2.3 bit", "w1 a4"."""
-    weights, activations = weight_bits_text(trial), trial.config.activations
-    return f"{weights} bit" if activations is None else f"w{weights} a{activations.bits}"
+    weights, bits = weight_bits_text(trial), activation_bits(trial.config)
+    return f"{weights} bit" if bits == 32 else f"w{weights} a{bits}"
+
+
+def activation_bits(config: TrialConfig) -> int:
+    """Return the bits of the inputs of quantized layers; 32 where no layer is quantized."""
+    quantizers = (config.quantizer, *(rule.quantizer for rule in config.rules))
+    only_float = all(isinstance(quantizer, Float) for quantizer in quantizers)
+    return 32 if only_float else config.activation_bits
+
+
+COLUMNS = ("quantizer", "overrides", "keep_float", "schedule", "selection.function")
+
+
+def _has_column(path: str) -> bool:
+    """Tell whether the table shows a searched value in one of its own columns."""
+    shown = (*COLUMNS, "selection.granularity", "optimizer.lr", "activation_bits")
+    return any(path == one or path.startswith(f"{one}.") for one in shown)
 
 
 def quantizer_text(config: TrialConfig) -> str:
@@ -116,7 +132,9 @@ def trials_table(trials: Sequence[TrialRecord], most: int | None = None) -> Tabl
     ranked = ranking(trials)
     others = [trial for trial in trials if trial.val_error is None]
     shown = (ranked + others)[:most]
-    low_bit_activations = any(trial.config.activations for trial in shown)
+    leader = best(trials)
+    low_bit_activations = any(activation_bits(trial.config) != 32 for trial in shown)
+    searched = sorted({path for trial in shown for path in trial.values if not _has_column(path)})
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
     table.add_column("trial", justify="right", no_wrap=True)
     table.add_column("error %", justify="right", no_wrap=True)
@@ -128,6 +146,8 @@ def trials_table(trials: Sequence[TrialRecord], most: int | None = None) -> Tabl
     table.add_column("ratio schedule")
     table.add_column("selection", no_wrap=True)
     table.add_column("lr", justify="right", no_wrap=True)
+    for path in searched:
+        table.add_column(".".join(path.split(".")[-2:]), justify="right")
     for trial in shown:
         config = trial.config
         if trial.val_error is None:
@@ -138,13 +158,14 @@ def trials_table(trials: Sequence[TrialRecord], most: int | None = None) -> Tabl
             str(trial.number),
             error,
             weight_bits_text(trial),
-            *([str(config.activation_bits)] if low_bit_activations else []),
+            *([str(activation_bits(config))] if low_bit_activations else []),
             kib(trial.size_bytes),
             quantizer_text(config),
             schedule_text(config),
             selection_text(config),
             f"{config.optimizer.lr:.3g}",
-            style="bold" if ranked and trial is ranked[0] else None,
+            *(label(trial.values.get(path, "")) for path in searched),
+            style="bold" if trial is leader else None,
         )
     return table
 
@@ -162,7 +183,7 @@ def as_data(trial: TrialRecord) -> dict[str, Any]:
         ),
         "test_error": trial.test_error,
         "bits": trial.weight_bits,
-        "activation_bits": trial.config.activation_bits,
+        "activation_bits": activation_bits(trial.config),
         "size_bytes": trial.size_bytes,
         "epochs_done": len(trial.epochs),
         "config": trial.config.nested(),

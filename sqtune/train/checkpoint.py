@@ -112,14 +112,33 @@ def save_network(
         model: The network, outside of any block.
         quantization: The guest that trained it; a new one where nothing was learned beside weights.
         history: What happened to its layers.
+
+    Raises:
+        StoreError: It cannot be written there.
     """
+    try:
+        _save_whole(
+            folder, config, about, model, quantization or quantization_of(model, config), history
+        )
+    except OSError as error:
+        raise StoreError(f"the network cannot be written to {folder}: {error}.") from error
+
+
+def _save_whole(
+    folder: Path,
+    config: TrialConfig,
+    about: About,
+    model: nn.Module,
+    quantization: StochasticQuantization,
+    history: LayerHistory | None,
+) -> None:
     folder.parent.mkdir(parents=True, exist_ok=True)
     partial = folder.with_name(f"{folder.name}.{os.getpid()}.part")
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir()
     state = {key: value.detach().cpu().contiguous() for key, value in model.state_dict().items()}
     save_file(state, partial / WEIGHTS)
-    _save_codes(partial / CODES, quantization or quantization_of(model, config))
+    _save_codes(partial / CODES, quantization)
     (history or LayerHistory()).save(partial)
     content = {
         "config": config.nested(),

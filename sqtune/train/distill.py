@@ -104,7 +104,10 @@ class SoftTargets:
             put_weights(teacher, read_weights(path, FIELD), f"{FIELD}: {path}")
             self._teacher = _frozen(teacher)
             return
-        saved = load_network(path)
+        try:
+            saved = load_network(path)
+        except StoreError as error:
+            raise StoreError(f"{FIELD}: {error}") from error
         for what, theirs, ours in (
             ("classes", saved.about.classes, splits.classes),
             ("channels", saved.about.num_channels, splits.num_channels),

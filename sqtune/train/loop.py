@@ -69,7 +69,7 @@ def train(
     for epoch in range(1, config.num_epochs + 1):
         if num_threads is not None:
             torch.set_num_threads(num_threads)  # whoever shares the process may have changed it
-        with _own_randomness(config.seed, epoch, target):
+        with _own_randomness(config.seed, epoch, target), _single_images_explained(config):
             result = trainer.run_epoch(epoch)
         if result.final and save_to is not None:
             about = _about(splits, result)
@@ -77,6 +77,17 @@ def train(
                 save_to, config, about, trainer.model, trainer.quantization, trainer.history
             )
         yield result
+
+
+def check_start(config: TrialConfig, splits: Splits) -> None:
+    """Do what a training does before its first step with the weights it reads.
+
+    Raises:
+        StoreError: Weights to start from, or the teacher, cannot be read or do not fit.
+        NetworkError: The images do not suit the network.
+        QuantizationError: A rule acts on no layer.
+    """
+    _Training(config, splits, torch.device("cpu"))
 
 
 class _Training:
@@ -206,6 +217,21 @@ def _own_randomness(seed: int, epoch: int, device: torch.device) -> Iterator[Non
     with torch.random.fork_rng(devices=cuda):
         torch.manual_seed(_seed(seed, f"epoch {epoch}"))
         yield
+
+
+@contextmanager
+def _single_images_explained(config: TrialConfig) -> Iterator[None]:
+    """Turn batch norm's own error on batches of one value a channel into ours."""
+    try:
+        yield
+    except ValueError as error:
+        if "more than 1 value per channel" not in str(error):
+            raise
+        raise TrainingError(
+            f"batch norm sees one value a channel in training batches of {config.batch_size} "
+            f"images. Give trial.batch_size=2 or more (it is {config.batch_size}; there are no "
+            "more images in a batch than in the training split)."
+        ) from error
 
 
 def _about(splits: Splits, result: EpochResult) -> About:

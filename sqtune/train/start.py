@@ -11,6 +11,7 @@ Three ways lead here, all through `start: {weights: PATH, fresh: [PATTERN, ...]}
 
 from __future__ import annotations
 
+import hashlib
 import pickle
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -24,7 +25,7 @@ from torch import Tensor, nn
 from sqtune.config.training import Start
 from sqtune.errors import StoreError
 from sqtune.quant.rules import matches
-from sqtune.train.checkpoint import load_weights
+from sqtune.train.checkpoint import WEIGHTS, load_weights
 
 WRAPPERS = ("state_dict", "model")  # keys under which checkpoints hold a state_dict
 PREFIXES = ("module.", "_orig_mod.")  # what DataParallel and torch.compile put before all names
@@ -61,7 +62,10 @@ def read_weights(path: Path, field: str) -> dict[str, Tensor]:
         StoreError: It is missing, damaged or something else. Nothing in it is executed.
     """
     if path.is_dir():
-        return load_weights(path)
+        try:
+            return load_weights(path)
+        except StoreError as error:
+            raise StoreError(f"{field}: {error}") from error
     place = f"{field}: {path}"
     if not path.exists():
         raise StoreError(f"{place} does not exist. Give a folder that sqtune wrote, or a file.")
@@ -87,6 +91,12 @@ def read_weights(path: Path, field: str) -> dict[str, Tensor]:
     return _without_prefix(state)
 
 
+def fingerprint(path: Path) -> str:
+    """Return the sha256 of a weights file, or of the weights in a folder."""
+    with (path / WEIGHTS if path.is_dir() else path).open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
 def _load_pickle_free(path: Path, place: str) -> Any:
     """Read tensors and plain containers only, whatever else the file would do."""
     try:
@@ -96,7 +106,7 @@ def _load_pickle_free(path: Path, place: str) -> Any:
             f"{place} holds more than tensors and plain data, or is damaged; nothing in it was "
             "executed. Save it anew: torch.save(model.state_dict(), PATH)."
         ) from error
-    except (OSError, EOFError, RuntimeError, ValueError, KeyError, AttributeError) as error:
+    except Exception as error:  # a damaged file can be anything to torch's readers
         raise StoreError(f"{place} is damaged or was not saved by torch: {error}") from error
 
 
@@ -132,6 +142,17 @@ def put_weights(
         StoreError: Keys are missing or unexpected, or shapes differ.
     """
     own = model.state_dict()
+    for key, value in state.items():
+        if key in own and own[key].is_floating_point() != value.is_floating_point():
+            raise StoreError(
+                f"{place}: {key} is {value.dtype} there, {own[key].dtype} in the network. Give "
+                "float weights."
+            )
+        if value.is_floating_point() and not value.isfinite().all():
+            raise StoreError(
+                f"{place}: {key} holds numbers that are not finite (NaN or infinite). Give weights "
+                "of a training that did not diverge."
+            )
     missing = [key for key in own if key not in state and not key.endswith("num_batches_tracked")]
     unexpected = [key for key in state if key not in own]
     shapes = {

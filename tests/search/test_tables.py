@@ -8,6 +8,7 @@ import pytest
 from rich.console import Console
 
 from sqtune.config.trial import Override, TrialConfig
+from sqtune.output import console
 from sqtune.quant import Binary, Float, LearnedUniform, Ternary, Uniform
 from sqtune.search.pareto import best
 from sqtune.search.records import TrialRecord
@@ -123,3 +124,35 @@ def test_only_entirely_float_networks_are_passed_over():
     assert best([kept_whole, float_one]) == float_one
     before = ended(4, 0.01, quantizer=Float()), ended(5, 0.02, quantizer=Ternary())
     assert best(before) == before[1]
+
+
+def test_brackets_are_text_and_no_markup():
+    out = console()
+    reason = "no such file: bad[/x].safetensors, trial.start.fresh=[head]"
+    with out.capture() as capture:
+        out.print(f"trial 1 failed: {reason}", soft_wrap=True)
+        out.print(trials_table([ended(keep_float=("[st]+em",))]))
+    assert reason in capture.get()
+    assert "[st]+em" in capture.get()
+
+
+def test_what_is_searched_and_has_no_column_gets_one():
+    values = {"network.name": "vgg9", "optimizer.lr": 0.1, "distillation.weight": 0.5}
+    header, (row,) = printed([replace(ended(), values=values)])
+    assert header[-2:] == ["distillation.weight", "network.name"]
+    assert row[-2:] == ["0.5", "vgg9"]
+
+
+def test_the_bold_row_is_the_one_that_is_named_best():
+    baseline = ended(0, val_error=0.01, quantizer=Float())
+    quantized = ended(1, val_error=0.05)
+    rows = trials_table([baseline, quantized]).rows
+    assert [row.style for row in rows] == [None, "bold"]
+    assert best([baseline, quantized]) is quantized
+
+
+def test_a_float_network_has_no_low_bit_activations():
+    trial = ended(weight_bits=32, quantizer=Float(), activation_bits=2)
+    assert bits_text(trial) == "32 bit"
+    assert as_data(trial)["activation_bits"] == 32
+    assert "act" not in printed([trial])[0]

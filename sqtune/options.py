@@ -1,0 +1,74 @@
+"""What all commands share: options, and errors as one message with exit code 2."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from sqtune.errors import SqtuneError
+from sqtune.store import DEFAULT_STORE
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+INTERRUPTED = 130
+AFTER = {  # Ctrl-C, by command
+    "search": "the same command goes on from what is stored",
+    "train": "nothing was saved: the same command starts over",
+}
+
+
+class Commands(click.Group):
+    """Prints our errors as one message with exit code 2, without a traceback."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command that was typed."""
+        try:
+            return super().invoke(ctx)
+        except SqtuneError as error:
+            click.echo(f"error: {error}", err=True)
+            sys.exit(2)
+        except (KeyboardInterrupt, click.Abort):
+            click.echo(f"interrupted; {AFTER.get(ctx.invoked_subcommand or '', 'done')}", err=True)
+            sys.exit(INTERRUPTED)
+
+
+def options(*given: Callable[[Command], Command]) -> Callable[[Command], Command]:
+    """Return a decorator that gives a command several options, in their order."""
+
+    def decorate(command: Command) -> Command:
+        for option in reversed(given):
+            command = option(command)
+        return command
+
+    return decorate
+
+
+store_option = click.option(
+    "--store",
+    default=DEFAULT_STORE,
+    show_default=True,
+    metavar="DIR",
+    help="Folder that holds studies, networks and the tracking database.",
+)
+json_option = click.option(
+    "--json", "as_json", is_flag=True, help="Print one JSON object on stdout, nothing else."
+)
+study_storage_option = click.option(
+    "--study-storage",
+    metavar="URL",
+    help="Optuna database for the study; by default a file in the store.",
+)
+space_option = click.option(
+    "--space", "space_file", required=True, metavar="FILE", type=Path, help="The space file (YAML)."
+)
+set_option = click.option(
+    "--set",
+    "overrides",
+    multiple=True,
+    metavar="PATH=VALUE",
+    help="Override a value of the space file, for example trial.num_epochs=2. May be repeated.",
+)

@@ -1,0 +1,161 @@
+"""Files, devices and batches that cannot be: one message with place, rule and remedy."""
+
+from __future__ import annotations
+
+import itertools
+import shlex
+import zipfile
+from pathlib import Path
+
+import pytest
+import torch
+from click.testing import CliRunner
+
+from sqtune.cli import main
+from sqtune.config import load_space
+from sqtune.data import Digits
+from sqtune.data.split import prepare
+from sqtune.errors import StoreError, StudyError
+from sqtune.networks import ResNet, build
+from sqtune.search.prepare import file_hashes, prepare_data
+from sqtune.search.storage import open_storage, study_names
+from sqtune.search.study import Study
+from sqtune.store import Store
+from sqtune.train.start import read_weights
+
+SPACE = Path(__file__).parents[2] / "search_spaces" / "resnet.yaml"
+QUICK = ("--set", "trial.num_epochs=1", "--set", "trial.network.width=2")
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path, monkeypatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def refused(*arguments: object, command: str = "train") -> str:
+    """Return the message of a command that is refused before it trains."""
+    words = [command, "--space", SPACE, *QUICK, *arguments]
+    answer = CliRunner().invoke(main, [str(word) for word in words])
+    assert answer.exit_code == 2, answer.output
+    assert "Traceback" not in answer.output
+    assert "epoch" not in answer.stdout
+    return answer.stderr
+
+
+def weights(width: int = 2) -> dict[str, torch.Tensor]:
+    return build(ResNet("resnet8", width), 1, 10).state_dict()
+
+
+def test_a_place_for_the_network_that_cannot_be_written_is_refused_before_training(folder):
+    (folder / "file").write_text("mine")
+    assert "--out file/net: cannot be written" in refused("--out", "file/net")
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_a_gpu_that_is_not_there_is_refused():
+    message = refused("--set", "resources.gpus=1")
+    assert "resources.gpus: a trial asks for 1 GPUs, this machine has 0" in message
+
+
+def test_batches_of_one_value_a_channel_are_an_error_that_names_the_batch_size():
+    network = "trial.network={name: vgg9, width: 2}"
+    message = refused("--set", network, "--set", "trial.batch_size=1")
+    assert "Give trial.batch_size=2 or more" in message
+
+
+def test_a_field_inside_a_mapping_that_was_set_is_named():
+    assert "0.quantizer: this field is needed" in refused(
+        "--set", "trial.overrides=[{match: group1}]"
+    )
+    message = refused("--set", 'trial.activation_bits="4"')
+    assert "'4' is a text, and a number is needed: write 4" in message
+
+
+def garbage(kind: str, path: Path) -> None:
+    match kind:
+        case "junk":
+            path.write_bytes(b"junk")
+        case "empty":
+            path.write_bytes(b"")
+        case "cut":
+            torch.save(weights(), path)
+            path.write_bytes(path.read_bytes()[:2000])
+        case "zip":
+            with zipfile.ZipFile(path, "w") as file:
+                file.writestr("other", "thing")
+        case "bytes":
+            path.write_bytes(bytes(range(256)) * 20)
+
+
+@pytest.mark.parametrize("kind", ["junk", "empty", "cut", "zip", "bytes"])
+@pytest.mark.parametrize("suffix", [".pt", ".safetensors"])
+def test_a_damaged_weights_file_is_one_message(folder, kind, suffix):
+    path = folder / f"net{suffix}"
+    garbage(kind, path)
+    with pytest.raises(StoreError, match=r"trial\.start\.weights: .*net"):
+        read_weights(path, "trial.start.weights")
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda v: v.to(torch.int8), r"head.weight is torch.int8 there, torch.float32"),
+        (lambda v: v * float("nan"), r"head.weight holds numbers that are not finite"),
+    ],
+)
+def test_weights_that_cannot_be_ones_are_named(folder, change, message):
+    state = weights()
+    torch.save({**state, "head.weight": change(state["head.weight"])}, folder / "net.pt")
+    assert message in refused("--set", "trial.start.weights=net.pt")
+
+
+def test_a_folder_that_holds_no_network_is_named_with_its_field(folder):
+    (folder / "net").mkdir()
+    assert "trial.start.weights: net does not hold" in refused("--set", "trial.start.weights=net")
+    teacher = ("--set", "trial.distillation={weight: 0.5, teacher: net}")
+    assert "trial.distillation.teacher: net does not hold" in refused(*teacher)
+
+
+@pytest.mark.parametrize(
+    ("start", "message"),
+    [
+        ("{weights: other.pt}", "does not fit the network"),
+        ("{weights: net.pt, fresh: [haed]}", "'haed' matches no module"),
+        ("{weights: bad.pt}", "bad.pt is damaged"),
+    ],
+)
+def test_a_search_refuses_a_start_before_it_writes_anything(folder, start, message):
+    torch.save(weights(), folder / "net.pt")
+    torch.save(weights(width=3), folder / "other.pt")
+    (folder / "bad.pt").write_bytes(b"junk")
+    assert message in refused("--set", f"trial.start={start}", command="search")
+    assert not (folder / "sqtune-store").exists()
+
+
+def test_a_study_refuses_to_go_on_from_other_weights(folder):
+    torch.save(weights(), folder / "net.pt")
+    changes = [*QUICK[1::2], "trial.start.weights=net.pt"]
+    space, store = load_space(SPACE, changes), Store.at(str(folder / "store"))
+    prepare_data(space, store)
+    store.create()
+    storage = open_storage(store, None)
+    Study.create_or_continue(storage, space, {}, file_hashes(space))
+    assert study_names(storage) == ["resnet"]
+    Study.create_or_continue(storage, space, {}, file_hashes(space))
+    torch.save({**weights(), "head.bias": torch.ones(10)}, folder / "net.pt")
+    with pytest.raises(StudyError, match=r"net\.pt has changed since.*--name"):
+        Study.create_or_continue(storage, space, {}, file_hashes(space))
+
+
+def test_the_command_that_a_saved_network_suggests_can_be_typed(folder):
+    words = ["train", "--space", str(SPACE), *QUICK, "--out", "net"]
+    answer = CliRunner().invoke(main, words)
+    assert answer.exit_code == 0, answer.output
+    command = shlex.split(answer.output.splitlines()[-1].removeprefix("next"))
+    assert command[:5] == ["sqtune", "search", "--space", str(SPACE), "--name"]
+    overrides = [word for before, word in itertools.pairwise(command) if before == "--set"]
+    space = load_space(SPACE, overrides)
+    prepare_data(space, Store.at(str(folder / "store")))  # the weights fit
+    assert space.config({}).network.width == 2
+    assert len(prepare(Digits()).classes) == 10
