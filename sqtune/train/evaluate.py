@@ -18,7 +18,7 @@ REESTIMATION_BATCHES = 30
 
 
 @torch.no_grad()
-def error_rate(model: nn.Module, split: Split, normalize: Inputs, device: torch.device) -> float:
+def error_rate(model: nn.Module, split: Split, inputs: Inputs, device: torch.device) -> float:
     """Return the share (0..1) of a split's images that the model, as it stands, gets wrong.
 
     Raises:
@@ -32,7 +32,7 @@ def error_rate(model: nn.Module, split: Split, normalize: Inputs, device: torch.
         split.images.split(EVALUATION_BATCH), split.labels.split(EVALUATION_BATCH), strict=True
     )
     for images, labels in batches:
-        logits = model(normalize(images.to(device)))
+        logits = model(inputs(images.to(device)))
         finite &= logits.isfinite().all()
         wrong += (logits.argmax(dim=1) != labels.to(device)).sum()
     model.train(was_training)
@@ -43,7 +43,7 @@ def error_rate(model: nn.Module, split: Split, normalize: Inputs, device: torch.
 
 @contextmanager
 def reestimated_batch_norm(
-    model: nn.Module, train: Split, normalize: Inputs, *, batch_size: int, device: torch.device
+    model: nn.Module, train: Split, inputs: Inputs, *, batch_size: int, device: torch.device
 ) -> Iterator[None]:
     """Give batch norm the statistics of the weights as they stand, and its own back afterwards.
 
@@ -72,7 +72,7 @@ def reestimated_batch_norm(
                 for norm in norms:  # a plain average; None would ask the device for its count
                     norm.momentum = 1 / (first + 1)
                 ids = slice(first * stride, None, num_batches * stride)
-                model(normalize(train.images[ids][:batch_size].to(device)))
+                model(inputs(train.images[ids][:batch_size].to(device)))
         model.eval()
         yield
     finally:

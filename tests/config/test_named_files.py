@@ -52,7 +52,8 @@ def test_a_missing_path_is_refused_with_its_line(tmp_path, text, line, field, na
 @pytest.mark.parametrize("override", ["trial.start.weights=gone", "trial.start={weights: gone}"])
 def test_a_missing_path_of_an_override_names_the_override(tmp_path, override):
     message = refused(tmp_path / "space.yaml", "trial: {}\n", override)
-    assert message.startswith(f"--set {override}: 'gone': no such folder or file.")
+    assert message.startswith(f"--set {override}: ")
+    assert "'gone': no such folder or file." in message
 
 
 @pytest.mark.parametrize("override", ["trial.start.weights={}", "trial.start={{weights: {}}}"])
