@@ -51,8 +51,8 @@ class Computing:
         """Return the model's forward, compiled if asked for; the model itself stays as it is.
 
         torch's compiler is imported only where it is asked for (and by torch's AdamW): 190 MB in
-        each worker. What it kept for earlier networks of the process is dropped: it counts them against a limit, past which it
-        no longer compiles.
+        each worker. What it kept for earlier networks of the process is dropped: it counts them
+        against a limit, past which it no longer compiles.
         """
         if self.mode is None:
             return model
