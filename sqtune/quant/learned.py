@@ -88,19 +88,20 @@ class LearnedSteps:
         grid, step_O = grid_of(layer.quantizer), self.steps[layer.name]
         low, top = grid.low + grid.offset, grid.top + grid.offset
         share = (w_OK.shape[1] * top) ** -0.5
-        mask_OK = mask_M.reshape(w_OK.shape[0], -1)
+        mask_OK = mask_M.reshape(w_OK.shape[0], -1).to(w_OK.dtype)
 
         @torch.no_grad()
         def take(gradient: Tensor) -> Tensor:
             gradient_OK = to_rows(gradient, layer.groups)
             scaled_OK = w_OK / torch.where(step_O > 0, step_O, 1.0)[:, None]
-            level_OK = (scaled_OK - grid.offset).round().clamp(grid.low, grid.top) + grid.offset
-            inside_OK = (scaled_OK >= low) & (scaled_OK <= top)
-            slope_OK = torch.where(inside_OK, level_OK - scaled_OK, level_OK)
-            of_step_O = (gradient_OK * slope_OK).mul_(mask_OK).sum(dim=1).mul_(share)
+            clamped_OK = scaled_OK.clamp(low, top)
+            inside_OK = torch.eq(scaled_OK, clamped_OK, out=scaled_OK)  # 1 or 0
+            slope_OK = clamped_OK.sub(grid.offset).round_().clamp_(grid.low, grid.top)
+            slope_OK.add_(grid.offset).sub_(clamped_OK.mul_(inside_OK))
+            of_step_O = slope_OK.mul_(gradient_OK).mul_(mask_OK).sum(dim=1).mul_(share)
             step_O.grad = of_step_O if step_O.grad is None else step_O.grad + of_step_O
             # A quantized weight beyond the grid gets no gradient (LSQ, eq. 5).
-            kept_OK = gradient_OK * ~(mask_OK & ~inside_OK)
+            kept_OK = inside_OK.mul_(mask_OK).add_(1 - mask_OK).mul_(gradient_OK)
             return from_rows(kept_OK, layer.weight, layer.groups)
 
         return take
