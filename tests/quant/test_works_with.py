@@ -11,20 +11,15 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from sqtune.errors import QuantizationError
 from sqtune.quant import (
     Activations,
     Binary,
-    Float,
-    LayerRule,
     LearnedUniform,
     Selection,
     StochasticQuantization,
     Ternary,
-    quantizable_weights,
     quantize_rows,
 )
-from sqtune.quant.layers import from_rows, to_rows
 
 
 def network() -> nn.Module:
@@ -163,80 +158,6 @@ def test_a_compiled_model_is_one_graph_and_sees_the_hybrid_weights() -> None:
         torch.testing.assert_close(compiled(x), model(x))
 
 
-# Layers: rows are output channels, however a weight lies in memory.
-
-LAYERS = {
-    "conv3d": lambda: nn.Conv3d(2, 6, (1, 2, 3)),
-    "conv3d_channels_last": lambda: nn.Conv3d(2, 6, 2).to(memory_format=torch.channels_last_3d),
-    "transposed1d": lambda: nn.ConvTranspose1d(4, 6, 3),
-    "transposed2d": lambda: nn.ConvTranspose2d(4, 6, 3),
-    "transposed2d_groups": lambda: nn.ConvTranspose2d(4, 6, 3, groups=2),
-    "transposed3d_depthwise": lambda: nn.ConvTranspose3d(4, 4, 2, groups=4),
-    "depthwise": lambda: nn.Conv2d(6, 6, 3, groups=6),
-    "depthwise_channels_last": lambda: nn.Conv2d(6, 6, 3, groups=6).to(
-        memory_format=torch.channels_last
-    ),
-    "grouped": lambda: nn.Conv2d(4, 6, 3, groups=2),
-    "linear_of_one": lambda: nn.Linear(1, 1),
-}
-
-
-def channel(layer: nn.Module, index: int) -> Tensor:
-    """Return the weights that an output channel is made of, found without knowing the layout."""
-    weight = torch.zeros_like(layer.weight, requires_grad=True)
-    dimensions = layer.weight.dim() - 2
-    x = torch.ones(1, getattr(layer, "in_channels", 1), *[5] * dimensions)
-    y = torch.func.functional_call(layer, {"weight": weight}, (x,))
-    y[0, index].sum().backward()
-    return layer.weight.detach()[weight.grad != 0]
-
-
-@pytest.mark.parametrize("kind", LAYERS)
-@pytest.mark.parametrize("step", ["grouped", "per_layer"])
-def test_a_row_is_all_that_an_output_channel_is_made_of(kind: str, step: str) -> None:
-    layer = LAYERS[kind]()
-    strides = layer.weight.stride()
-    sq = StochasticQuantization(nn.Sequential(layer), Binary(), step=step)
-    num_channels = layer.bias.numel()
-    scales = [channel(layer, index).abs().mean() for index in range(num_channels)]
-    with sq.quantized():
-        for index, scale in enumerate(scales):
-            torch.testing.assert_close(
-                channel(layer, index).abs(), scale.expand(channel(layer, index).shape)
-            )
-    with sq.hybrid(ratio=0.5):
-        mask_O = sq.state_dict()["masks"]["0.weight"]
-        assert len(mask_O) == num_channels
-        for index, taken in enumerate(mask_O):
-            is_binary = len(channel(layer, index).abs().unique()) == 1
-            assert is_binary == (bool(taken) or channel(layer, index).numel() == 1)
-    assert layer.weight.stride() == strides
-    frozen = sq.freeze()["0.weight"]
-    assert torch.equal(frozen.values(), layer.weight)
-    torch.testing.assert_close(frozen.scale_O, torch.stack(scales))
-    assert frozen.codes.shape == layer.weight.shape
-
-
-@pytest.mark.parametrize("kind", LAYERS)
-def test_rows_there_and_back_are_the_weight(kind: str) -> None:
-    layer = LAYERS[kind]()
-    groups = layer.groups if "transposed" in kind else 0
-    rows_OK = to_rows(layer.weight.detach(), groups)
-    assert rows_OK.shape == (layer.bias.numel(), layer.weight.numel() // layer.bias.numel())
-    back = from_rows(rows_OK, layer.weight, groups)
-    assert torch.equal(back, layer.weight)
-    assert back.stride() == layer.weight.stride()
-
-
-def test_rows_of_common_layouts_are_views() -> None:
-    for layer in (nn.Conv2d(4, 6, 3), nn.Linear(5, 3)):
-        for memory_format in (torch.contiguous_format, torch.channels_last):
-            weight = layer.weight.detach()
-            if weight.dim() == 4:
-                weight = weight.to(memory_format=memory_format)
-            assert to_rows(weight).data_ptr() == weight.data_ptr()
-
-
 def test_a_layer_that_appears_twice_is_quantized_once_and_takes_both_gradients() -> None:
     shared = nn.Linear(4, 4)
     model = nn.Sequential(shared, nn.Tanh(), shared)
@@ -258,88 +179,3 @@ def test_a_frozen_weight_is_quantized_and_the_others_get_the_same_gradients() ->
             backward(one, 0)
     assert model[0].weight.grad is None
     assert torch.equal(model[4].weight.grad, free[4].weight.grad)
-
-
-# What cannot be done is an error that names the layer.
-
-
-def test_a_parametrized_weight_is_an_error_that_names_the_layer() -> None:
-    model = nn.Sequential(nn.Linear(3, 3), nn.utils.parametrizations.weight_norm(nn.Linear(3, 3)))
-    with pytest.raises(QuantizationError, match=r"1: its weight is computed at each use"):
-        StochasticQuantization(model, Binary())
-
-
-@pytest.mark.parametrize("step", ["grouped", "per_layer"])
-@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
-def test_weights_that_are_not_finite_are_an_error_that_names_the_layer(
-    value: float, step: str
-) -> None:
-    model = network()
-    sq = StochasticQuantization(model, Ternary(), step=step)
-    with torch.no_grad():
-        model[4].weight[2, 5] = value
-    before = model[4].weight.detach().clone()
-    for block in (lambda: sq.hybrid(ratio=0.5), sq.quantized):
-        with pytest.raises(QuantizationError, match=r"4\.weight holds 1 .* diverged"), block():
-            pass
-        torch.testing.assert_close(model[4].weight.detach(), before, rtol=0, atol=0, equal_nan=True)
-    with pytest.raises(QuantizationError, match=r"4\.weight"):
-        sq.freeze()
-    with torch.no_grad():
-        model[4].weight[2, 5] = 0.0
-    with sq.hybrid(ratio=0.5):  # and it goes on once they are finite again
-        pass
-
-
-@pytest.mark.parametrize("step", ["grouped", "per_layer"])
-def test_weights_whose_sum_is_infinite_are_an_error(step: str) -> None:
-    model = nn.Sequential(nn.Linear(4, 2))
-    with torch.no_grad():
-        model[0].weight.fill_(3e38)
-    sq = StochasticQuantization(model, Binary(), step=step)
-    message = r"0\.weight holds weights up to 3e\+38"
-    with pytest.raises(QuantizationError, match=message), sq.hybrid(ratio=0.5):
-        pass
-
-
-def test_a_complex_or_empty_weight_is_an_error_with_the_remedy() -> None:
-    model = nn.Sequential(nn.Linear(3, 3), nn.Linear(3, 2, dtype=torch.complex64))
-    with pytest.raises(QuantizationError, match=r"1: a weight of type torch.complex64.*LayerRule"):
-        StochasticQuantization(model, Binary())
-    StochasticQuantization(model, Binary(), rules=[LayerRule("1", Float())])
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # torch warns of initialising nothing
-        empty = nn.Sequential(nn.Linear(0, 3))
-    with pytest.raises(QuantizationError, match=r"0: a weight of type .* shape \(3, 0\)"):
-        StochasticQuantization(empty, Binary())
-
-
-@pytest.mark.parametrize(
-    ("rules", "message"),
-    [
-        ([LayerRule("stem", Float())], "'stem' matches no layer. The layers are: 0, 4"),
-        (
-            [LayerRule("0|4", Binary()), LayerRule("4", Float())],
-            "'4' matches 4: an earlier rule has it already",
-        ),
-    ],
-)
-def test_a_rule_that_acts_on_nothing_is_an_error_that_lists_the_names(rules, message) -> None:
-    with pytest.raises(QuantizationError, match=message):
-        StochasticQuantization(network(), Ternary(), rules=rules)
-
-
-def test_rules_give_layers_their_quantizer_by_name_or_by_the_name_around_them() -> None:
-    model = nn.Sequential()
-    model.add_module("group1", nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 2)))
-    model.add_module("group10", nn.Linear(2, 2))
-    rules = [LayerRule(r"group1\.0", Float()), LayerRule("group1", Ternary())]
-    sq = StochasticQuantization(model, Binary(), rules=rules)
-    assert sq.quantizers == {"group1.1.weight": Ternary(), "group10.weight": Binary()}
-    assert next(iter(quantizable_weights(model))) == "group1.0.weight"
-    before = model.group1[0].weight.detach().clone()
-    with sq.hybrid(ratio=1.0):
-        assert torch.equal(model.group1[0].weight, before)
-        assert len(model.group1[1].weight[0].abs().unique()) <= 2
-        assert len(model.group10.weight[0].abs().unique()) == 1
-    assert list(sq.freeze()) == ["group1.1.weight", "group10.weight"]
