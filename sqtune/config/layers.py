@@ -6,7 +6,7 @@ from functools import cache
 
 from sqtune.config.paths import Keys
 from sqtune.config.trial import TrialConfig
-from sqtune.data import Cifar, Data, Digits, ImageFolder, known_image_size
+from sqtune.data import known_channels, known_image_size
 from sqtune.errors import QuantizationError
 from sqtune.networks import Network, Torchvision
 from sqtune.quant.rules import assign_quantizers
@@ -26,7 +26,7 @@ def useless_rule(config: TrialConfig) -> tuple[Keys, str] | None:
     large = isinstance(config.network, Torchvision)
     any_size = ANY_SIZE_FOR_TORCHVISION if large else ANY_SIZE
     image_size = known_image_size(config.data) or any_size
-    names = layer_names(config.network, _channels(config.data), image_size)
+    names = layer_names(config.network, known_channels(config.data), image_size)
     for count in range(1, len(config.rules) + 1):
         try:
             assign_quantizers(names, config.quantizer, config.rules[:count])
@@ -46,16 +46,6 @@ def layer_names(network: Network, in_channels: int, image_size: tuple[int, int])
     with torch.random.fork_rng(devices=[]):
         model = build(network, in_channels, 2, image_size)
     return tuple(name.rpartition(".")[0] for name in quantizable_weights(model))
-
-
-def _channels(data: Data) -> int:
-    match data:
-        case Digits():
-            return 1
-        case Cifar():
-            return 3
-        case ImageFolder(channels=channels):
-            return channels
 
 
 def _keys(config: TrialConfig, index: int) -> Keys:

@@ -102,7 +102,7 @@ class TrialConfig(Strict):
         start, schedule, num_epochs = map(info.data.get, ("start", "schedule", "num_epochs"))
         if distillation.weight == 0 or distillation.teacher or not (schedule and num_epochs):
             return distillation
-        if epoch_ratio(schedule, 1, num_epochs) == 0 or (start and not start.fresh):
+        if _begins_float(schedule, num_epochs) or (start and not start.fresh):
             return distillation
         raise ValueError(
             f"there is no teacher for the soft targets (weight {distillation.weight:g}): name one "
@@ -114,7 +114,7 @@ class TrialConfig(Strict):
     @property
     def has_float_warmup(self) -> bool:
         """Whether the ratio schedule begins with at least one float epoch."""
-        return epoch_ratio(self.schedule, 1, self.num_epochs) == 0
+        return _begins_float(self.schedule, self.num_epochs)
 
     @property
     def rules(self) -> tuple[LayerRule, ...]:
@@ -143,6 +143,10 @@ class TrialConfig(Strict):
         'binary'
         """
         return flatten(self.nested())
+
+
+def _begins_float(schedule: Schedule, num_epochs: int) -> bool:
+    return epoch_ratio(schedule, 1, num_epochs) == 0
 
 
 def flatten(nested: dict[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -1,5 +1,5 @@
 """Data sets, split once into train, validation and test."""
 
-from sqtune.data.spec import Cifar, Data, Digits, ImageFolder, known_image_size
+from sqtune.data.spec import Cifar, Data, Digits, ImageFolder, known_channels, known_image_size
 
-__all__ = ["Cifar", "Data", "Digits", "ImageFolder", "known_image_size"]
+__all__ = ["Cifar", "Data", "Digits", "ImageFolder", "known_channels", "known_image_size"]

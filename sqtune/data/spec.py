@@ -119,3 +119,14 @@ def known_image_size(data: Data) -> tuple[int, int] | None:
         case ImageFolder(image_size=int(size)):
             return size, size
     return None
+
+
+def known_channels(data: Data) -> int:
+    """Return the channels of an image, which the description gives in any case."""
+    match data:
+        case Digits():
+            return 1
+        case Cifar():
+            return 3
+        case ImageFolder(channels=channels):
+            return channels
