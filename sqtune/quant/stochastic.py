@@ -80,8 +80,8 @@ class StochasticQuantization:
         device = next(model.parameters()).device
         self.generator = generator or torch.Generator(device).manual_seed(0)
         self._learned = LearnedSteps(self._layers)
-        suits = Grouped.suits(self._layers, self.selection)
-        kind = Grouped if suits and step == "grouped" else PerLayer
+        grouped = step == "grouped" and Grouped.suits(self._layers, self.selection)
+        kind = Grouped if grouped else PerLayer
         self._step = kind(self._layers, self.selection, self.generator, self._learned.steps)
         self._activations: LowBitActivations | None = None
         if activations is not None:
@@ -209,9 +209,8 @@ class StochasticQuantization:
 
     def state_dict(self) -> dict[str, Any]:
         """Return what a continuation needs: generator, last draw, learned steps, counts, codes."""
-        shapes = {layer.name: tuple(layer.weight.shape) for layer in self._layers}
         return {
-            "shapes": shapes,
+            "shapes": {layer.name: tuple(layer.weight.shape) for layer in self._layers},
             "granularity": self.selection.granularity,
             "generator": self.generator.get_state(),
             "drawn_ratio": self._drawn_ratio,

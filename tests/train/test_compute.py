@@ -56,6 +56,7 @@ def losses(digits, compute: Compute, device: str = "cpu", **changes) -> list[flo
 def test_auto_is_decided_by_the_device(
     monkeypatch, device, supported, compute, bfloat16, channels_last
 ):
+    # The answer of a device that this machine may not have.
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: supported)
     computing = computing_on(device, compute)
     assert computing.bfloat16 == bfloat16
