@@ -100,6 +100,8 @@ def check_new_folder(folder: Path) -> None:
     """
     if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
         raise ConfigError(f"--out {folder}: exists and is not an empty folder. Give another path.")
+    if folder.resolve() == Path.cwd():
+        raise ConfigError(f"--out {folder}: is the folder you are in. Give another path.")
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=folder.parent):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import os
 import shlex
 import zipfile
 from pathlib import Path
@@ -50,6 +51,9 @@ def weights(width: int = 2) -> dict[str, torch.Tensor]:
 def test_a_place_for_the_network_that_cannot_be_written_is_refused_before_training(folder):
     (folder / "file").write_text("mine")
     assert "--out file/net: cannot be written" in refused("--out", "file/net")
+    (folder / "here").mkdir()
+    os.chdir("here")  # pytest's monkeypatch puts the folder back
+    assert "--out .: is the folder you are in" in refused("--out", ".")
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
