@@ -11,8 +11,9 @@ from pydantic import ValidationError
 from sqtune.config.corners import corner_points
 from sqtune.config.layers import useless_rule
 from sqtune.config.messages import explain
+from sqtune.config.parameters import ChoiceParameter, Parameter, label
 from sqtune.config.paths import Keys, NoSuchEntryError
-from sqtune.config.space import ChoiceParameter, Parameter, SearchSpace, label
+from sqtune.config.space import SearchSpace
 from sqtune.config.trial import TrialConfig
 from sqtune.data import known_image_size
 from sqtune.errors import NetworkError, did_you_mean

@@ -6,7 +6,8 @@ import itertools
 from collections.abc import Iterator
 from typing import Any
 
-from sqtune.config.space import ChoiceParameter, SearchSpace
+from sqtune.config.parameters import ChoiceParameter
+from sqtune.config.space import SearchSpace
 
 MOST_COMBINATIONS = 5_000  # of structural choices that are checked; a larger space is sampled
 STRUCTURAL = ("name", "model", "match")  # last parts of paths on which it depends what else fits

@@ -6,8 +6,8 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
+from sqtune.config.parameters import PARAMETER_KINDS
 from sqtune.config.paths import Keys
-from sqtune.config.space import PARAMETER_KINDS
 from sqtune.errors import did_you_mean
 
 

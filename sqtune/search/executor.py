@@ -34,7 +34,7 @@ import ray  # noqa: E402
 from ray import tune  # noqa: E402
 from ray.tune.search import Searcher  # noqa: E402
 
-from sqtune.config.space import Resources  # noqa: E402
+from sqtune.config.options import Resources  # noqa: E402
 from sqtune.errors import SqtuneError  # noqa: E402
 
 MAX_WORKER_DEATHS = 2

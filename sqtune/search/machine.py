@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 
-from sqtune.config.space import Resources
+from sqtune.config.options import Resources
 from sqtune.errors import ResourceError
 
 

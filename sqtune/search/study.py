@@ -19,13 +19,8 @@ import optuna
 from optuna.storages import BaseStorage
 from optuna.trial import FrozenTrial, TrialState
 
-from sqtune.config.space import (
-    ChoiceParameter,
-    FloatParameter,
-    IntParameter,
-    SearchSpace,
-    label,
-)
+from sqtune.config.parameters import ChoiceParameter, FloatParameter, IntParameter, label
+from sqtune.config.space import SearchSpace
 from sqtune.config.trial import TrialConfig
 from sqtune.errors import StudyError, did_you_mean
 from sqtune.search.records import State, TrialRecord

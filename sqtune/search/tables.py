@@ -10,7 +10,7 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
-from sqtune.config.space import label
+from sqtune.config.parameters import label
 from sqtune.config.trial import TrialConfig
 from sqtune.quant import Float, Quantizer
 from sqtune.search.pareto import best, ranking, standard_error
