@@ -17,6 +17,7 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 INTERRUPTED = 130
 AFTER = {  # Ctrl-C, by command
     "search": "the same command goes on from what is stored",
+    "confirm": "the same command goes on from what is stored",
     "train": "nothing was saved: the same command starts over",
 }
 
@@ -61,6 +62,9 @@ study_storage_option = click.option(
     "--study-storage",
     metavar="URL",
     help="Optuna database for the study; by default a file in the store.",
+)
+tracking_option = click.option(
+    "--tracking-uri", metavar="URI", help="MLflow tracking URI; by default a database in the store."
 )
 space_option = click.option(
     "--space", "space_file", required=True, metavar="FILE", type=Path, help="The space file (YAML)."
