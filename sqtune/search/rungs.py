@@ -10,6 +10,7 @@ from __future__ import annotations
 import bisect
 import math
 from collections.abc import Iterator
+from functools import partial
 from typing import NamedTuple
 
 from sqtune.config.options import EarlyStopping
@@ -119,21 +120,21 @@ class Rungs:
         for (progress, epoch, *_), pool in self._pools.items():
             for number, standing in pool.held_standings():
                 if self._better(standing):
-                    found.append((-progress, -epoch, standing.rank / standing.count, number))
+                    found.append((-progress, -epoch, standing.rank / standing.among, number))
         return [number for *_, number in sorted(found)]
 
     def _better(self, standing: _Standing) -> bool:
-        rank, count = standing
-        if count < self.early.min_trials:
+        rank, among = standing
+        if among < self.early.min_trials:
             return True
-        return rank <= max(1, math.floor(self.early.keep * count + _TOLERANCE))
+        return rank <= max(1, math.floor(self.early.keep * among + _TOLERANCE))
 
 
 class _Standing(NamedTuple):
-    """A trial's place, from 1, among `count` comparable ones."""
+    """A trial's place, from 1, among so many comparable ones."""
 
     rank: int
-    count: int
+    among: int
 
 
 class _Cell(NamedTuple):
@@ -174,13 +175,13 @@ class _Pool:
         if not self._has_median(own):
             return _Standing(1, len(self._by_ratio[own.ratio]))
         key = (value - self._median(own), number)
-        rank, count = 1, 0
+        rank, among = 1, 0
         for cell, keys in self._cells.items():
             if cell.size <= own.size and self._has_median(cell):
-                median = self._median(cell)
-                rank += bisect.bisect_left(keys, key, key=lambda k, m=median: (k[0] - m, k[1]))
-                count += len(keys)
-        return _Standing(rank, count)
+                centred = partial(_less, self._median(cell))
+                rank += bisect.bisect_left(keys, key, key=centred)
+                among += len(keys)
+        return _Standing(rank, among)
 
     def held_standings(self) -> Iterator[tuple[int, _Standing]]:
         """Yield each held trial with its place: one pass over the trials by size."""
@@ -201,7 +202,7 @@ class _Pool:
         """Sort a cell's centred values into those of the smaller cells."""
         if self._has_median(cell):
             median = self._median(cell)
-            centred = [(value - median, number) for value, number in self._cells[cell]]
+            centred = [_less(median, key) for key in self._cells[cell]]
             if merged:
                 for key in centred:
                     bisect.insort(merged, key)
@@ -214,3 +215,8 @@ class _Pool:
     def _median(self, cell: _Cell) -> float:
         values = self._by_ratio[cell.ratio]
         return (values[(len(values) - 1) // 2] + values[len(values) // 2]) / 2
+
+
+def _less(median: float, key: _Key) -> _Key:
+    value, number = key
+    return value - median, number
