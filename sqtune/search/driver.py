@@ -86,6 +86,7 @@ class Driver:
                 self._at_rung(trial, epoch, record)
             if trial.state == "paused":
                 self._paused.add(trial.number)
+                self._rungs.hold(trial.number, len(trial.epochs))
                 self._keys[trial.number] = self._courses.course(trial.config).keys
 
     @property
@@ -109,6 +110,7 @@ class Driver:
     def _promoted(self) -> TrialRecord | None:
         for number in self._promotable():
             self._paused.remove(number)
+            self._rungs.release(number)
             self.study.resume(number)
             return self.study.trial(number)
         return None
@@ -116,7 +118,7 @@ class Driver:
     def _promotable(self) -> list[int]:
         if self._early.name != "pause":
             return []
-        return [number for number in self._rungs.promotable() if number in self._paused]
+        return self._rungs.promotable()
 
     def _waited(self) -> TrialRecord | None:
         now = time.monotonic()
@@ -200,11 +202,10 @@ class Driver:
 
     def _at_rung(self, trial: TrialRecord, epoch: int, record: dict[str, float]) -> None:
         """Enter an epoch into the rung tables, if it is at a rung."""
-        if epoch in self._early.epochs(trial.config.num_epochs):
-            value = record.get(self._early.metric)
-            if value is not None:
-                size = trial.size_bytes or 0
-                self._rungs.add(trial.number, epoch, value, record["ratio"], size)
+        num_epochs = trial.config.num_epochs
+        if epoch in self._early.epochs(num_epochs):
+            value, ratio = record.get(self._early.metric), record["ratio"]
+            self._rungs.add(trial.number, epoch, value, ratio, trial.size_bytes, num_epochs)
 
     def _held(self, number: int, epochs: list[dict[str, float]]) -> bool:
         """Stop or pause a trial that has come to a rung and is not among the better part."""
@@ -216,6 +217,7 @@ class Driver:
                 self.study.pause(number, epoch)
                 self._leave(number)
                 self._paused.add(number)
+                self._rungs.hold(number, epoch)
                 self.progress.trial_paused(number)
             else:
                 self.study.stop(number, epoch, f"not among the better part after epoch {epoch}")
