@@ -156,16 +156,16 @@ def _train(assignment: Assignment) -> Iterator[Any]:
 def _facts(assignment: Assignment) -> dict[str, Any]:
     from sqtune.config.trial import TrialConfig
     from sqtune.data.split import open_prepared
-    from sqtune.deploy.size import predicted_size
+    from sqtune.deploy.footprint import footprint
 
     splits = open_prepared(Path(assignment.data))
-    size = predicted_size(
+    taken = footprint(
         TrialConfig.model_validate_json(assignment.config),
         in_channels=splits.num_channels,
         num_classes=len(splits.classes),
         image_size=splits.image_size,
     )
-    return {**asdict(size), "num_validation": len(splits.validation)}
+    return {**asdict(taken), "num_validation": len(splits.validation)}
 
 
 class _StudySearcher(Searcher):
