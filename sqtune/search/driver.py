@@ -123,12 +123,14 @@ class Driver:
     def _waited(self) -> TrialRecord | None:
         now = time.monotonic()
         for number, waiting in list(self._waiting.items()):
-            if now < waiting.not_before or self._sharing.waits_for(waiting.course) is not None:
-                continue
-            del self._waiting[number]
             if self.study.settle_duplicate(number):
+                del self._waiting[number]
                 self._ended_at_once(self.study.trial(number))
-            else:
+            elif (twin := self.study.twin(number)) in self._paused:
+                del self._waiting[number]
+                self.study.refuse(number, f"it repeats trial {twin}, which is held")
+            elif now >= waiting.not_before and self._free(waiting.trial, waiting.course):
+                del self._waiting[number]
                 return waiting.trial
         return None
 
@@ -143,15 +145,19 @@ class Driver:
             trial = self.study.ask()
             if trial is None:
                 return None
-            self.limits.proposed(trains=trial.state == "running")
             if trial.state != "running":
                 self._ended_at_once(trial)
                 continue
             course = self._courses.course(trial.config)
-            if self._sharing.waits_for(course) is None:
+            if self._free(trial, course):
                 return trial
             self._waiting[trial.number] = _Waiting(trial, course)
         return None
+
+    def _free(self, trial: TrialRecord, course: Course) -> bool:
+        """Tell whether nobody is training, or about to, what a trial needs next."""
+        twin = self.study.twin(trial.number)
+        return twin is None and self._sharing.waits_for(course) is None
 
     def _begin(self, trial: TrialRecord, passed: int = 0) -> Assignment:
         """Return a trial's next leg; rungs up to the epoch `passed` are behind it."""
@@ -272,7 +278,8 @@ class Driver:
         left = self._running or self._waiting or self._promotable()
         if self.committed >= self.study.space.search.num_trials and not left:
             return "complete"
-        return self.limits.now() or self.limits.soon() or "complete"
+        ending = self.limits.now() or self.limits.soon()
+        return ending or ("exhausted" if self.study.exhausted else "complete")
 
     def wanted_stages(self) -> set[str]:
         """Return the keys of the stages from which trials go on that are held or running."""

@@ -20,10 +20,9 @@ Ending = Literal[
     "target error",
     "GPU hours",
     "failures",
-    "nothing fits",
+    "exhausted",
 ]
-GOOD_ENDINGS: tuple[Ending, ...] = ("complete", "target error")
-MOST_IDLE_PROPOSALS = 2000  # in a row that cost nothing: refused, or known already
+GOOD_ENDINGS: tuple[Ending, ...] = ("complete", "target error", "exhausted")
 
 
 class Limits:
@@ -50,16 +49,11 @@ class Limits:
         self._deadline = None if limit is None else time.monotonic() + limit
         self._causes: Counter[str] = Counter()
         self._reached = False
-        self._idle_proposals = 0
         self.interrupted = False
 
     def trained(self, seconds: float) -> None:
         """Take in that a trial has trained for some time."""
         self._seconds += seconds
-
-    def proposed(self, *, trains: bool) -> None:
-        """Take in a proposal, and whether it has to be trained."""
-        self._idle_proposals = 0 if trains else self._idle_proposals + 1
 
     def ended(self, trial: TrialRecord) -> None:
         """Take in a trial that ended."""
@@ -88,8 +82,6 @@ class Limits:
             return "stopped"
         if any(count >= self._options.max_failures for count in self._causes.values()):
             return "failures"
-        if self._idle_proposals >= MOST_IDLE_PROPOSALS:
-            return "nothing fits"
         return None
 
 

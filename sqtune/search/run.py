@@ -109,7 +109,9 @@ def run_search(
                 tracker.wait_until_connected()
             storage = open_storage(store, places.study_storage, mend=True)
             footprint = footprints(space, store)
-            study = Study.create_or_continue(storage, space, provenance(), files, footprint)
+            study = Study.create_or_continue(
+                storage, space, provenance(), files, footprint=footprint
+            )
             if warm_start is not None:
                 told = study.warm_start(Study.load(storage, warm_start))
                 progress.say(f'warm start from "{warm_start}": {told}')

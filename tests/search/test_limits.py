@@ -9,7 +9,7 @@ import pytest
 from sqtune.config.options import SearchOptions
 from sqtune.config.trial import TrialConfig
 from sqtune.quant import Float
-from sqtune.search.limits import MOST_IDLE_PROPOSALS, Limits, cause
+from sqtune.search.limits import Limits, cause
 from sqtune.search.records import TrialRecord
 
 FINISHED = TrialRecord(
@@ -77,18 +77,6 @@ def test_failures_of_one_cause_end_it_whatever_their_numbers() -> None:
 def test_causes_are_last_lines_without_numbers() -> None:
     assert cause("a\nloss 1.5e-3 in epoch 7") == cause("b\nloss 2 in epoch 12")
     assert cause("loss") != cause("memory")
-
-
-def test_proposals_that_cost_nothing_end_it_when_nothing_else_comes() -> None:
-    idle = limits()
-    for _ in range(MOST_IDLE_PROPOSALS - 1):
-        idle.proposed(trains=False)
-    idle.proposed(trains=True)
-    for _ in range(MOST_IDLE_PROPOSALS - 1):
-        idle.proposed(trains=False)
-    assert idle.soon() is None
-    idle.proposed(trains=False)
-    assert idle.soon() == "nothing fits"
 
 
 @pytest.mark.parametrize("requested", [True, False])
