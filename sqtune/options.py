@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 import click
 
-from sqtune.errors import SqtuneError
+from sqtune.errors import ConfigError, SqtuneError
 from sqtune.store import DEFAULT_STORE
 
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -46,6 +46,20 @@ def options(*given: Callable[[Command], Command]) -> Callable[[Command], Command
         return command
 
     return decorate
+
+
+def as_text(parse: Callable[[str], float]) -> Callable[..., str | None]:
+    """Return what checks an option with a unit, and hands its plain number on as text."""
+
+    def check(context: click.Context, option: click.Parameter, value: str | None) -> str | None:
+        if value is None:
+            return None
+        try:
+            return str(parse(value))
+        except ValueError as error:
+            raise ConfigError(f"{option.opts[0]}: {error}") from None
+
+    return check
 
 
 store_option = click.option(

@@ -135,7 +135,7 @@ def _verdict(results: list[Confirmed]) -> str:
     if first.standard_error is not None:
         line += f" ± {100 * first.standard_error:.2f} (standard error over the seeds)"
     if others and others[0].standard_error is not None and first.standard_error is not None:
-        noise = (first.standard_error**2 + others[0].standard_error**2) ** 0.5
+        noise = (first.standard_error**2 + others[0].standard_error ** 2) ** 0.5
         if others[0].mean - first.mean < 2 * noise:
             line += f"; trial {others[0].trial} is within the noise of it"
     return line

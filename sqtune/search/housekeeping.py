@@ -12,7 +12,9 @@ PRUNE_SECONDS = 30.0
 
 
 @contextmanager
-def pruned(prune: Callable[[Collection[str]], object], wanted: Callable[[], set[str]]) -> Iterator[None]:
+def pruned(
+    prune: Callable[[Collection[str]], object], wanted: Callable[[], set[str]]
+) -> Iterator[None]:
     """Prune the stage store now and then during the block, and at its end.
 
     Args:

@@ -86,6 +86,11 @@ class TrialRecord:
         return sum(not epoch.get("restored") for epoch in own)
 
     @property
+    def epochs_shared(self) -> int:
+        """Epochs that another trial trained for it."""
+        return len(self.epochs) - self.epochs_trained
+
+    @property
     def seconds(self) -> float:
         """How long its own epochs took, on one slot."""
         own = () if self.duplicate_of is not None else self.epochs

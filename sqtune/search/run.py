@@ -38,6 +38,8 @@ class Outcome:
         best: The best network; None if no trial finished.
         network: Its folder.
         tracking_problem: Why MLflow does not have everything; None if it has.
+        stage_problem: Why a checkpoint could not be stored; None if all could.
+        why: More on why it ended, where there is more.
     """
 
     study: str
@@ -46,6 +48,8 @@ class Outcome:
     best: TrialRecord | None
     network: Path | None
     tracking_problem: str | None
+    stage_problem: str | None
+    why: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,9 +163,7 @@ def _drive(
     return driver
 
 
-def _wrap_up(
-    driver: Driver, choose: Callable[[list[TrialRecord]], TrialRecord | None]
-) -> Outcome:
+def _wrap_up(driver: Driver, choose: Callable[[list[TrialRecord]], TrialRecord | None]) -> Outcome:
     """Leave study and MLflow consistent, whatever ended the trials, and name the best."""
     study, tracker, store = driver.study, driver.tracker, driver.store
     ending = driver.ending()
@@ -193,6 +195,10 @@ def _wrap_up(
         best=top,
         network=None if top is None else store.network(study.name, top.number),
         tracking_problem=None if tracker.error is None else str(tracker.error),
+        stage_problem=next(
+            (t.facts["stage_problem"] for t in trials if "stage_problem" in t.facts), None
+        ),
+        why=study.exhausted if ending == "exhausted" else None,
     )
 
 

@@ -63,6 +63,7 @@ class Leg:
         import sqtune.train.loop  # noqa: F401  (once per process, before the trial's clock starts)
 
         self.assignment = assignment
+        self._started_at = time.time()
         self._session: Any = None
         self._results: Iterator[Any] | None = None
         self._log = _open_log(Path(assignment.log))
@@ -148,6 +149,7 @@ class Leg:
         problem = None if self._session is None else self._session.problem
         return {
             "num_validation": len(open_prepared(Path(self.assignment.data)).validation),
+            "started_at": self._started_at,
             "ended_at": time.time(),
             "process": os.getpid(),
             **({} if problem is None else {"stage_problem": problem}),

@@ -40,7 +40,9 @@ def space(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="module")
 def undisturbed(space, tmp_path_factory):
-    answer = run("search", "--space", space, "--store", tmp_path_factory.mktemp("s") / "s", "--json")
+    answer = run(
+        "search", "--space", space, "--store", tmp_path_factory.mktemp("s") / "s", "--json"
+    )
     assert answer.returncode == 0, answer.stderr
     return table(answer)
 
@@ -169,7 +171,10 @@ def test_stop_lets_the_epoch_end_and_the_same_command_goes_on(space, undisturbed
     assert answer.returncode == 0, answer.stderr
     output, _ = driver.communicate(timeout=60)
     assert "sqtune stop" in output
-    states = [trial["state"] for trial in json.loads(run("show", "--store", store, "--json").stdout)["trials"]]
+    states = [
+        trial["state"]
+        for trial in json.loads(run("show", "--store", store, "--json").stdout)["trials"]
+    ]
     assert "interrupted" in states
     assert run("stop", "--store", store).returncode == 2  # nobody drives it now
     finish(space, store, undisturbed)

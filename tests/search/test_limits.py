@@ -41,7 +41,9 @@ def test_nothing_ends_a_search_without_limits() -> None:
 def test_a_good_enough_quantized_network_ends_it() -> None:
     wanted = limits(target_error="2%")
     wanted.ended(replace(FINISHED, epochs=({"val_error": 0.021},)))
-    wanted.ended(replace(FINISHED, config=TrialConfig(quantizer=Float()), epochs=({"val_error": 0.0},)))
+    wanted.ended(
+        replace(FINISHED, config=TrialConfig(quantizer=Float()), epochs=({"val_error": 0.0},))
+    )
     assert wanted.now() is None
     wanted.ended(FINISHED)
     assert wanted.now() == "target error"
