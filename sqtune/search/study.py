@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import time
 import uuid
-from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
 
 import optuna
 from optuna.storages import BaseStorage
@@ -17,6 +17,7 @@ from optuna.trial import TrialState
 
 from sqtune.config.space import SearchSpace
 from sqtune.config.trial import TrialConfig
+from sqtune.search.fit import Measure, store_footprint
 from sqtune.search.propose import Proposals
 from sqtune.search.records import TrialRecord
 from sqtune.search.samplers import require_packages
@@ -34,13 +35,11 @@ from sqtune.search.stored import (
     epochs_of,
 )
 from sqtune.search.view import StudyView
-
-if TYPE_CHECKING:
-    from sqtune.deploy.footprint import Footprint
+from sqtune.search.warm_start import WarmStart, take_over
 
 
 @dataclass(slots=True)
-class _Open:
+class _Running:
     """A trial that has not ended: what is asked of it at every epoch."""
 
     trial_id: int
@@ -55,8 +54,8 @@ class Study(StudyView):
     def __init__(self, study: optuna.Study, space: SearchSpace) -> None:
         super().__init__(study, space)
         self._proposals: Proposals | None = None
-        self._footprint: Callable[[TrialConfig], Footprint] | None = None
-        self._open: dict[int, _Open] = {}
+        self._footprint: Measure | None = None
+        self._running: dict[int, _Running] = {}
         self._finished: dict[str, int] = {}  # configuration -> the trial that finished with it
 
     @classmethod
@@ -67,7 +66,7 @@ class Study(StudyView):
         provenance: Mapping[str, str],
         files: Mapping[str, str] | None = None,
         *,
-        footprint: Callable[[TrialConfig], Footprint] | None = None,
+        footprint: Measure | None = None,
     ) -> Study:
         """Create the study of a space, or take up the one there is.
 
@@ -135,7 +134,7 @@ class Study(StudyView):
             elif attrs.get(PAUSED) is None:
                 self._storage.set_trial_state_values(trial._trial_id, TrialState.WAITING)
                 released.append(trial.number)
-        self._open.clear()
+        self._running.clear()
         if self._proposals is not None:
             self._proposals.put_back(released)
         return released
@@ -154,12 +153,12 @@ class Study(StudyView):
             return None
         trial, values = proposal
         config = self.space.config(values)
-        opened = _Open(
+        opened = _Running(
             trial._trial_id, config, config.model_dump_json(), epochs_of(trial.user_attrs)
         )
-        self._open[trial.number] = opened
+        self._running[trial.number] = opened
         trial.set_user_attr(CONFIG, opened.text)
-        refusal = self._measure(trial, config)
+        refusal = store_footprint(trial, config, self._footprint, self.space.target)
         if refusal is not None:
             self._end(trial.number, TrialState.PRUNED, REFUSED, refusal)
         else:
@@ -172,29 +171,15 @@ class Study(StudyView):
         """Why `ask()` has nothing more to propose; None as long as it has."""
         return None if self._proposals is None else self._proposals.exhausted
 
-    def _measure(self, trial: optuna.Trial, config: TrialConfig) -> str | None:
-        """Store what a configuration takes; return why it is refused, or None."""
-        if self._footprint is None:
-            return None
-        from sqtune.deploy.footprint import excess, refusal
-
-        footprint, target = self._footprint(config), self.space.target
-        if FACTS not in trial.user_attrs:
-            trial.set_user_attr(FACTS, asdict(footprint))
-        if target is None:
-            return None
-        for name, value in excess(footprint, target).items():
-            if name not in trial.constraints:
-                trial.set_constraint(name, value)
-        return refusal(footprint, target)
-
     def twin(self, number: int) -> int | None:
-        """Return the number of an earlier trial that has not ended and has an equal configuration.
+        """Return the number of an earlier running trial with an equal configuration, if any.
 
-        A trial with a twin waits for it: then `settle_duplicate` ends it at no cost.
+        Once that one has finished, `settle_duplicate` ends this one at no cost.
         """
-        text = self._opened(number).text
-        alike = (other for other, one in self._open.items() if one.text == text and other < number)
+        text = self._open(number).text
+        alike = (
+            other for other, one in self._running.items() if one.text == text and other < number
+        )
         return min(alike, default=None)
 
     def settle_duplicate(self, number: int) -> bool:
@@ -203,14 +188,14 @@ class Study(StudyView):
         Returns:
             Whether it has ended.
         """
-        opened = self._opened(number)
+        opened = self._open(number)
         twin = self._finished.get(opened.text)
         if twin is None:
             return False
         values = self._storage.get_trial(self._id(twin)).values
         self._storage.set_trial_user_attr(opened.trial_id, DUPLICATE_OF, twin)
         self._study.tell(number, values)
-        del self._open[number]
+        del self._running[number]
         return True
 
     def report(self, number: int, epoch: int, metrics: Mapping[str, float]) -> dict[str, float]:
@@ -220,7 +205,7 @@ class Study(StudyView):
         that nothing is recorded twice. Metrics that mean nothing yet, such as val_error before
         anything is quantized, are left out.
         """
-        opened, key = self._opened(number), epoch_key(epoch)
+        opened, key = self._open(number), epoch_key(epoch)
         compared = "val_error" if "val_error" in metrics else "train_loss"
         stored = opened.epochs.get(key)
         if stored is not None and stored.get(compared) == metrics[compared]:
@@ -236,17 +221,17 @@ class Study(StudyView):
 
     def trial_last_error(self, number: int) -> float:
         """Return the validation error (0..1) that a running trial reported last."""
-        epochs = self._opened(number).epochs
+        epochs = self._open(number).epochs
         return float(epochs[max(epochs)]["val_error"])
 
     def finish(self, number: int, val_error: float, facts: Mapping[str, Any]) -> None:
         """End a trial with its last epoch's validation error (0..1) and what else is known of it.
 
-        Other objectives are taken from the facts; those of the footprint are known already.
+        Other objectives are taken from the facts, to which those of the footprint belong already.
         """
-        opened = self._opened(number)
+        opened = self._open(number)
         known = self._storage.get_trial(opened.trial_id).user_attrs.get(FACTS, {})
-        facts = {**facts, **known}
+        facts = {**known, **facts}
         values = [
             val_error if name == "val_error" else float(facts[name])
             for name in self.space.search.objectives
@@ -254,7 +239,7 @@ class Study(StudyView):
         self._storage.set_trial_user_attr(opened.trial_id, FACTS, facts)
         self._study.tell(number, values)
         self._finished.setdefault(opened.text, number)
-        del self._open[number]
+        del self._running[number]
 
     def fail(self, number: int, reason: str) -> None:
         """End a trial that cannot go on."""
@@ -268,30 +253,34 @@ class Study(StudyView):
         """End a trial early, at the rung after an epoch. It is no candidate for best."""
         self._end(number, TrialState.PRUNED, STOPPED, {"epoch": epoch, "why": why})
 
-    def _opened(self, number: int) -> _Open:
-        """Return a trial that has not ended; one that was paused before may not be known yet."""
-        if number not in self._open:
+    def _open(self, number: int) -> _Running:
+        """Return a running trial; one that was paused is read from the storage."""
+        if number not in self._running:
             trial = self._storage.get_trial(self._id(number))
             text = trial.user_attrs[CONFIG]
             config = TrialConfig.model_validate_json(text)
-            self._open[number] = _Open(trial._trial_id, config, text, epochs_of(trial.user_attrs))
-        return self._open[number]
+            self._running[number] = _Running(
+                trial._trial_id, config, text, epochs_of(trial.user_attrs)
+            )
+        return self._running[number]
 
     def _config(self, number: int) -> TrialConfig | None:
-        return self._open[number].config if number in self._open else None
+        return self._running[number].config if number in self._running else None
 
     def _end(self, number: int, state: TrialState, key: str, why: Any) -> None:
         self._storage.set_trial_user_attr(self._id(number), key, why)
         self._study.tell(number, state=state)
-        self._open.pop(number, None)
+        self._running.pop(number, None)
 
     def pause(self, number: int, epoch: int) -> None:
         """Let a trial wait at the rung after an epoch, also while nobody drives the study."""
         self._storage.set_trial_user_attr(self._id(number), PAUSED, epoch)
+        self._running.pop(number, None)
 
     def resume(self, number: int) -> TrialRecord:
         """Let a paused trial go on."""
         self._storage.set_trial_user_attr(self._id(number), PAUSED, None)
+        self._open(number)
         return self.trial(number)
 
     def close_paused(self) -> list[int]:
@@ -305,7 +294,14 @@ class Study(StudyView):
                 closed.append(trial.number)
         return closed
 
+    def warm_start(self, other: StudyView) -> WarmStart:
+        """Let the sampler learn from another study's finished trials; they are none of this one.
+
+        Those that were taken before are not taken again.
+        """
+        return take_over(self._study, self.space, other, self._footprint)
+
     def set_run_id(self, number: int, run_id: str) -> None:
         """Store an open trial's MLflow run; of one that has ended, MLflow itself knows it."""
-        if number in self._open:
+        if not self._storage.get_trial(self._id(number)).state.is_finished():
             self._storage.set_trial_user_attr(self._id(number), RUN_ID, run_id)
