@@ -24,6 +24,7 @@ from sqtune.quant.layers import TRANSPOSED, num_rows, quantizable_modules
 aten = torch.ops.aten
 IMAGE = 0  # number of the image among the values
 BATCH_NORMS = {aten.native_batch_norm, aten._native_batch_norm_legit_no_training}
+UNTAGGED = BATCH_NORMS | {aten.hardswish, aten._prelu_kernel}  # element-wise beside torch's own tag
 ATTENTION = {
     aten._scaled_dot_product_flash_attention_for_cpu,
     aten._scaled_dot_product_fused_attention_overrideable,
@@ -257,7 +258,7 @@ class _Recorder(TorchDispatchMode):
                 reads,
                 tuple(writes),
                 layer,
-                in_place=writes_input or is_norm or torch.Tag.pointwise in func.tags,
+                in_place=writes_input or packet in UNTAGGED or torch.Tag.pointwise in func.tags,
                 moves=packet in MOVING,
                 norm_channels=tensors[0].shape[1] if is_norm else 0,
             )
