@@ -31,7 +31,7 @@ from sqtune.search.courses import Courses
 from sqtune.search.driver import Driver
 from sqtune.search.executor import LEGS_IN_WAVE, TrialActor, local_ray, run_trials
 from sqtune.search.limits import Limits
-from sqtune.search.prepare import footprints, prepare_data
+from sqtune.search.prepare import footprints, prepare_data, stage_store
 from sqtune.search.progress import Progress
 from sqtune.search.storage import open_storage
 from sqtune.search.study import Study
@@ -85,7 +85,11 @@ class Unrecorded:
         self.new_run_ids: SimpleQueue[tuple[int, str]] = SimpleQueue()
 
     def __getattr__(self, name: str) -> Any:
-        return lambda *arguments, **named: None
+        return _nothing
+
+
+def _nothing(*arguments: Any, **named: Any) -> None:
+    del arguments, named
 
 
 def run(space: SearchSpace, root: Path, slots: int) -> dict[str, Any]:
@@ -100,7 +104,7 @@ def run(space: SearchSpace, root: Path, slots: int) -> dict[str, Any]:
         open_storage(store, None), space, provenance(), footprint=footprints(space, store)
     )
     limits = Limits(space.search, 0.0, 0.0, lambda: False)
-    courses = Courses(space, store, study.attrs["uuid"])
+    courses = Courses(space, store, stage_store(space, store), study.attrs["uuid"])
     progress = Progress(Console(quiet=True))
     driver = Driver(study, Unrecorded(), progress, store, limits, courses, num_slots=slots)
     process, ends, memory = psutil.Process(), list[float](), list[tuple[int, int]]()
@@ -169,9 +173,7 @@ def main() -> None:
             if last > first:
                 growth = (high - low) / (last - first) / 1000
                 figures.append(
-                    Figure(
-                        f"memory, from {first} to {last} trials", "kB a trial", [growth], MOST_KB
-                    )
+                    Figure(f"memory, trials {first} to {last}", "kB a trial", [growth], MOST_KB)
                 )
             if num_trials == 1_000:
                 proposals = propose(found["study"], space, 20)

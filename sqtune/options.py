@@ -52,6 +52,7 @@ def as_text(parse: Callable[[str], float]) -> Callable[..., str | None]:
     """Return what checks an option with a unit, and hands its plain number on as text."""
 
     def check(context: click.Context, option: click.Parameter, value: str | None) -> str | None:
+        del context
         if value is None:
             return None
         try:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
 
     from sqtune.search.records import TrialRecord
-    from sqtune.search.study import StudyView
+    from sqtune.search.view import StudyView
 
 STATES = ("finished", "running", "paused", "interrupted", "stopped", "refused", "failed")
 WATCH_SECONDS = 2.0
@@ -51,9 +51,8 @@ def show(
         return
     from rich.live import Live
 
-    with Live(
-        _view(study, trials), console=out, auto_refresh=False, screen=out.is_terminal
-    ) as live:
+    view = _view(study, trials)
+    with Live(view, console=out, auto_refresh=False, screen=out.is_terminal) as live:
         while True:
             time.sleep(WATCH_SECONDS)
             study, trials = load_study(store, study_storage, study.name)

@@ -46,9 +46,9 @@ def prune(context: click.Context, max_size: str) -> None:
     """Remove the stages used longest ago until the rest fits; networks are never touched."""
     folder, stages, as_json = context.obj
     opened = _open(Store.at(folder), stages)
-    before = sum(entry.num_bytes for entry in opened.entries())
+    before = sum(entry.size_bytes for entry in opened.entries())
     removed = opened.prune(int(max_size))
-    after = sum(entry.num_bytes for entry in opened.entries())
+    after = sum(entry.size_bytes for entry in opened.entries())
     if as_json:
         print_json({"removed": len(removed), "bytes_before": before, "bytes_after": after})
     else:
@@ -67,7 +67,7 @@ def _show(places: Store, stages: str | None, as_json: bool) -> None:
     content = {
         "store": str(places.root),
         "stages": len(entries),
-        "stage_bytes": sum(entry.num_bytes for entry in entries),
+        "stage_bytes": sum(entry.size_bytes for entry in entries),
         "oldest_use_days": max(
             ((time.time() - entry.used_at) / 86400 for entry in entries), default=0.0
         ),

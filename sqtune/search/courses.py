@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
 from typing import TYPE_CHECKING
 
 from sqtune.config.corners import corner_points
 from sqtune.config.space import SearchSpace
 from sqtune.config.trial import TrialConfig
+from sqtune.errors import StoreError
 from sqtune.search.prepare import data_fingerprint, prepared
 from sqtune.search.records import TrialRecord
 from sqtune.search.sharing import Course, Sharing
@@ -15,6 +15,7 @@ from sqtune.store import Store
 
 if TYPE_CHECKING:
     from sqtune.search.worker import Assignment
+    from sqtune.train.stage_store import StageStore
 
 MOST_BRANCHES = 24  # epochs at which a checkpoint is kept for other schedules of the space
 
@@ -25,16 +26,14 @@ class Courses:
     Args:
         space: What is searched.
         store: Where data, networks and logs lie.
+        stages: Where checkpoints lie.
         study: The study's own id.
     """
 
-    def __init__(self, space: SearchSpace, store: Store, study: str) -> None:
-        from sqtune.train.stage_store import StageStore
-
+    def __init__(self, space: SearchSpace, store: Store, stages: StageStore, study: str) -> None:
         self._space, self._store, self._study = space, store, study
-        self.url = space.stages.url or str(store.stages)
-        self.stages = StageStore(self.url, space.stages.max_size)
-        self.sharing = Sharing(self.stages.longest)
+        self._stages = stages
+        self.sharing = Sharing(self._longest)
         self._branches = branch_epochs(space)
 
     def course(self, config: TrialConfig) -> Course:
@@ -65,15 +64,18 @@ class Courses:
             log=str(store.log(space.name, trial.number)),
             watchdog_seconds=space.search.watchdog_seconds,
             rungs=rungs,
-            stages=self.url,
+            stages=self._stages.place,
             stages_max_size=space.stages.max_size,
             keep=self._kept(trial.config),
             owner=f"{self._study}:{trial.number}",
         )
 
-    def prune(self, wanted: Collection[str]) -> None:
-        """Remove the stages used longest ago until the rest fits; never the wanted ones."""
-        self.stages.prune(self._space.stages.max_size, wanted)
+    def _longest(self, keys: tuple[str, ...]) -> int:
+        """Return how many of the first epochs are stored; none where the store does not answer."""
+        try:
+            return self._stages.longest(keys)
+        except StoreError:
+            return 0  # workers report why; trials train alone meanwhile
 
     @property
     def _device(self) -> str:

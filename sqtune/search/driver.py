@@ -74,7 +74,6 @@ class Driver:
         self._returned: list[int] = []
         self._paused: set[int] = set()
         self._ahead: dict[int, set[int]] = {}  # rungs that a running trial has yet to pass
-        self._keys: dict[int, tuple[str, ...]] = {}  # stages of trials that are to go on
         self.counted = 0  # trials that ended and count
         self._take_up(study.trials())
 
@@ -87,7 +86,6 @@ class Driver:
             if trial.state == "paused":
                 self._paused.add(trial.number)
                 self._rungs.hold(trial.number, len(trial.epochs))
-                self._keys[trial.number] = self._courses.course(trial.config).keys
 
     @property
     def committed(self) -> int:
@@ -163,9 +161,7 @@ class Driver:
         """Return a trial's next leg; rungs up to the epoch `passed` are behind it."""
         number, epochs = trial.number, self.study.trial(trial.number).epochs
         self._running[number] = trial
-        course = self._courses.course(trial.config)
-        self._keys[number] = course.keys
-        self._sharing.begin(number, course)
+        self._sharing.begin(number, self._courses.course(trial.config))
         self.tracker.start_trial(number, trial.config.flat())
         self.progress.trial_started(trial)
         passed = max(passed, len(epochs) - 1)  # the last one's rung may not have been decided
@@ -257,7 +253,6 @@ class Driver:
     def _ended(self, number: int) -> None:
         trial = self.study.trial(number)
         self._running.pop(number, None)
-        self._keys.pop(number, None)
         self._sharing.end(number)
         self._ended_at_once(trial)
         self.record_end(number)
@@ -280,10 +275,6 @@ class Driver:
             return "complete"
         ending = self.limits.now() or self.limits.soon()
         return ending or ("exhausted" if self.study.exhausted else "complete")
-
-    def wanted_stages(self) -> set[str]:
-        """Return the keys of the stages from which trials go on that are held or running."""
-        return {key for keys in list(self._keys.values()) for key in keys}
 
     def on_tick(self) -> None:
         """Do what is done between reports."""

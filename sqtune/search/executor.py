@@ -130,7 +130,7 @@ class _StudySearcher(Searcher):
             self.wave.ended = not self.wave.over
             return Searcher.FINISHED  # type: ignore[return-value]
         self.wave.begun += 1
-        return {"assignment": asdict(assignment)}  # type: ignore[arg-type]
+        return {"assignment": asdict(assignment)}
 
     def on_trial_complete(
         self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False

@@ -14,6 +14,7 @@ from sqtune.store import Store
 
 if TYPE_CHECKING:
     from sqtune.deploy.footprint import Footprint
+    from sqtune.train.stage_store import StageStore
 
 
 def prepare_data(space: SearchSpace, store: Store) -> dict[Path, Any]:
@@ -76,6 +77,17 @@ def data_fingerprint(path: Path) -> str:
     from sqtune.data.split import open_prepared
 
     return open_prepared(path).fingerprint
+
+
+def stage_store(space: SearchSpace, store: Store) -> StageStore:
+    """Open the place of a search's stages.
+
+    Raises:
+        StoreError: It is none that can be opened.
+    """
+    from sqtune.train.stage_store import StageStore
+
+    return StageStore(space.stages.url or store.stages, space.stages.max_size)
 
 
 def footprints(space: SearchSpace, store: Store) -> Callable[[TrialConfig], Footprint]:

@@ -13,11 +13,10 @@ from sqtune.config.space import SearchSpace
 from sqtune.provenance import provenance
 from sqtune.search.courses import Courses
 from sqtune.search.driver import Driver
-from sqtune.search.housekeeping import pruned
 from sqtune.search.limits import GOOD_ENDINGS, Ending, Limits
 from sqtune.search.machine import this_machine
 from sqtune.search.pareto import best, front
-from sqtune.search.prepare import file_hashes, footprints, prepare_data
+from sqtune.search.prepare import file_hashes, footprints, prepare_data, stage_store
 from sqtune.search.progress import Progress
 from sqtune.search.record import hand_over, record_study
 from sqtune.search.records import TrialRecord
@@ -100,6 +99,7 @@ def run_search(
             Study.load(storage, space.name).refuse_changes(space)
     data, files = prepare_data(space, store), file_hashes(space)
     this_machine(space.resources)
+    stage_store(space, store)
     store.create()
     with store.driven(space.name):
         for path, splits in data.items():
@@ -140,7 +140,7 @@ def _drive(
     space = study.space
     machine = this_machine(space.resources)
     num_slots = min(space.search.max_concurrent or machine.slots, machine.slots)
-    courses = Courses(space, store, study.attrs["uuid"])
+    courses = Courses(space, store, stage_store(space, store), study.attrs["uuid"])
     driver = Driver(study, tracker, progress, store, limits, courses, num_slots=num_slots)
     to_go = space.search.num_trials - driver.counted
     if to_go <= 0:
@@ -150,7 +150,7 @@ def _drive(
     progress.say("starting Ray on this machine ...")
     from sqtune.search.executor import local_ray, run_trials
 
-    with local_ray(machine.cpus, machine.gpus), pruned(courses.prune, driver.wanted_stages):
+    with local_ray(machine.cpus, machine.gpus):
         num_slots = min(num_slots, to_go)
         progress.say(f'study "{space.name}": {to_go} trials to go, {num_slots} at once')
         progress.begin(space.search.num_trials, study.trials())
@@ -195,9 +195,7 @@ def _wrap_up(driver: Driver, choose: Callable[[list[TrialRecord]], TrialRecord |
         best=top,
         network=None if top is None else store.network(study.name, top.number),
         tracking_problem=None if tracker.error is None else str(tracker.error),
-        stage_problem=next(
-            (t.facts["stage_problem"] for t in trials if "stage_problem" in t.facts), None
-        ),
+        stage_problem=next(filter(None, (t.facts.get("stage_problem") for t in trials)), None),
         why=study.exhausted if ending == "exhausted" else None,
     )
 

@@ -129,8 +129,8 @@ class Leg:
 
         assignment = self.assignment
         if assignment.stages is not None:
+            from sqtune.train.stage_session import StageSession
             from sqtune.train.stage_store import StageStore
-            from sqtune.train.stages import StageSession
 
             store = StageStore(assignment.stages, assignment.stages_max_size)
             self._session = StageSession(store, assignment.owner, assignment.keep)

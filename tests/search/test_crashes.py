@@ -1,4 +1,4 @@
-"""The crash matrix with real processes: whatever happens, the table is that of an undisturbed run."""
+"""The crash matrix with real processes: whatever happens, the table is the undisturbed run's."""
 
 from __future__ import annotations
 
