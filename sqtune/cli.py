@@ -13,6 +13,8 @@ from sqtune.options import (
     INTERRUPTED,
     Commands,
     json_option,
+    max_error_option,
+    max_size_option,
     options,
     set_option,
     space_option,
@@ -22,6 +24,7 @@ from sqtune.options import (
 from sqtune.output import (
     check_new_folder,
     console,
+    nothing_fits,
     outcome_data,
     print_best,
     print_json,
@@ -121,55 +124,66 @@ def show(name: str | None, store: str, study_storage: str | None, as_json: bool)
     from sqtune.search.look import load_study
 
     study, trials = load_study(store, study_storage, name)
+    objectives = study.space.search.objectives
     if as_json:
+        from sqtune.search.pareto import front
         from sqtune.search.tables import as_data
 
-        print_json({"study": study.name, "trials": [as_data(trial) for trial in trials]})
+        on_front = [trial.number for trial in front(trials, objectives)]
+        shown = [as_data(trial) for trial in trials]
+        print_json({"study": study.name, "front": on_front, "trials": shown})
         return
     from sqtune.search.tables import trials_table
 
     out = console()
     counts = {state: sum(trial.state == state for trial in trials) for state in _STATES}
+    counts["repeated"] = sum(trial.duplicate_of is not None for trial in trials)
+    counts["finished"] -= counts["repeated"]
     summary = ", ".join(f"{count} {state}" for state, count in counts.items() if count)
     out.print(f'study "{study.name}": {summary or "no trials yet"}', highlight=False)
-    out.print(trials_table(trials))
+    out.print(trials_table(trials, objectives=objectives, target=study.space.target))
     for trial in trials:
         if trial.failure:
             out.print(f"trial {trial.number} failed: {trial.failure.strip().splitlines()[-1]}")
 
 
-_STATES = ("finished", "running", "interrupted", "failed")
+_STATES = ("finished", "running", "paused", "interrupted", "stopped", "refused", "failed")
 
 
 @main.command()
 @click.argument("name", required=False)
-@click.option("--max-size", metavar="SIZE", help="Largest size of the file, such as 64KiB or 20kB.")
+@options(max_size_option, max_error_option)
+@click.option(
+    "--knee", is_flag=True, help="The knee of error against size: more of either is dear there."
+)
 @options(store_option, study_storage_option, json_option)
 def best(
-    name: str | None, max_size: str | None, store: str, study_storage: str | None, as_json: bool
+    name: str | None,
+    max_size: int | None,
+    max_error: float | None,
+    knee: bool,
+    store: str,
+    study_storage: str | None,
+    as_json: bool,
 ) -> None:
-    r"""Name the best network, of any size or within a budget.
+    r"""Name the best network: of all, within a budget, or at the knee.
 
     \b
-    sqtune best
-    sqtune best resnet --max-size 20KiB --json
+    sqtune best                                   the smallest error
+    sqtune best resnet --max-size 20KiB --json    the smallest error within a size
+    sqtune best --max-error 2%                    the smallest size within an error
+    sqtune best --knee                            where error against size bends
     """
     from sqtune.search import pareto
     from sqtune.search.look import load_study
-    from sqtune.search.tables import as_data, kib
+    from sqtune.search.tables import as_data
 
-    limit = None if max_size is None else pareto.parse_size(max_size)
+    if knee and (max_size is not None or max_error is not None):
+        raise ConfigError("--knee weighs error against size by itself: leave out the other limits.")
     study, trials = load_study(store, study_storage, name)
-    top = pareto.best(trials, limit)
+    top = pareto.knee(trials) if knee else pareto.best(trials, max_size, max_error)
     if top is None:
-        ended = [trial for trial in pareto.ranking(trials) if trial.size_bytes is not None]
-        if not ended:
-            raise ConfigError(f'no trial of "{study.name}" has finished yet; see: sqtune show')
-        smallest = min(ended, key=lambda trial: trial.size_bytes or 0)
-        raise ConfigError(
-            f'--max-size {max_size}: no network of "{study.name}" is that small; the smallest, '
-            f"trial {smallest.number}, takes {kib(smallest.size_bytes)}."
-        )
+        raise nothing_fits(study.name, trials, max_size, max_error)
     folder = Store.at(store).network(study.name, top.number)
     if as_json:
         print_json({"study": study.name, "network": str(folder), **as_data(top)})

@@ -5,11 +5,11 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 import click
 
-from sqtune.errors import SqtuneError
+from sqtune.errors import ConfigError, SqtuneError
 from sqtune.store import DEFAULT_STORE
 
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -47,6 +47,23 @@ def options(*given: Callable[[Command], Command]) -> Callable[[Command], Command
     return decorate
 
 
+def _with_unit(unit: Literal["size", "share"]) -> Callable[..., Any]:
+    """Return a callback that turns an option's text into a number."""
+
+    def parse(ctx: click.Context, option: click.Parameter, text: str | None) -> float | None:
+        del ctx
+        if text is None:
+            return None
+        from sqtune.config import units
+
+        try:
+            return units.parse_size(text) if unit == "size" else units.parse_share(text)
+        except ValueError as error:
+            raise ConfigError(f"{option.opts[0]}: {error}") from None
+
+    return parse
+
+
 store_option = click.option(
     "--store",
     default=DEFAULT_STORE,
@@ -61,6 +78,18 @@ study_storage_option = click.option(
     "--study-storage",
     metavar="URL",
     help="Optuna database for the study; by default a file in the store.",
+)
+max_size_option = click.option(
+    "--max-size",
+    metavar="SIZE",
+    callback=_with_unit("size"),
+    help="Largest size, such as 64KiB or 20kB.",
+)
+max_error_option = click.option(
+    "--max-error",
+    metavar="SHARE",
+    callback=_with_unit("share"),
+    help="Largest validation error, such as 2% or 0.02: the smallest network within it.",
 )
 space_option = click.option(
     "--space", "space_file", required=True, metavar="FILE", type=Path, help="The space file (YAML)."

@@ -92,6 +92,28 @@ def print_best(out: Console, trial: TrialRecord, folder: Path) -> None:
         out.print(line, highlight=False, markup=False, soft_wrap=True)
 
 
+def nothing_fits(
+    study: str, trials: Sequence[TrialRecord], max_size: int | None, max_error: float | None
+) -> ConfigError:
+    """Return an error that says what limits would have a network."""
+    from sqtune.search.pareto import best
+    from sqtune.search.tables import kib, percent
+
+    top, smallest = best(trials), best(trials, max_error=1.0)
+    if top is None or smallest is None or top.val_error is None or smallest.val_error is None:
+        return ConfigError(f'no trial of "{study}" has finished yet; see: sqtune show')
+    limits, nearest = [], []
+    if max_size is not None:
+        limits.append(f"--max-size {kib(max_size)}")
+        nearest.append(f"the smallest, trial {smallest.number}, takes {kib(smallest.size_bytes)}")
+    if max_error is not None:
+        limits.append(f"--max-error {percent(max_error)} %")
+        nearest.append(f"the best, trial {top.number}, has {percent(top.val_error)} %")
+    return ConfigError(
+        f'{", ".join(limits)}: no network of "{study}" is that good; {"; ".join(nearest)}.'
+    )
+
+
 def check_new_folder(folder: Path) -> None:
     """Make the folder around a new one; refuse a place that cannot be written, before any work.
 
