@@ -233,7 +233,9 @@ def train(
         save_to=out,
     ):
         results.append({"epoch": result.epoch, **result.metrics()})
-        error = percent(result.val_error, len(splits.validation))
+        error = (
+            "-" if result.val_error is None else percent(result.val_error, len(splits.validation))
+        )
         printer.print(
             f"epoch {result.epoch:>3}/{result.num_epochs}  ratio {result.ratio:.3f}  "
             f"loss {result.train_loss:.4f}  val error {error} %  "
