@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from dataclasses import asdict
 from pathlib import Path
 
 import click
@@ -29,6 +30,7 @@ from sqtune.output import (
     print_best,
     print_json,
     print_outcome,
+    print_plan,
     print_saved,
 )
 from sqtune.store import Store
@@ -40,6 +42,7 @@ def main() -> None:
     r"""Find the most accurate low-bit network that fits.
 
     \b
+    sqtune plan --space search_spaces/resnet.yaml      what it will cost, in seconds
     sqtune search --space search_spaces/resnet.yaml    search; again: go on
     sqtune show                                        all trials, best first
     sqtune best --max-size 20KiB                       the best network under a budget
@@ -112,6 +115,29 @@ def search(
 
 
 @main.command()
+@options(space_option, set_option, store_option, json_option)
+def plan(space_file: Path, overrides: tuple[str, ...], store: str, as_json: bool) -> None:
+    r"""Say what a search is about to cost, and what fits, before anything is trained.
+
+    \b
+    sqtune plan --space search_spaces/resnet.yaml
+    sqtune plan --space search_spaces/resnet.yaml --set search.num_trials=100 --json
+    """
+    from sqtune.config import load_space
+
+    space = load_space(space_file, overrides)
+    from sqtune.data.split import prepare
+    from sqtune.search.plan import plan as make_plan
+
+    folder = Store.at(store).data if Path(store).is_dir() else None
+    made = make_plan(space, lambda data: prepare(data, folder))
+    if as_json:
+        print_json({"space": space.name, **asdict(made)})
+    else:
+        print_plan(console(), space, made)
+
+
+@main.command()
 @click.argument("name", required=False)
 @options(store_option, study_storage_option, json_option)
 def show(name: str | None, store: str, study_storage: str | None, as_json: bool) -> None:
@@ -133,21 +159,14 @@ def show(name: str | None, store: str, study_storage: str | None, as_json: bool)
         shown = [as_data(trial) for trial in trials]
         print_json({"study": study.name, "front": on_front, "trials": shown})
         return
-    from sqtune.search.tables import trials_table
+    from sqtune.search.tables import counts_text, trials_table
 
     out = console()
-    counts = {state: sum(trial.state == state for trial in trials) for state in _STATES}
-    counts["repeated"] = sum(trial.duplicate_of is not None for trial in trials)
-    counts["finished"] -= counts["repeated"]
-    summary = ", ".join(f"{count} {state}" for state, count in counts.items() if count)
-    out.print(f'study "{study.name}": {summary or "no trials yet"}', highlight=False)
+    out.print(f'study "{study.name}": {counts_text(trials)}', highlight=False)
     out.print(trials_table(trials, objectives=objectives, target=study.space.target))
     for trial in trials:
         if trial.failure:
             out.print(f"trial {trial.number} failed: {trial.failure.strip().splitlines()[-1]}")
-
-
-_STATES = ("finished", "running", "paused", "interrupted", "stopped", "refused", "failed")
 
 
 @main.command()

@@ -17,6 +17,8 @@ from sqtune.store import DEFAULT_STORE, Store
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from sqtune.config.space import SearchSpace
+    from sqtune.search.plan import Plan
     from sqtune.search.records import TrialRecord
     from sqtune.search.run import Outcome
 
@@ -112,6 +114,52 @@ def nothing_fits(
     return ConfigError(
         f'{", ".join(limits)}: no network of "{study}" is that good; {"; ".join(nearest)}.'
     )
+
+
+def print_plan(out: Console, space: SearchSpace, plan: Plan) -> None:
+    """Print what a search is about to do."""
+    from sqtune.config.parameters import label
+    from sqtune.search.tables import count_text, duration, kib
+
+    survey, trials, cost = plan.survey, plan.trials, plan.cost
+    whole = survey.configurations is not None
+    points = "endless" if survey.points is None else f"{survey.points:,}"
+    refused = f"{100 * survey.refused:.1f}"
+    if whole:
+        points += f" ({survey.configurations:,} different configurations)"
+    else:
+        refused += f" ± {100 * survey.refused_standard_error:.1f}"
+        points += f"; {survey.looked_at:,} drawn at random"
+    lines = [f"points    {points}"]
+    if space.target is not None:
+        lines[0] += f": {refused} % do not fit the target"
+    low, high = survey.size_bytes
+    lines.append(f"size      {kib(low)} to {kib(high)} ({plan.form})")
+    lines.append(f"RAM       {kib(survey.ram_bytes[0])} to {kib(survey.ram_bytes[1])}")
+    lines.append("MACs      {} to {}".format(*map(count_text, survey.macs)))
+    of_all = "" if trials.trials == space.search.num_trials else f" of {space.search.num_trials:,}"
+    free = f"{trials.refused:,} proposals refused, {trials.repeated:,} repeated"
+    lines.append(f"trials    {trials.trials:,}{of_all}, proposed by {trials.sampler}; {free}")
+    if trials.epochs_asked:
+        share = f"{100 * trials.epochs / trials.epochs_asked:.0f}"
+        lines.append(
+            f"epochs    {trials.epochs:,} of {trials.epochs_asked:,} ({share} %): "
+            f"{trials.stages:,} different stages of {trials.stages_asked:,}"
+        )
+    if cost is None:
+        lines.append(f"time      {plan.no_cost}")
+    else:
+        hours = f"{cost.cpu_hours:.1f} CPU-hours"
+        hours += f", {cost.gpu_hours:.1f} GPU-hours" if cost.gpu_hours else ""
+        lines.append(f"time      about {duration(cost.seconds)} ({hours}), {cost.slots} at once")
+        lines.append(
+            f"          an epoch of {label(cost.typical)} takes {cost.epoch_seconds:.1f} s "
+            f"(measured on {cost.probed_images:,} images)"
+        )
+    if space.search.early_stopping.name != "none":
+        lines.append("          without what early stopping saves")
+    for line in lines:
+        out.print(line, highlight=False, soft_wrap=True)
 
 
 def check_new_folder(folder: Path) -> None:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from rich import box
 from rich.table import Table
@@ -16,7 +17,7 @@ from sqtune.config.parameters import label
 from sqtune.config.trial import TrialConfig
 from sqtune.quant import Float, Quantizer
 from sqtune.search.pareto import best, front, ranking, standard_error
-from sqtune.search.records import TrialRecord
+from sqtune.search.records import State, TrialRecord
 
 
 def percent(error: float, num_images: int | None = None) -> str:
@@ -148,6 +149,15 @@ def state_text(trial: TrialRecord) -> str:
     if trial.state not in ("stopped", "paused"):
         return trial.state
     return f"{trial.state} {len(trial.epochs)}/{trial.config.num_epochs}"
+
+
+def counts_text(trials: Sequence[TrialRecord]) -> str:
+    """Return how many trials are in which state: "20 finished, 3 refused"."""
+    counts = Counter(
+        "repeated" if trial.duplicate_of is not None else trial.state for trial in trials
+    )
+    order = ("finished", "repeated", *(state for state in get_args(State) if state != "finished"))
+    return ", ".join(f"{counts[s]} {s}" for s in order if counts[s]) or "no trials yet"
 
 
 def trials_table(
