@@ -6,7 +6,7 @@ from pathlib import Path
 
 import optuna
 from filelock import FileLock
-from optuna.storages import BaseStorage, JournalStorage, RDBStorage
+from optuna.storages import BaseStorage, InMemoryStorage, JournalStorage, RDBStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.storages.journal._file import BaseJournalFileLock
 
@@ -71,3 +71,9 @@ def study_names(storage: BaseStorage) -> list[str]:
     studies = [study for study in storage.get_all_studies() if "space" in study.user_attrs]
     studies.sort(key=lambda study: study.user_attrs.get("driven_at", 0.0))
     return [study.study_name for study in studies]
+
+
+def in_memory() -> BaseStorage:
+    """Return a storage that nobody else sees, and that is gone with it."""
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    return InMemoryStorage()
