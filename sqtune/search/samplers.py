@@ -19,7 +19,11 @@ from optuna.distributions import (
     IntDistribution,
 )
 from optuna.samplers import BaseSampler, RandomSampler
-from optuna.trial import FrozenTrial
+from optuna.search_space.group_decomposed import (
+    _GroupDecomposedSearchSpace,
+    _SearchSpaceGroup,
+)
+from optuna.trial import FrozenTrial, TrialState
 
 from sqtune.config.grid import all_values
 from sqtune.config.options import Sampler
@@ -77,7 +81,9 @@ def sampler_for(
             with warnings.catch_warnings():
                 # `group` splits a conditional space into parts that are sampled jointly.
                 warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-                return optuna.samplers.TPESampler(seed=seed, multivariate=True, group=True)
+                sampler = optuna.samplers.TPESampler(seed=seed, multivariate=True, group=True)
+            sampler._group_decomposed_search_space = _Groups(include_pruned=True)
+            return sampler
 
 
 class _Sobol(optuna.samplers.QMCSampler):
@@ -109,6 +115,23 @@ class _Sobol(optuna.samplers.QMCSampler):
     ) -> int:
         del study, search_space
         return self._number
+
+
+class _Groups(_GroupDecomposedSearchSpace):
+    """The parts of a conditional space, as Optuna finds them, from one trial of each kind.
+
+    Optuna goes through all trials; one with the same parameters as another splits nothing further.
+    """
+
+    def calculate(self, study: optuna.Study, use_cache: bool = False) -> _SearchSpaceGroup:
+        states = (TrialState.COMPLETE, TrialState.PRUNED)
+        trials = study._get_trials(deepcopy=False, states=states, use_cache=use_cache)
+        kinds: dict[tuple[str, ...], FrozenTrial] = {}
+        for trial in trials:
+            kinds.setdefault(tuple(trial.distributions), trial)
+        for trial in kinds.values():
+            self._search_space.add_distributions(trial.distributions)
+        return self._search_space
 
 
 def distribution(parameter: object) -> BaseDistribution:
