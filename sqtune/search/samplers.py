@@ -60,6 +60,13 @@ def sampler_for(
     plain = RandomSampler(seed=seed)
     if at_random:
         return plain
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        return _sampler(space, number, seed, plain)
+
+
+def _sampler(space: SearchSpace, number: int, seed: int, plain: BaseSampler) -> BaseSampler:
+    options: Any = {"seed": seed, "independent_sampler": plain, "warn_independent_sampling": False}
     match space.search.sampler:
         case "random" | "grid":  # of a grid, what a point leaves open
             return plain
@@ -70,20 +77,13 @@ def sampler_for(
         case "nsga3":
             return optuna.samplers.NSGAIIISampler(seed=seed)
         case "cmaes":
-            return optuna.samplers.CmaEsSampler(
-                seed=seed, independent_sampler=plain, warn_independent_sampling=False
-            )
+            return optuna.samplers.CmaEsSampler(**options)
         case "gp":
-            return optuna.samplers.GPSampler(
-                seed=seed, independent_sampler=plain, warn_independent_sampling=False
-            )
-        case "tpe":
-            with warnings.catch_warnings():
-                # `group` splits a conditional space into parts that are sampled jointly.
-                warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-                sampler = optuna.samplers.TPESampler(seed=seed, multivariate=True, group=True)
-            sampler._group_decomposed_search_space = _Groups(include_pruned=True)
-            return sampler
+            return optuna.samplers.GPSampler(**options)
+        case "tpe":  # `group` splits a conditional space into parts that are sampled jointly
+            tpe = optuna.samplers.TPESampler(seed=seed, multivariate=True, group=True)
+            tpe._group_decomposed_search_space = _Groups(include_pruned=True)
+            return tpe
 
 
 class _Sobol(optuna.samplers.QMCSampler):
