@@ -97,7 +97,7 @@ class LossyRelay:
 
     Args:
         port: The server's port.
-        lose: What the first bytes of those requests contain.
+        lose: What those requests contain.
     """
 
     def __init__(self, port: int, lose: list[bytes]) -> None:
@@ -145,7 +145,8 @@ class LossyRelay:
 def test_a_run_whose_making_was_not_answered_is_not_doubled(server, monkeypatch, mlflow_retries):
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", mlflow_retries)
     study = f"lossy-{mlflow_retries}"
-    lose = [b"runs/create"] * 3 + [b"runs/log-batch", b"runs/update", b"experiments/create"]
+    lose = [b"experiments/create", b"runs/create", b"runs/log-batch", b"runs/update"]
+    lose += [f"{study}-{number:04d}".encode() for number in (1, 3)]  # in the making of those runs
     relay = LossyRelay(server.port, lose)
     tracker = begin(relay.uri, study)
     for number in range(4):
