@@ -6,6 +6,7 @@ import json
 import random
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from typing import Any
 import torch
 
 from sqtune.config import SearchSpace, TrialConfig
-from sqtune.config.parameters import ChoiceParameter
+from sqtune.config.parameters import ChoiceParameter, FloatParameter, IntParameter
 from sqtune.data.split import Split, Splits
 from sqtune.train.loop import train
 
@@ -39,6 +40,10 @@ class Training:
     def final(self) -> float:
         """Validation error (0..1) of the network that is delivered."""
         return self.epochs[-1]["val_error"]
+
+    def at(self, progress: float) -> dict[str, float]:
+        """Return what was measured at the epoch nearest to a point of progress (0..1)."""
+        return self.epochs[max(1, round(progress * len(self.epochs))) - 1]
 
     @property
     def without_seed(self) -> str:
@@ -77,8 +82,6 @@ def _combinations(space: SearchSpace, values: dict[str, Any]) -> Iterator[dict[s
 
 
 def _draw(space: SearchSpace, draws: random.Random) -> dict[str, Any]:
-    from sqtune.config.parameters import FloatParameter, IntParameter
-
     values: dict[str, Any] = {}
     for path, parameter in space.active(values):
         match parameter:
@@ -106,17 +109,30 @@ def subset(splits: Splits, num_train: int | None, num_validation: int | None) ->
     )
 
 
-def finished(log: Path, settings: Mapping[str, Any]) -> list[Training]:
-    """Return the trainings a log has from these settings; a line that was cut off is passed over."""
-    trainings = []
+def finished(log: Path, settings: Mapping[str, Any] | None = None) -> list[Training]:
+    """Return the trainings that a log has from these settings, by default from its latest ones.
+
+    A line that was cut off is passed over.
+    """
+    lines = []
     for line in log.read_text(encoding="utf-8").splitlines() if log.exists() else ():
-        try:
-            kept = json.loads(line)
-        except json.JSONDecodeError:
-            continue
-        if kept["settings"] == settings:
-            trainings.append(Training(kept["config"], tuple(kept["epochs"]), kept["seconds"]))
-    return trainings
+        with suppress(json.JSONDecodeError):
+            lines.append(json.loads(line))
+    if settings is None and lines:
+        settings = lines[-1]["settings"]
+    return [
+        Training(kept["config"], tuple(kept["epochs"]), kept["seconds"])
+        for kept in lines
+        if kept["settings"] == settings
+    ]
+
+
+def by_configuration(trainings: Sequence[Training]) -> dict[str, list[Training]]:
+    """Return the trainings by configuration, the seed left out."""
+    groups: dict[str, list[Training]] = {}
+    for training in trainings:
+        groups.setdefault(training.without_seed, []).append(training)
+    return groups
 
 
 def run_all(
