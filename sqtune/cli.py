@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-import json
-import sys
 from pathlib import Path
 
 import click
 
+from sqtune.commands.confirm import confirm
+from sqtune.commands.control import logs, stop
+from sqtune.commands.search import search
+from sqtune.commands.show import show
+from sqtune.commands.stages import store
 from sqtune.errors import ConfigError
 from sqtune.options import (
-    INTERRUPTED,
     Commands,
     json_option,
     options,
@@ -22,10 +24,8 @@ from sqtune.options import (
 from sqtune.output import (
     check_new_folder,
     console,
-    outcome_data,
     print_best,
     print_json,
-    print_outcome,
     print_saved,
 )
 from sqtune.store import Store
@@ -38,107 +38,16 @@ def main() -> None:
 
     \b
     sqtune search --space search_spaces/resnet.yaml    search; again: go on
-    sqtune show                                        all trials, best first
+    sqtune plan --space search_spaces/resnet.yaml      what that will cost, in seconds
+    sqtune show --watch                                all trials, best first
     sqtune best --max-size 20KiB                       the best network under a budget
+    sqtune confirm --top 3 --seeds 5                   the best again, with new seeds
     sqtune ui                                          every figure, in MLflow
     """
 
 
-@main.command()
-@options(space_option, set_option)
-@click.option("--trials", type=click.IntRange(min=1), help="Trials to finish (search.num_trials).")
-@click.option("--name", help="Name of the study; by default the space file's.")
-@click.option(
-    "--time-limit",
-    type=click.FloatRange(min=0, min_open=True),
-    metavar="SECONDS",
-    help="End after this time (search.time_limit_seconds).",
-)
-@options(store_option, study_storage_option)
-@click.option(
-    "--tracking-uri", metavar="URI", help="MLflow tracking URI; by default a database in the store."
-)
-@json_option
-def search(
-    space_file: Path,
-    overrides: tuple[str, ...],
-    trials: int | None,
-    name: str | None,
-    time_limit: float | None,
-    store: str,
-    study_storage: str | None,
-    tracking_uri: str | None,
-    as_json: bool,
-) -> None:
-    r"""Search a space; the same command again goes on where it stopped.
-
-    \b
-    sqtune search --space search_spaces/resnet.yaml
-    sqtune search --space search_spaces/resnet.yaml --trials 48
-    sqtune search --space search_spaces/resnet.yaml --set trial.num_epochs=2 --name quick
-    """
-    from sqtune.config import load_space
-
-    extra = {"search.num_trials": trials, "search.time_limit_seconds": time_limit}
-    more = [f"{path}={value}" for path, value in extra.items() if value is not None]
-    more += [f"name={json.dumps(name)}"] if name is not None else []
-    space = load_space(space_file, [*overrides, *more])
-    from sqtune.search.progress import Progress
-    from sqtune.search.run import Places, run_search
-
-    places = Places(Store.at(store), study_storage, tracking_uri)
-    progress = Progress(console(to_stderr=as_json))
-    outcome = run_search(space, space_file.read_text(encoding="utf-8"), places, progress)
-    if as_json:
-        print_json(outcome_data(outcome, places.store))
-    else:
-        print_outcome(progress.console, outcome, places.store, store)
-    if outcome.tracking_problem:
-        click.echo(
-            f"warning: MLflow does not have everything: {outcome.tracking_problem}\n"
-            "The same command brings it up to date.",
-            err=True,
-        )
-    if outcome.ending == "time limit":
-        click.echo("the time limit ended the search; the same command goes on", err=True)
-    if outcome.ending == "interrupted":
-        click.echo("interrupted; the same command goes on from what is stored", err=True)
-        sys.exit(INTERRUPTED)
-    if outcome.ending == "complete" and outcome.best is None:
-        sys.exit(1)
-
-
-@main.command()
-@click.argument("name", required=False)
-@options(store_option, study_storage_option, json_option)
-def show(name: str | None, store: str, study_storage: str | None, as_json: bool) -> None:
-    r"""Show a study's trials, best first; by default the study searched last.
-
-    \b
-    sqtune show
-    sqtune show resnet --json
-    """
-    from sqtune.search.look import load_study
-
-    study, trials = load_study(store, study_storage, name)
-    if as_json:
-        from sqtune.search.tables import as_data
-
-        print_json({"study": study.name, "trials": [as_data(trial) for trial in trials]})
-        return
-    from sqtune.search.tables import trials_table
-
-    out = console()
-    counts = {state: sum(trial.state == state for trial in trials) for state in _STATES}
-    summary = ", ".join(f"{count} {state}" for state, count in counts.items() if count)
-    out.print(f'study "{study.name}": {summary or "no trials yet"}', highlight=False)
-    out.print(trials_table(trials))
-    for trial in trials:
-        if trial.failure:
-            out.print(f"trial {trial.number} failed: {trial.failure.strip().splitlines()[-1]}")
-
-
-_STATES = ("finished", "running", "interrupted", "failed")
+for _command in (search, show, confirm, stop, logs, store):
+    main.add_command(_command)
 
 
 @main.command()
@@ -219,7 +128,9 @@ def train(
         save_to=out,
     ):
         results.append({"epoch": result.epoch, **result.metrics()})
-        error = percent(result.val_error, len(splits.validation))
+        error = (
+            "-" if result.val_error is None else percent(result.val_error, len(splits.validation))
+        )
         printer.print(
             f"epoch {result.epoch:>3}/{result.num_epochs}  ratio {result.ratio:.3f}  "
             f"loss {result.train_loss:.4f}  val error {error} %  "

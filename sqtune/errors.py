@@ -10,6 +10,8 @@ SqtuneError                 the command line prints it and ends with exit code 2
   ResourceError             more CPUs or GPUs than there are
   TrackingError             a tracking store that does not answer
   TrainingError             a trial that cannot go on, for example a loss that is not finite
+
+StageBusy                   no error: another training is at work on the stage; come back later
 """
 
 from __future__ import annotations
@@ -56,6 +58,22 @@ class TrackingError(SqtuneError):
 
 class TrainingError(SqtuneError):
     """A trial cannot go on; the study does."""
+
+
+class StageBusy(Exception):  # noqa: N818
+    """Another training is at work on the stage that this one needs next; come back later.
+
+    Args:
+        key: Of the stage's last epoch.
+        owner: Who trains it.
+    """
+
+    def __init__(self, key: str, owner: str) -> None:
+        super().__init__(key, owner)
+        self.key, self.owner = key, owner
+
+    def __str__(self) -> str:
+        return f"stage {self.key[:12]} is being trained by {self.owner}"
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 import click
 
-from sqtune.errors import SqtuneError
+from sqtune.errors import ConfigError, SqtuneError
 from sqtune.store import DEFAULT_STORE
 
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -17,6 +17,7 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 INTERRUPTED = 130
 AFTER = {  # Ctrl-C, by command
     "search": "the same command goes on from what is stored",
+    "confirm": "the same command goes on from what is stored",
     "train": "nothing was saved: the same command starts over",
 }
 
@@ -47,6 +48,21 @@ def options(*given: Callable[[Command], Command]) -> Callable[[Command], Command
     return decorate
 
 
+def as_text(parse: Callable[[str], float]) -> Callable[..., str | None]:
+    """Return what checks an option with a unit, and hands its plain number on as text."""
+
+    def check(context: click.Context, option: click.Parameter, value: str | None) -> str | None:
+        del context
+        if value is None:
+            return None
+        try:
+            return str(parse(value))
+        except ValueError as error:
+            raise ConfigError(f"{option.opts[0]}: {error}") from None
+
+    return check
+
+
 store_option = click.option(
     "--store",
     default=DEFAULT_STORE,
@@ -61,6 +77,9 @@ study_storage_option = click.option(
     "--study-storage",
     metavar="URL",
     help="Optuna database for the study; by default a file in the store.",
+)
+tracking_option = click.option(
+    "--tracking-uri", metavar="URI", help="MLflow tracking URI; by default a database in the store."
 )
 space_option = click.option(
     "--space", "space_file", required=True, metavar="FILE", type=Path, help="The space file (YAML)."

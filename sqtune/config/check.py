@@ -11,8 +11,9 @@ from pydantic import ValidationError
 from sqtune.config.corners import corner_points
 from sqtune.config.layers import useless_rule
 from sqtune.config.messages import explain
-from sqtune.config.parameters import ChoiceParameter, Parameter, label
+from sqtune.config.parameters import no_value_of
 from sqtune.config.paths import Keys, NoSuchEntryError
+from sqtune.config.point_check import wrong_points
 from sqtune.config.space import SearchSpace
 from sqtune.config.trial import TrialConfig
 from sqtune.data import known_image_size
@@ -28,6 +29,7 @@ def problems(space: SearchSpace) -> Iterator[tuple[Keys, str]]:
     yield from _wrong_conditions(space)
     for values in corner_points(space):
         yield from _wrong_configuration(space, values)
+    yield from wrong_points(space, _wrong_configuration)
 
 
 def _wrong_conditions(space: SearchSpace) -> Iterator[tuple[Keys, str]]:
@@ -46,7 +48,7 @@ def _wrong_conditions(space: SearchSpace) -> Iterator[tuple[Keys, str]]:
                     )
                 continue
             for value in wanted if isinstance(wanted, list) else [wanted]:
-                remedy = _never(space.space[other], value)
+                remedy = no_value_of(space.space[other], value)
                 if remedy:
                     yield (
                         keys,
@@ -57,16 +59,6 @@ def _wrong_conditions(space: SearchSpace) -> Iterator[tuple[Keys, str]]:
         space.order()
     except ValueError as error:
         yield ("space",), str(error)
-
-
-def _never(parameter: Parameter, value: Any) -> str | None:
-    """Return a remedy where a parameter can never have a value; None where it can."""
-    if isinstance(parameter, ChoiceParameter):
-        known = [label(choice) for choice in parameter.choice]
-        return None if value in parameter.choice else did_you_mean(label(value), known)
-    low, high = parameter.bounds
-    fits = isinstance(value, int | float) and not isinstance(value, bool) and low <= value <= high
-    return None if fits else f"They lie from {low} to {high}."
 
 
 def _wrong_configuration(space: SearchSpace, values: dict[str, Any]) -> Iterator[tuple[Keys, str]]:

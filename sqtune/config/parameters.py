@@ -9,6 +9,7 @@ from typing import Annotated, Any
 from pydantic import Discriminator, Field, JsonValue, Tag, field_validator, model_validator
 
 from sqtune.config.training import Strict
+from sqtune.errors import did_you_mean
 
 Conditions = Annotated[
     dict[str, JsonValue],
@@ -116,6 +117,29 @@ def _check_range(low: float, high: float, *, log: bool) -> None:
         raise ValueError(f"the range is empty but for {low}: fix the value under trial: instead.")
     if log and low <= 0:
         raise ValueError(f"a logarithmic range starts above 0, not at {low}.")
+
+
+def no_value_of(parameter: Parameter, value: Any) -> str | None:
+    """Return a remedy where a parameter can never have a value; None where it can.
+
+    >>> no_value_of(IntParameter(int=(2, 8), step=3), 4)
+    'They go from 2 to 8 in steps of 3.'
+    >>> no_value_of(FloatParameter(float=(0.1, 1.0), log=True), 1)
+    """
+    if isinstance(parameter, ChoiceParameter):
+        known = [label(choice) for choice in parameter.choice]
+        return None if value in parameter.choice else did_you_mean(label(value), known)
+    low, high = parameter.bounds
+    kinds = int if isinstance(parameter, IntParameter) else (int, float)
+    number = isinstance(value, kinds) and not isinstance(value, bool)
+    if not (number and low <= value <= high):
+        whole = "are whole numbers from" if isinstance(parameter, IntParameter) else "lie from"
+        return f"They {whole} {low} to {high}."
+    if parameter.step is None:
+        return None
+    num_steps = (value - low) / parameter.step
+    fits = abs(num_steps - round(num_steps)) < 1e-8
+    return None if fits else f"They go from {low} to {high} in steps of {parameter.step}."
 
 
 def label(value: Any) -> str:

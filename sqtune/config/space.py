@@ -43,18 +43,26 @@ class SearchSpace(Strict):
         `values` may grow between two yields: a caller that samples adds each value to it.
         """
         for path in self.order():
-            parameter = self.space[path]
-            if all(self._holds(other, wanted, values) for other, wanted in parameter.when.items()):
-                yield path, parameter
+            if self.is_active(path, values):
+                yield path, self.space[path]
+
+    def is_active(self, path: str, values: Mapping[str, Any]) -> bool:
+        """Tell whether the conditions of a parameter hold, given those before it."""
+        when = self.space[path].when
+        return all(self._holds(other, wanted, values) for other, wanted in when.items())
 
     def _holds(self, path: str, wanted: Any, values: Mapping[str, Any]) -> bool:
-        """Tell whether a condition holds: the value is the wanted one, or one of its list."""
         if path in self.space:
             if path not in values:  # its own condition does not hold
                 return False
             value = values[path]
         else:
             value = self.fixed(path)
+        return self.meets(value, wanted)
+
+    @staticmethod
+    def meets(value: Any, wanted: Any) -> bool:
+        """Tell whether a value is the wanted one, or one of a wanted list."""
         return value in wanted if isinstance(wanted, list) else bool(value == wanted)
 
     def fixed(self, path: str) -> Any:

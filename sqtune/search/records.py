@@ -7,7 +7,8 @@ from typing import Any, Literal
 
 from sqtune.config.trial import TrialConfig
 
-State = Literal["running", "interrupted", "finished", "failed"]
+State = Literal["running", "interrupted", "paused", "finished", "stopped", "refused", "failed"]
+ENDED: tuple[State, ...] = ("finished", "stopped", "refused", "failed")
 
 
 @dataclass(frozen=True, slots=True)
@@ -15,15 +16,21 @@ class TrialRecord:
     """What the study knows of one trial. Errors are shares (0..1) of the validation split.
 
     Attributes:
-        number: Counted from 0.
-        state: running, interrupted, finished or failed.
+        number: Counted from 0; some numbers are missing where a study was warm-started.
+        state: `running`; `interrupted` where its driver was, `paused` at a rung, both to go on;
+            `finished`; `stopped` early at a rung; `refused` untrained as it does not fit the
+            target; `failed`.
         values: Sampled values by dotted path, choices by their label.
         config: What is trained.
-        epochs: Metrics of each epoch so far, the first at index 0; "time" is in ms since 1970.
-        facts: What was reported at the end: size_bytes, weight_bits, num_validation, node, ...
+        epochs: Metrics of each epoch so far, the first at index 0; "time" is in ms since 1970,
+            "restored" is 1 where another trial trained it. Where nothing is quantized yet there is
+            no "val_error".
+        facts: What is known beside the epochs: size_bytes, weight_bits, num_validation, node, ...
         failure: Why it failed.
         run_id: Its MLflow run.
         test_error: Error on the test split, for the network that was chosen.
+        why: Why it was refused or stopped.
+        duplicate_of: The finished trial of the same configuration whose results these are.
     """
 
     number: int
@@ -35,6 +42,8 @@ class TrialRecord:
     failure: str | None
     run_id: str | None
     test_error: float | None
+    why: str | None = None
+    duplicate_of: int | None = None
 
     @property
     def val_error(self) -> float | None:
@@ -54,3 +63,35 @@ class TrialRecord:
         """
         alike = None if self.config.rules else self.config.quantizer.bits
         return self.facts.get("weight_bits", alike)
+
+    @property
+    def ended(self) -> bool:
+        """Whether it will not go on."""
+        return self.state in ENDED
+
+    @property
+    def counts(self) -> bool:
+        """Whether it ended and counts for `num_trials`: refused and repeated ones do not."""
+        return self.ended and self.state != "refused" and self.duplicate_of is None
+
+    @property
+    def epochs_asked(self) -> int:
+        """Epochs that its training would take alone and to its end; 0 where it was refused."""
+        return 0 if self.state == "refused" else self.config.num_epochs
+
+    @property
+    def epochs_trained(self) -> int:
+        """Epochs that were trained for it, and not by another trial."""
+        own = () if self.duplicate_of is not None else self.epochs
+        return sum(not epoch.get("restored") for epoch in own)
+
+    @property
+    def epochs_shared(self) -> int:
+        """Epochs that another trial trained for it."""
+        return len(self.epochs) - self.epochs_trained
+
+    @property
+    def seconds(self) -> float:
+        """How long its own epochs took, on one slot."""
+        own = () if self.duplicate_of is not None else self.epochs
+        return sum(epoch.get("seconds", 0.0) for epoch in own if not epoch.get("restored"))

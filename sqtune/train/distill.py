@@ -7,6 +7,7 @@ is the softmax of logits / T, and T**2 keeps the size of the gradients whatever 
 from __future__ import annotations
 
 import copy
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
@@ -66,13 +67,13 @@ class SoftTargets:
     ) -> None:
         self._spec, self._inputs, self._computing = config.distillation, inputs, computing
         self._teacher: nn.Module | None = None
-        self._waiting = False
+        self._waiting = self._is_own = False
         if self._spec.weight == 0:
             return
         if self._spec.teacher is not None:
             self._read(Path(self._spec.teacher).expanduser(), model, splits)
         elif config.has_float_warmup:
-            self._waiting = True
+            self._waiting = self._is_own = True
         else:
             self._teacher = _frozen(copy.deepcopy(model))
 
@@ -80,6 +81,25 @@ class SoftTargets:
         """Take the network for the teacher where the float warm-up lies just behind it."""
         if self._waiting and ratio > 0:
             self._teacher, self._waiting = _frozen(copy.deepcopy(model)), False
+
+    def state_dict(self) -> dict[str, Tensor] | None:
+        """Return the teacher that the training itself made; None where there is none such."""
+        return self._teacher.state_dict() if self._is_own and self._teacher is not None else None
+
+    def load_state_dict(self, state: Mapping[str, Tensor] | None, model: nn.Module) -> None:
+        """Take up the teacher that `state_dict` returned.
+
+        Args:
+            state: The teacher, or None.
+            model: The student, for what a network is.
+
+        Raises:
+            RuntimeError: It is another network.
+        """
+        if state is not None:
+            teacher = copy.deepcopy(model)
+            teacher.load_state_dict(state)
+            self._teacher, self._waiting = _frozen(teacher), False
 
     def loss(self, cross_entropy: Tensor, logits_NK: Tensor, images: Tensor) -> Tensor:
         """Return the loss that is optimised.

@@ -5,12 +5,16 @@ FOLDER/layers.safetensors, tensors by parameter name (E epochs, O rows):
     <name>.error     float32, E x O: relative quantization error of each filter
     <name>.drawn     float32, E x O: share of the epoch's steps at which it was quantized (0..1)
     <name>.changed   float32, E: share of the filters in which a code changed (0..1)
+
+The rows of a float warm-up's epochs are NaN: nothing was measured.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors.torch import save_file
@@ -22,33 +26,48 @@ LAYERS = "layers.safetensors"
 
 
 class LayerHistory:
-    """Collects the layers' diagnostics; one look at the fresh weights comes before the first."""
+    """Collects the layers' diagnostics; one look comes before the first quantized epoch."""
 
     def __init__(self) -> None:
-        self._epochs: list[dict[str, dict[str, Tensor]]] = []
+        self._num_float = 0
+        self._quantized: dict[str, Tensor] = {}
+
+    def add_float(self) -> None:
+        """Add an epoch of a float warm-up."""
+        self._num_float += 1
 
     def add(self, layers: Mapping[str, LayerDiagnostics]) -> tuple[float, float]:
         """Add an epoch; return mean quantization error and share of changed filters, over all.
 
-        Both are 0 for a float network.
+        Args:
+            layers: At least one.
         """
-        epoch = {}
+        num_changed, num_rows = 0.0, 0
         for name, layer in layers.items():
             changed = torch.zeros(()) if layer.changed is None else layer.changed
             found = {"error": layer.error_O, "drawn": layer.drawn_O, "changed": changed}
-            epoch[name] = {key: value.float().cpu() for key, value in found.items()}
-        self._epochs.append(epoch)
-        if not layers:
-            return 0.0, 0.0
+            for key, value in found.items():
+                before, row = self._quantized.get(f"{name}.{key}"), value.float().cpu()[None]
+                self._quantized[f"{name}.{key}"] = (
+                    row if before is None else torch.cat((before, row))
+                )
+            num_changed += float(changed.float()) * len(layer.error_O)
+            num_rows += len(layer.error_O)
         errors = torch.cat([layer.error_O for layer in layers.values()])
-        num_changed = sum(float(one["changed"]) * len(one["error"]) for one in epoch.values())
-        return float(errors.mean()), num_changed / len(errors)
+        return float(errors.mean()), num_changed / num_rows
 
     def save(self, folder: Path) -> None:
         """Write the epochs so far."""
         tensors = {}
-        for name, first in self._epochs[0].items() if self._epochs else ():
-            for key in first:
-                parts = [epoch[name][key] for epoch in self._epochs]
-                tensors[f"{name}.{key}"] = torch.stack(parts)
+        for name, quantized in self._quantized.items():
+            nothing = quantized.new_full((self._num_float, *quantized.shape[1:]), math.nan)
+            tensors[name] = torch.cat((nothing, quantized))
         save_file(tensors, folder / LAYERS)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the epochs so far."""
+        return {"num_float": self._num_float, "quantized": dict(self._quantized)}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Take up what `state_dict` returned."""
+        self._num_float, self._quantized = state["num_float"], dict(state["quantized"])

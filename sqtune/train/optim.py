@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Protocol
 
 import torch
@@ -12,11 +12,14 @@ from torch.optim.sgd import sgd
 from sqtune.config.training import Optimizer
 from sqtune.quant import Schedule, epoch_stage
 
+MOMENTUM = "momentum_buffer"  # as torch.optim.SGD calls it
+
 
 class Updater(Protocol):
     """What the loop needs of an optimizer."""
 
     param_groups: list[dict[str, Any]]
+    state: Any  # parameter -> tensors by name, for parameters that were updated
 
     def zero_grad(self) -> None:
         """Forget the gradients."""
@@ -37,7 +40,7 @@ class Sgd:
 
     def __init__(self, groups: Iterable[dict[str, Any]]) -> None:
         self.param_groups = list(groups)
-        self._buffers: dict[int, Tensor | None] = {}
+        self.state: dict[Tensor, dict[str, Tensor]] = {}
 
     def zero_grad(self) -> None:
         """Forget the gradients."""
@@ -52,7 +55,7 @@ class Sgd:
             updated = [p for p in group["params"] if p.grad is not None]
             if not updated:
                 continue
-            buffers: list[Tensor | None] = [self._buffers.get(id(p)) for p in updated]
+            buffers: list[Tensor | None] = [self.state.get(p, {}).get(MOMENTUM) for p in updated]
             sgd(
                 updated,
                 [p.grad for p in updated],
@@ -65,7 +68,9 @@ class Sgd:
                 nesterov=False,
                 maximize=False,
             )
-            self._buffers.update(zip(map(id, updated), buffers, strict=True))
+            for parameter, buffer in zip(updated, buffers, strict=True):
+                if buffer is not None:
+                    self.state[parameter] = {MOMENTUM: buffer}
 
 
 def build_optimizer(
@@ -84,6 +89,41 @@ def build_optimizer(
     if spec.name == "adamw":
         return torch.optim.AdamW(groups, lr=spec.lr, betas=(spec.momentum, 0.999))
     return Sgd({**group, "lr": spec.lr, "momentum": spec.momentum} for group in groups)
+
+
+def optimizer_state(optimizer: Updater) -> dict[str, dict[str, Tensor]]:
+    """Return what an optimizer remembers of each parameter, by group and place in it: "0.3"."""
+    return {
+        f"{number}.{place}": dict(optimizer.state[parameter])
+        for number, group in enumerate(optimizer.param_groups)
+        for place, parameter in enumerate(group["params"])
+        if parameter in optimizer.state
+    }
+
+
+@torch.no_grad()
+def load_optimizer_state(optimizer: Updater, state: Mapping[str, Mapping[str, Tensor]]) -> None:
+    """Take up what `optimizer_state` returned of an optimizer with the same parameters.
+
+    It may have fewer groups: what is learned beside the weights may not have been there yet.
+
+    Raises:
+        KeyError: It knows a parameter that this one does not.
+        RuntimeError: A shape differs.
+    """
+    parameters = {
+        f"{number}.{place}": parameter
+        for number, group in enumerate(optimizer.param_groups)
+        for place, parameter in enumerate(group["params"])
+    }
+    optimizer.state.clear()
+    for key, tensors in state.items():
+        parameter = parameters[key]
+        optimizer.state[parameter] = {
+            # AdamW counts its steps on the CPU.
+            name: value.clone() if name == "step" else torch.empty_like(parameter).copy_(value)
+            for name, value in tensors.items()
+        }
 
 
 def learning_rate_span(

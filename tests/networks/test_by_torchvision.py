@@ -106,10 +106,14 @@ def test_a_size_that_does_not_fit_ends_the_training_before_it_begins():
 def test_torchvision_is_imported_for_its_own_models_only():
     code = """
 import sys
-import sqtune.train.loop, sqtune.deploy.size
+import sqtune.train.loop
+from sqtune.config import TrialConfig
+from sqtune.deploy.footprint import footprint
 from sqtune.networks import ResNet, ResNet18, Torchvision, Vgg9, build
 for network in ResNet("resnet8"), ResNet18(width=4), Vgg9(width=4):
     build(network, 3, 10)
+    config = TrialConfig(network=network)
+    footprint(config, in_channels=3, num_classes=10, image_size=(32, 32))
 heavy = {"torchvision", "PIL", "torch._dynamo", "torch._inductor"}
 assert not heavy & set(sys.modules), heavy & set(sys.modules)
 build(Torchvision("squeezenet1_1"), 3, 10)

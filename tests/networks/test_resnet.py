@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from sqtune.config import TrialConfig
-from sqtune.deploy.size import predicted_size
+from sqtune.deploy.footprint import footprint
 from sqtune.errors import NetworkError
 from sqtune.networks import ResNet, build, check_image_size
 from sqtune.quant import Binary, Float, Ternary, Uniform
@@ -67,10 +67,12 @@ def test_the_predicted_size_adds_up_by_hand(quantizer, bytes_of, table, overhead
     weights.append(640)
     expected = sum(map(bytes_of, weights)) + 8 * num_rows(8, 16) + overhead * 10 + table
     config = TrialConfig(network=ResNet("resnet8", 16), quantizer=quantizer)
-    assert predicted_size(config, in_channels=1, num_classes=10).size_bytes == expected
+    assert (
+        footprint(config, in_channels=1, num_classes=10, image_size=(32, 32)).size_bytes == expected
+    )
 
 
 def test_a_float_networks_size_is_its_weights_and_biases():
     config = TrialConfig(network=ResNet("resnet8", 16), quantizer=Float())
-    size = predicted_size(config, in_channels=1, num_classes=10).size_bytes
+    size = footprint(config, in_channels=1, num_classes=10, image_size=(32, 32)).size_bytes
     assert size == 4 * num_weights(8, 16, 1) + 4 * num_rows(8, 16) + 350 * 10

@@ -11,7 +11,7 @@ from torch import nn
 from sqtune.config import TrialConfig
 from sqtune.data import Digits
 from sqtune.data.split import prepare
-from sqtune.deploy.size import predicted_size
+from sqtune.deploy.footprint import footprint
 from sqtune.errors import NetworkError
 from sqtune.networks import Vgg9, build, check_image_size
 from sqtune.quant import Float
@@ -73,7 +73,7 @@ def test_an_image_below_8x8_is_refused():
 def test_the_predicted_size_follows_the_image():
     config = TrialConfig(network=Vgg9(width=2), quantizer=Float())
     small, large = (
-        predicted_size(config, in_channels=1, num_classes=10, image_size=(side, side)).size_bytes
+        footprint(config, in_channels=1, num_classes=10, image_size=(side, side)).size_bytes
         for side in (8, 16)
     )
     assert large - small == 4 * 3 * 8 * 16  # three more places of 8 channels to 16 neurons

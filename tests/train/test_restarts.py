@@ -11,7 +11,7 @@ from sqtune.config import TrialConfig
 from sqtune.config.training import Constant, Cosine, Optimizer, Steps
 from sqtune.networks import ResNet
 from sqtune.quant import Average, Binary, Exponential, Float, Linear, Stages
-from sqtune.train import loop
+from sqtune.train import loop, training
 
 STEPS = 4  # an epoch: 1,078 digits in batches of 256
 
@@ -24,14 +24,14 @@ def config(**changes) -> TrialConfig:
 def rates(digits, monkeypatch, **changes) -> list[float]:
     """Return the learning rate of every step, as the optimizer gets it."""
     seen = []
-    plain = loop.set_learning_rate
+    plain = training.set_learning_rate
 
     def recorded(optimizer, spec, progress):
         plain(optimizer, spec, progress)
         seen.append(optimizer.param_groups[0]["lr"])
         return seen[-1]
 
-    monkeypatch.setattr(loop, "set_learning_rate", recorded)
+    monkeypatch.setattr(training, "set_learning_rate", recorded)
     results = list(loop.train(config(**changes), splits=digits, num_threads=1))
     assert [result.lr for result in results] == seen[STEPS - 1 :: STEPS]
     return seen

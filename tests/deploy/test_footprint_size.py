@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from sqtune.config import TrialConfig
-from sqtune.deploy.size import predicted_size
+from sqtune.deploy.footprint import footprint
 from sqtune.errors import QuantizationError
 from sqtune.networks import ResNet
 from sqtune.quant import Binary, Float, LearnedTernary, LearnedUniform, Ternary, Uniform
@@ -44,11 +44,13 @@ BY_HAND = {
 }
 
 
-def sizes(network, quantizer, channels=3, classes=10, **fields):
+def sizes(network, quantizer, channels=3, classes=10, form="onnx", **fields):
     config = TrialConfig.model_validate(
         {"network": network, "quantizer": quantizer, **fields}, strict=False
     )
-    return predicted_size(config, in_channels=channels, num_classes=classes)
+    return footprint(
+        config, in_channels=channels, num_classes=classes, image_size=(32, 32), form=form
+    )
 
 
 def size_bytes(network, quantizer, channels=3, classes=10, **fields):
@@ -60,6 +62,40 @@ def test_a_small_resnet8_by_hand(quantizer):
     size = sizes(ResNet("resnet8", 2), quantizer, 1, 3)
     assert size.size_bytes == BY_HAND[quantizer]
     assert size.weight_bits == quantizer.bits
+
+
+# the same codes, scales and biases; 16 bytes a layer; no table but the ternary one
+IN_C = {
+    Float(): 4 * 1354 + 180 + 160,
+    Binary(): 171 + 360 + 160,
+    Ternary(): 276 + 360 + 160 + 1215,
+    LearnedTernary(): 276 + 360 + 160 + 1215,
+    Uniform(bits=2): 339 + 360 + 160,
+    Uniform(bits=3): 513 + 360 + 160,
+    LearnedUniform(bits=4): 677 + 360 + 160,
+    Uniform(bits=8): 1354 + 360 + 160,
+}
+
+
+@pytest.mark.parametrize("quantizer", IN_C, ids=str)
+def test_the_same_resnet8_as_c_arrays_by_hand(quantizer):
+    network = ResNet("resnet8", 2)
+    assert sizes(network, quantizer, 1, 3, form="c").size_bytes == IN_C[quantizer]
+    # inputs of 8 bits: their scale is in the 16 bytes
+    low = sizes(network, quantizer, 1, 3, form="c", activation_bits=8)
+    assert low.size_bytes == IN_C[quantizer]
+
+
+def test_a_ternary_table_counts_once_in_c():
+    mixed = sizes(
+        ResNet("resnet8", 2),
+        Binary(),
+        1,
+        3,
+        form="c",
+        overrides=[{"match": "stem|head", "quantizer": Ternary()}],
+    )
+    assert mixed.size_bytes == IN_C[Binary()] + (4 - 3) + (5 - 3) + 1215
 
 
 def test_a_resnet8_of_the_usual_width_by_hand():
@@ -114,6 +150,8 @@ def test_low_bit_activations_add_their_bound_where_weights_are_quantized(bits):
     kept = {"keep_float": ["stem", "group1"]}
     plain = size_bytes(network, Binary(), 1, 3, **kept)
     assert size_bytes(network, Binary(), 1, 3, **kept, **low) == plain + 300 * 7
+    ends = {"activation_ends_bits": 32}  # the first and the last layer's stay float
+    assert size_bytes(network, Binary(), 1, 3, **low, **ends) == BY_HAND[Binary()] + 300 * 8
     assert size_bytes(network, Float(), 1, 3, **low) == BY_HAND[Float()]
 
 

@@ -1,0 +1,207 @@
+"""Footprint: what a network takes where it is deployed, known before training.
+
+Bytes, by form:
+
+`onnx`: packed codes, one float32 scale a row, one 4-byte bias a row (batch norm is folded into
+scales and biases; int32 where a layer's inputs are integers), float weights where a layer stays
+float, each look-up table that some layer needs once, and a bound on what the file format adds: 350
+bytes a layer, 450 where the codes are bit planes, 300 more where its inputs are quantized (the two
+nodes, their scale and their zero point).
+
+`c`: raw arrays in flash, no file: packed codes or float weights, scales and biases as above, 16
+bytes a layer (shape, and the scale of its inputs), and one table of 243 x 5 bytes if some layer is
+ternary; other codes unpack by shifts.
+
+Both: 4 bytes for each float parameter that belongs to no layer and that no layer takes up.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from sqtune.config.options import Target
+from sqtune.config.trial import TrialConfig
+from sqtune.deploy.memory import FLOAT_BITS, peak_bytes
+from sqtune.deploy.structure import Layer, Structure, structure
+from sqtune.quant import (
+    Float,
+    LearnedTernary,
+    LearnedUniform,
+    Quantizer,
+    Ternary,
+    Uniform,
+    packed_bytes,
+)
+from sqtune.quant.rules import assign_quantizers
+
+Form = Literal["onnx", "c"]
+ONNX_LAYER = 350
+ONNX_BIT_PLANES_LAYER = 450
+ONNX_ACTIVATIONS = 300
+C_LAYER = 16
+TERNARY = "ternary"
+TABLE_BYTES = {"1 bit": 256 * 8, "2 bits": 256 * 4, "4 bits": 256 * 2, TERNARY: 243 * 5}  # int8
+
+
+@dataclass(frozen=True, slots=True)
+class Footprint:
+    """What a network takes when it is deployed.
+
+    Attributes:
+        size_bytes: Bytes of the delivered form.
+        weight_bits: Average bits of its weights, 32 where they stay float.
+        ram_bytes: Most bytes of activations alive at the same time, for one image
+            (`sqtune.deploy.memory`).
+        macs: Multiply-adds for one image.
+        bit_operations: Sum over the layers of multiply-adds x weight bits x input bits, 32 for
+            float.
+    """
+
+    size_bytes: int
+    weight_bits: float
+    ram_bytes: int
+    macs: int
+    bit_operations: int
+
+
+def footprint(
+    config: TrialConfig,
+    *,
+    in_channels: int,
+    num_classes: int,
+    image_size: tuple[int, int],
+    form: Form = "onnx",
+) -> Footprint:
+    """Return the footprint of a configuration. A network is looked at once in a process.
+
+    Raises:
+        NetworkError: The network does not suit the images.
+        QuantizationError: A rule gives no layer its quantizer.
+
+    >>> taken = footprint(TrialConfig(), in_channels=3, num_classes=10, image_size=(32, 32))
+    >>> taken.size_bytes, taken.weight_bits, taken.ram_bytes, taken.macs
+    (50922, 1.0, 196608, 41599616)
+    """
+    net = structure(config.network, in_channels, num_classes, image_size)
+    names = [layer.name for layer in net.layers]
+    assigned = assign_quantizers(names, config.quantizer, config.rules)
+    quantizers = [assigned[name] for name in names]
+    input_bits = _input_bits(config, quantizers)
+    num_weights = sum(layer.num_weights for layer in net.layers)
+    total_bits = bit_operations = 0
+    for layer, quantizer, bits in zip(net.layers, quantizers, input_bits, strict=True):
+        total_bits += layer.num_weights * quantizer.bits
+        bit_operations += layer.macs * quantizer.bits * bits
+    return Footprint(
+        size_bytes=_size_bytes(net, quantizers, input_bits, form),
+        weight_bits=total_bits / num_weights,
+        ram_bytes=peak_bytes(net, input_bits),
+        macs=sum(layer.macs for layer in net.layers) + net.other_macs,
+        bit_operations=bit_operations + net.other_macs * FLOAT_BITS**2,
+    )
+
+
+def excess(footprint: Footprint, target: Target | None) -> dict[str, float]:
+    """Return by how much each limit of a target is exceeded: (value - limit) / limit.
+
+    At most 0 where it fits. Limits that the target does not set are left out.
+
+    >>> excess(Footprint(3072, 1.0, 800, 10**6, 10**7), Target(max_flash=2048, max_ram=1000))
+    {'max_flash': 0.5, 'max_ram': -0.2}
+    """
+    return {name: (value - limit) / limit for name, value, limit in _limited(footprint, target)}
+
+
+def refusal(footprint: Footprint, target: Target | None) -> str | None:
+    """Return a sentence that says what does not fit into a target; None where everything does.
+
+    >>> refusal(Footprint(3072, 1.0, 800, 10**6, 10**7), Target(max_flash=2048, max_ram=1000))
+    'It takes 3.0 KiB of flash (onnx), max_flash is 2.0 KiB.'
+    """
+    problems = []
+    for name, value, limit in _limited(footprint, target):
+        if value > limit:
+            what = {"max_flash": f"of flash ({_form(target)})", "max_ram": "of RAM"}.get(name, "")
+            show = _macs_text if name == "max_macs" else _kib_text
+            problems.append(f"{show(value)} {what}".strip() + f", {name} is {show(limit)}")
+    return f"It takes {'; '.join(problems)}." if problems else None
+
+
+def _form(target: Target | None) -> Form:
+    return "onnx" if target is None else target.form
+
+
+def _limited(footprint: Footprint, target: Target | None) -> list[tuple[str, int, int]]:
+    """Return (name, value, limit) for each limit that a target sets."""
+    if target is None:
+        return []
+    values = {
+        "max_flash": footprint.size_bytes,
+        "max_ram": footprint.ram_bytes,
+        "max_macs": footprint.macs,
+    }
+    limits = {name: getattr(target, name) for name in values}
+    return [(name, values[name], limit) for name, limit in limits.items() if limit is not None]
+
+
+def _kib_text(size_bytes: int) -> str:
+    return f"{size_bytes / 1024:,.1f} KiB"
+
+
+def _macs_text(macs: int) -> str:
+    return f"{macs / 1e6:,.2f}M multiply-adds"
+
+
+def _input_bits(config: TrialConfig, quantizers: list[Quantizer]) -> tuple[int, ...]:
+    """Return the bits of each layer's inputs; those of the first and the last layer are theirs."""
+    activations = config.activations
+    if activations is None:
+        return (FLOAT_BITS,) * len(quantizers)
+    ends = (0, len(quantizers) - 1)
+    return tuple(
+        FLOAT_BITS
+        if isinstance(quantizer, Float)
+        else (activations.ends_bits if index in ends else activations.bits)
+        for index, quantizer in enumerate(quantizers)
+    )
+
+
+def _size_bytes(
+    net: Structure, quantizers: list[Quantizer], input_bits: tuple[int, ...], form: Form
+) -> int:
+    total = 4 * net.other_numbers
+    for layer, quantizer, bits in zip(net.layers, quantizers, input_bits, strict=True):
+        total += _layer_bytes(layer, quantizer)
+        total += C_LAYER if form == "c" else _onnx_overhead(quantizer, bits)
+    tables = {_table(quantizer) for quantizer in quantizers} - {None}
+    if form == "c":
+        tables &= {TERNARY}
+    return total + sum(TABLE_BYTES[table] for table in tables if table is not None)
+
+
+def _layer_bytes(layer: Layer, quantizer: Quantizer) -> int:
+    scales = 0 if isinstance(quantizer, Float) else 4 * layer.num_rows
+    return packed_bytes(layer.num_weights, quantizer) + scales + 4 * layer.num_rows
+
+
+def _onnx_overhead(quantizer: Quantizer, input_bits: int) -> int:
+    inputs = 0 if input_bits == FLOAT_BITS else ONNX_ACTIVATIONS
+    return inputs + (ONNX_BIT_PLANES_LAYER if _has_bit_planes(quantizer) else ONNX_LAYER)
+
+
+def _has_bit_planes(quantizer: Quantizer) -> bool:
+    return isinstance(quantizer, Uniform | LearnedUniform) and quantizer.bits in (3, 5, 6, 7)
+
+
+def _table(quantizer: Quantizer) -> str | None:
+    """Return which look-up table unpacks a quantizer's codes, if any does."""
+    match quantizer:
+        case Float() | Uniform(bits=8) | LearnedUniform(bits=8):
+            return None
+        case Uniform(bits=2 | 4 as bits) | LearnedUniform(bits=2 | 4 as bits):
+            return f"{bits} bits"
+        case Ternary() | LearnedTernary():
+            return TERNARY
+        case _:  # binary codes and bit planes
+            return "1 bit"

@@ -1,0 +1,145 @@
+"""Samplers by name, each value with a seed of its own, and parameters in Optuna's words.
+
+A proposal depends on the study's seed, the trial's number and what the storage holds, never on when
+the study was reopened.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import warnings
+from typing import Any
+
+import optuna
+from optuna.distributions import (
+    BaseDistribution,
+    CategoricalDistribution,
+    FloatDistribution,
+    IntDistribution,
+)
+from optuna.samplers import BaseSampler, RandomSampler
+from optuna.trial import FrozenTrial
+
+from sqtune.config.grid import all_values
+from sqtune.config.options import Sampler
+from sqtune.config.parameters import ChoiceParameter, FloatParameter, IntParameter, label
+from sqtune.config.space import SearchSpace
+from sqtune.errors import ConfigError
+
+PACKAGES: dict[Sampler, tuple[str, ...]] = {"cmaes": ("cmaes",), "gp": ("scipy", "torch")}
+
+
+def require_packages(sampler: Sampler) -> None:
+    """Raise ConfigError where a sampler needs a package that is not installed."""
+    for package in PACKAGES.get(sampler, ()):
+        if importlib.util.find_spec(package) is None:
+            raise ConfigError(
+                f'search.sampler: {sampler} needs the package "{package}", which is not installed. '
+                'Install it (pip install "sqtune[samplers]"), or take search.sampler: tpe.'
+            )
+
+
+def sampler_for(
+    space: SearchSpace, number: int, path: str = "", *, at_random: bool = False
+) -> BaseSampler:
+    """Return the sampler of one value of one trial.
+
+    Args:
+        space: The space, with the sampler's name and the study's seed.
+        number: The trial's number.
+        path: The value's path.
+        at_random: Whether to draw at random, whatever the space's sampler is.
+    """
+    text = f"{space.search.seed}:{number}:{path}"
+    seed = int.from_bytes(hashlib.sha256(text.encode()).digest()[:4], "big")
+    plain = RandomSampler(seed=seed)
+    if at_random:
+        return plain
+    match space.search.sampler:
+        case "random" | "grid":  # of a grid, what a point leaves open
+            return plain
+        case "qmc":
+            return _Sobol(space, number, plain)
+        case "nsga2":
+            return optuna.samplers.NSGAIISampler(seed=seed)
+        case "nsga3":
+            return optuna.samplers.NSGAIIISampler(seed=seed)
+        case "cmaes":
+            return optuna.samplers.CmaEsSampler(
+                seed=seed, independent_sampler=plain, warn_independent_sampling=False
+            )
+        case "gp":
+            return optuna.samplers.GPSampler(
+                seed=seed, independent_sampler=plain, warn_independent_sampling=False
+            )
+        case "tpe":
+            with warnings.catch_warnings():
+                # `group` splits a conditional space into parts that are sampled jointly.
+                warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+                return optuna.samplers.TPESampler(seed=seed, multivariate=True, group=True)
+
+
+class _Sobol(optuna.samplers.QMCSampler):
+    """The scrambled Sobol sequence over all of a space, trial n at its point n.
+
+    Optuna's own knows the space from the first trial only, draws that one at random and counts its
+    points in the storage, where a killed driver leaves one that no trial has.
+    """
+
+    def __init__(self, space: SearchSpace, number: int, plain: BaseSampler) -> None:
+        super().__init__(
+            seed=space.search.seed,
+            scramble=True,
+            independent_sampler=plain,
+            warn_independent_sampling=False,
+        )
+        self._number = number
+        self._whole = {path: distribution(space.space[path]) for path in sorted(space.space)}
+
+    def infer_relative_search_space(
+        self, study: optuna.Study, trial: FrozenTrial
+    ) -> dict[str, BaseDistribution]:
+        """Return every parameter; of those whose conditions do not hold the value is not used."""
+        del study, trial
+        return {path: one for path, one in self._whole.items() if not one.single()}
+
+    def _find_sample_id(
+        self, study: optuna.Study, search_space: dict[str, BaseDistribution]
+    ) -> int:
+        del study, search_space
+        return self._number
+
+
+def distribution(parameter: object) -> BaseDistribution:
+    """Return a parameter as Optuna has it; choices stand there by their stored names."""
+    match parameter:
+        case ChoiceParameter(choice=choice):
+            return CategoricalDistribution([stored_value(value) for value in choice])
+        case IntParameter(bounds=(low, high), step=step, log=log):
+            return IntDistribution(low, low + (high - low) // step * step, step=step, log=log)
+        case FloatParameter(bounds=(low, high), step=None, log=log):
+            return FloatDistribution(low, high, log=log)
+        case FloatParameter(step=step):
+            values = all_values(parameter)
+            return FloatDistribution(values[0], values[-1], step=step)
+    raise TypeError(f"{type(parameter).__name__} is no parameter")
+
+
+def suggest(trial: optuna.Trial, path: str, parameter: object) -> Any:
+    """Return a value that a trial gets, as the configuration takes it."""
+    match distribution(parameter):
+        case CategoricalDistribution(choices=choices):
+            name = trial.suggest_categorical(path, choices)
+            assert isinstance(parameter, ChoiceParameter)
+            return parameter.choice[list(choices).index(name)]
+        case IntDistribution() as one:
+            return trial.suggest_int(path, one.low, one.high, step=one.step, log=one.log)
+        case FloatDistribution() as one:
+            return trial.suggest_float(path, one.low, one.high, step=one.step, log=one.log)
+    raise TypeError(f"{type(parameter).__name__} is no parameter")
+
+
+def stored_value(value: Any) -> Any:
+    """Return what is stored for a value: plain values themselves, others by their label."""
+    return label(value) if isinstance(value, dict | list) else value

@@ -1,0 +1,107 @@
+"""The study as one looks at it: its attributes and its trials."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any, Self
+
+import optuna
+from optuna.storages import BaseStorage
+from optuna.trial import FrozenTrial
+
+from sqtune.config.space import SearchSpace
+from sqtune.config.trial import TrialConfig
+from sqtune.errors import StudyError, did_you_mean
+from sqtune.search.changes import refuse_changes, refuse_other_files
+from sqtune.search.records import TrialRecord
+from sqtune.search.storage import study_names
+from sqtune.search.stored import CONFIG, record_of, with_results_of
+
+
+class StudyView:
+    """A study in a storage. `load` opens it.
+
+    Attributes:
+        space: What is searched.
+    """
+
+    def __init__(self, study: optuna.Study, space: SearchSpace) -> None:
+        self.space = space
+        self._study, self._storage = study, study._storage
+        self._ended: dict[int, TrialRecord] = {}  # they change no more
+
+    @classmethod
+    def load(cls, storage: BaseStorage, name: str | None) -> Self:
+        """Load a study by name; None takes the one that was driven last.
+
+        Raises:
+            StudyError: There is none.
+        """
+        names = study_names(storage)
+        if not names:
+            raise StudyError(
+                "there is no study here yet. Start one: "
+                "sqtune search --space search_spaces/resnet.yaml"
+            )
+        if name is not None and name not in names:
+            raise StudyError(f'there is no study "{name}". {did_you_mean(name, names)}')
+        study = optuna.load_study(study_name=name or names[-1], storage=storage)
+        return cls(study, SearchSpace.model_validate_json(study.user_attrs["space"]))
+
+    def refuse_changes(self, space: SearchSpace) -> None:
+        """Raise StudyError, naming what differs, where trials of `space` would not compare."""
+        refuse_changes(self.space, space)
+
+    def refuse_other_files(self, files: Mapping[str, str]) -> None:
+        """Raise StudyError where weights that trials start from are no longer the same."""
+        refuse_other_files(self.name, self.attrs.get("files", {}), files)
+
+    @property
+    def name(self) -> str:
+        """Its name."""
+        return self._study.study_name
+
+    @property
+    def attrs(self) -> dict[str, Any]:
+        """Its own attributes: uuid, provenance, run_id, ..."""
+        return self._study.user_attrs
+
+    def set_attr(self, key: str, value: Any) -> None:
+        """Store an attribute of the study."""
+        self._study.set_user_attr(key, value)
+
+    def set_test_error(self, number: int, test_error: float) -> None:
+        """Store the error (0..1) on the test split of a trial that was chosen."""
+        self.set_attr("test_errors", {**self.attrs.get("test_errors", {}), str(number): test_error})
+
+    def trial(self, number: int) -> TrialRecord:
+        """Return one trial."""
+        trial = self._storage.get_trial(self._id(number))
+        return self._record(trial, self.attrs.get("test_errors", {}))
+
+    def trials(self) -> list[TrialRecord]:
+        """Return all trials that have a configuration, by number."""
+        test_errors = self.attrs.get("test_errors", {})
+        trials = self._study.get_trials(deepcopy=False)
+        return [self._record(trial, test_errors) for trial in trials if CONFIG in trial.user_attrs]
+
+    def _id(self, number: int) -> int:
+        return self._storage.get_trial_id_from_study_id_trial_number(self._study._study_id, number)
+
+    def _config(self, number: int) -> TrialConfig | None:
+        """Return a trial's configuration where it has been read already."""
+        del number
+        return None
+
+    def _record(self, trial: FrozenTrial, test_errors: Mapping[str, float]) -> TrialRecord:
+        number = trial.number
+        record = self._ended.get(number)
+        if record is None:
+            record = record_of(trial, self._config(number))
+            if record.duplicate_of is not None:
+                record = with_results_of(record, self.trial(record.duplicate_of))
+            if record.ended:
+                self._ended[number] = record
+        test_error = test_errors.get(str(number))
+        return record if test_error is None else replace(record, test_error=test_error)

@@ -1,0 +1,109 @@
+"""What another study found out, for the sampler alone: its trials are no trials of this study."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+import optuna
+from optuna.trial import TrialState, create_trial
+
+from sqtune.config.parameters import ChoiceParameter, Parameter, no_value_of
+from sqtune.config.space import SearchSpace
+from sqtune.search.fit import Measure
+from sqtune.search.records import TrialRecord
+from sqtune.search.samplers import distribution, stored_value
+from sqtune.search.stored import FROM_STUDY
+
+if TYPE_CHECKING:
+    from sqtune.search.view import StudyView
+
+
+@dataclass(frozen=True, slots=True)
+class WarmStart:
+    """What was taken over from another study.
+
+    Attributes:
+        taken: Numbers of its trials that the sampler sees now.
+        left: Why others of its finished trials were left out, by number.
+    """
+
+    taken: tuple[int, ...]
+    left: dict[int, str]
+
+
+def take_over(
+    study: optuna.Study, space: SearchSpace, other: StudyView, measure: Measure | None
+) -> WarmStart:
+    """Add another study's finished trials whose values this space could have, once each.
+
+    Args:
+        study: Where they are added, complete and marked.
+        space: Its space.
+        other: Where they come from; repeated trials add nothing and are passed over.
+        measure: Returns what a configuration takes; needed for objectives beside val_error.
+    """
+    uuid = other.attrs["uuid"]
+    marks = (trial.user_attrs.get(FROM_STUDY) for trial in study.get_trials(deepcopy=False))
+    here = {mark["number"] for mark in marks if mark is not None and mark["study"] == uuid}
+    taken, left = [], dict[int, str]()
+    for trial in other.trials():
+        if trial.val_error is None or trial.duplicate_of is not None or trial.number in here:
+            continue
+        values = dict[str, Any]()
+        reason = _fill(space, trial, values)
+        facts = dict(trial.facts)
+        if reason is None and measure is not None:
+            facts.update(asdict(measure(space.config(values))))
+        lacking = [name for name in space.search.objectives if name not in ("val_error", *facts)]
+        if reason is None and lacking:
+            reason = f"it has no {lacking[0]}"
+        if reason is not None:
+            left[trial.number] = reason
+            continue
+        study.add_trial(
+            create_trial(
+                state=TrialState.COMPLETE,
+                params={path: stored_value(value) for path, value in values.items()},
+                distributions={path: distribution(space.space[path]) for path in values},
+                values=[
+                    trial.val_error if name == "val_error" else float(facts[name])
+                    for name in space.search.objectives
+                ],
+                constraints=_constraints(space, facts),
+                user_attrs={FROM_STUDY: {"study": uuid, "number": trial.number}},
+            )
+        )
+        taken.append(trial.number)
+    return WarmStart(tuple(taken), left)
+
+
+def _fill(space: SearchSpace, trial: TrialRecord, values: dict[str, Any]) -> str | None:
+    """Fill in the values that a trial has in a space; return why it has no place in it, or None."""
+    for path, parameter in space.active(values):
+        if path not in trial.values:
+            return f"it has no value of {path}"
+        value = _unstored(parameter, trial.values[path])
+        if no_value_of(parameter, value):
+            return f"{path}={trial.values[path]} is not among the values of this space"
+        values[path] = value
+    unknown = [path for path in trial.values if path not in values]
+    return f"{unknown[0]} is not searched here" if unknown else None
+
+
+def _unstored(parameter: Parameter, value: Any) -> Any:
+    """Return what a stored value stands for."""
+    if not isinstance(parameter, ChoiceParameter):
+        return value
+    return next((choice for choice in parameter.choice if stored_value(choice) == value), value)
+
+
+def _constraints(space: SearchSpace, facts: Mapping[str, Any]) -> dict[str, float] | None:
+    """Return by how much a target is missed, where the facts say it."""
+    from sqtune.deploy.footprint import Footprint, excess
+
+    fields = Footprint.__dataclass_fields__
+    if space.target is None or not fields.keys() <= facts.keys():
+        return None
+    return excess(Footprint(**{name: facts[name] for name in fields}), space.target)
