@@ -1,8 +1,9 @@
-"""A search replayed from trainings that are known to their end: only its decisions are made anew."""
+"""A search replayed from whole trainings: only its decisions are made anew."""
 
 from __future__ import annotations
 
 import heapq
+import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -15,19 +16,26 @@ class Candidate:
     """A trial that a search may run.
 
     Attributes:
+        name: Of the configuration, whatever its seed.
         epochs: What each epoch reports.
-        confirmed: Mean final validation error (0..1) of the same configuration's other seeds.
+        others: Final validation errors (0..1) of the configuration's other seeds.
         keys: What each epoch's stage is stored under; epochs of equal keys are trained once.
     """
 
+    name: str
     epochs: tuple[dict[str, float], ...]
-    confirmed: float
+    others: tuple[float, ...]
     keys: tuple[str, ...]
 
     @property
     def final(self) -> float:
         """What the search itself sees at the end."""
         return self.epochs[-1]["val_error"]
+
+    @property
+    def confirmed(self) -> float:
+        """What the configuration is worth, without the luck of the seed that the search saw."""
+        return statistics.fmean(self.others)
 
 
 @dataclass(frozen=True, slots=True)

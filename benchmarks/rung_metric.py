@@ -1,7 +1,7 @@
-"""Which metric, early in a training, foretells how the training will end?
+r"""Which metric, early in a training, foretells how the training will end?
 
     python benchmarks/rung_metric.py
-    python benchmarks/rung_metric.py --space benchmarks/spaces/rungs_cifar10.yaml --data DIR \\
+    python benchmarks/rung_metric.py --space benchmarks/spaces/rungs_cifar10.yaml --data DIR \
         --train-images 6000 --validation-images 5000 --seeds 2
 
 Every configuration of a space (or --configurations drawn from it) is trained to its end from
@@ -19,20 +19,17 @@ from __future__ import annotations
 import argparse
 import statistics
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 from _rank_correlation import COMPARES, Foretold, between_seeds, correlation, resampled
-from _results import RESULTS, Figure, Pedigree
-from _trainings import Training, by_configuration, configurations, finished, run_all, subset
+from _results import Figure, Pedigree
+from _trainings import Training, add_options, by_configuration, facts, trainings_of
 
-from sqtune.config import SearchSpace, load_space
-from sqtune.data.split import prepare
+from sqtune.config import SearchSpace
 
-SPACES = Path(__file__).resolve().parent / "spaces"
 METRICS = ("val_error", "val_error_hybrid", "train_loss")
 LOOKS = (0.25, 0.5, 0.75)  # progress
-NUM_RESAMPLED = 300
+NUM_RESAMPLED = 200
 MIDDLE = (5, 95)  # per cent of the bootstrap's values
 
 
@@ -65,9 +62,13 @@ def table(
     return lines, figures
 
 
-def report(trainings: Sequence[Training], space: SearchSpace, options: argparse.Namespace) -> None:
+def report(
+    pedigree: Pedigree,
+    trainings: Sequence[Training],
+    space: SearchSpace,
+    options: argparse.Namespace,
+) -> None:
     """Print both tables, and write them with the figures."""
-    pedigree = Pedigree()
     groups = by_configuration(trainings)
     means = {name: statistics.fmean(one.final for one in group) for name, group in groups.items()}
     own, figures = table(trainings, lambda training: training.final, options.seed)
@@ -84,20 +85,13 @@ def report(trainings: Sequence[Training], space: SearchSpace, options: argparse.
         "",
         *others,
     ]
-    seeds = sorted({training.config["seed"] for training in trainings})
     pedigree.report(
         f"rung_metric_{space.name}",
         figures,
-        settings={
-            "space": space.model_dump(mode="json", by_alias=True, include={"trial", "space"}),
-            "train_images": options.train_images or "all",
-            "validation_images": options.validation_images or "all",
-            "trainings": len(trainings),
-            "configurations": len(groups),
-        },
-        seeds={"bootstrap": options.seed, "trainings from": seeds[0], "to": seeds[-1]},
+        settings=facts(space, trainings),
+        seeds={"bootstrap": options.seed},
         notes=[
-            f"{len(trainings)} trainings of {len(groups)} configurations, {len(seeds)} seeds",
+            f"{len(trainings)} trainings of {len(groups)} configurations",
             f"final errors {finals[0]:.3f} to {finals[-1]:.3f}, median "
             f"{statistics.median(finals):.3f}",
             "correlation of the final errors between seeds: "
@@ -109,48 +103,13 @@ def report(trainings: Sequence[Training], space: SearchSpace, options: argparse.
     )
 
 
-def train_all(space: SearchSpace, log: Path, options: argparse.Namespace) -> None:
-    """Train what the log does not have yet: all configurations of a seed, then of the next."""
-    base = configurations(space, options.configurations, options.seed)
-    splits = prepare(base[0].data, log.parent / "data" if options.data else None)
-    splits = subset(splits, options.train_images, options.validation_images)
-    settings = {
-        "space": space.name,
-        "images": [len(splits.train), len(splits.validation)],
-        "threads": 1,
-    }
-    configs = [
-        config.model_copy(update={"seed": seed}) for seed in range(options.seeds) for config in base
-    ]
-    run_all(configs, splits, settings, log)
-
-
 def main() -> None:
-    options = _options()
-    data = [] if options.data is None else [f"trial.data.root={options.data}"]
-    space = load_space(options.space, [*options.set, *data])
-    log = options.results / "rungs" / f"{space.name}.jsonl"
-    if not options.no_train:
-        train_all(space, log, options)
-    report(finished(log), space, options)
-
-
-def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--space", type=Path, default=SPACES / "rungs_digits.yaml")
-    parser.add_argument(
-        "--set", action="append", default=[], metavar="PATH=VALUE", help="as of sqtune search"
-    )
-    parser.add_argument("--data", type=Path, help="folder of images: trial.data.root")
-    parser.add_argument("--train-images", type=int, help="by default all")
-    parser.add_argument("--validation-images", type=int, help="by default all")
-    parser.add_argument("--configurations", type=int, help="of the space; by default all")
-    parser.add_argument("--seeds", type=int, default=3, help="trainings of each configuration")
-    parser.add_argument("--seed", type=int, default=0, help="of what is drawn")
-    parser.add_argument("--no-train", action="store_true", help="take what there is")
-    parser.add_argument("--results", type=Path, default=RESULTS, help="folder of the results")
-    parser.add_argument("--no-save", action="store_true", help="print only, write no JSON")
-    return parser.parse_args()
+    add_options(parser)
+    options = parser.parse_args()
+    pedigree = Pedigree()
+    space, trainings = trainings_of(options)
+    report(pedigree, trainings, space, options)
 
 
 if __name__ == "__main__":
