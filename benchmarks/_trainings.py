@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import random
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
+from _results import RESULTS
 
-from sqtune.config import SearchSpace, TrialConfig
-from sqtune.config.parameters import ChoiceParameter
-from sqtune.data.split import Split, Splits
+from sqtune.config import SearchSpace, TrialConfig, load_space
+from sqtune.config.grid import draw, points
+from sqtune.data.split import Split, Splits, prepare
 from sqtune.train.loop import train
 
+SPACES = Path(__file__).resolve().parent / "spaces"
 KEPT = ("train_loss", "val_error", "val_error_hybrid", "ratio")
 
 
@@ -40,6 +44,10 @@ class Training:
         """Validation error (0..1) of the network that is delivered."""
         return self.epochs[-1]["val_error"]
 
+    def at(self, progress: float) -> dict[str, float]:
+        """Return what was measured at the epoch nearest to a point of progress (0..1)."""
+        return self.epochs[max(1, round(progress * len(self.epochs))) - 1]
+
     @property
     def without_seed(self) -> str:
         """A key that trainings of one configuration share whatever their seed."""
@@ -47,49 +55,21 @@ class Training:
 
 
 def configurations(space: SearchSpace, num: int | None, seed: int) -> list[TrialConfig]:
-    """Return all configurations of a finite space, or `num` different ones drawn at random.
+    """Return all configurations of a finite space in random order, or `num` drawn from any.
 
     Raises:
-        ValueError: The space is not finite, and `num` is None.
+        ConfigError: The space is endless, and `num` is None.
     """
-    finite = all(isinstance(item, ChoiceParameter) for item in space.space.values())
-    if finite:
-        found = [space.config(values) for values in _combinations(space, {})]
-        random.Random(seed).shuffle(found)
-        return found[:num]
+    draws = random.Random(seed)
     if num is None:
-        raise ValueError(f"{space.name} has ranges of numbers: say how many are to be drawn.")
-    draws, drawn = random.Random(seed), dict[str, TrialConfig]()
+        found = [space.config(values) for values in points(space)]
+        draws.shuffle(found)
+        return found
+    drawn: dict[str, TrialConfig] = {}
     while len(drawn) < num:
-        config = space.config(_draw(space, draws))
+        config = space.config(draw(space, draws))
         drawn.setdefault(_key(config.nested()), config)
     return list(drawn.values())
-
-
-def _combinations(space: SearchSpace, values: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    for path, parameter in space.active(values):
-        if path not in values:
-            assert isinstance(parameter, ChoiceParameter)
-            for value in parameter.choice:
-                yield from _combinations(space, {**values, path: value})
-            return
-    yield values
-
-
-def _draw(space: SearchSpace, draws: random.Random) -> dict[str, Any]:
-    from sqtune.config.parameters import FloatParameter, IntParameter
-
-    values: dict[str, Any] = {}
-    for path, parameter in space.active(values):
-        match parameter:
-            case ChoiceParameter():
-                values[path] = draws.choice(parameter.choice)
-            case IntParameter(bounds=(low, high), step=step):
-                values[path] = draws.randrange(low, high + 1, step)
-            case FloatParameter(bounds=(low, high), log=log):
-                share = draws.random()
-                values[path] = low * (high / low) ** share if log else low + (high - low) * share
-    return values
 
 
 def subset(splits: Splits, num_train: int | None, num_validation: int | None) -> Splits:
@@ -106,17 +86,30 @@ def subset(splits: Splits, num_train: int | None, num_validation: int | None) ->
     )
 
 
-def finished(log: Path, settings: Mapping[str, Any]) -> list[Training]:
-    """Return the trainings a log has from these settings; a line that was cut off is passed over."""
-    trainings = []
+def finished(log: Path, settings: Mapping[str, Any] | None = None) -> list[Training]:
+    """Return the trainings that a log has from these settings, by default from its latest ones.
+
+    A line that was cut off is passed over.
+    """
+    lines = []
     for line in log.read_text(encoding="utf-8").splitlines() if log.exists() else ():
-        try:
-            kept = json.loads(line)
-        except json.JSONDecodeError:
-            continue
-        if kept["settings"] == settings:
-            trainings.append(Training(kept["config"], tuple(kept["epochs"]), kept["seconds"]))
-    return trainings
+        with suppress(json.JSONDecodeError):
+            lines.append(json.loads(line))
+    if settings is None and lines:
+        settings = lines[-1]["settings"]
+    return [
+        Training(kept["config"], tuple(kept["epochs"]), kept["seconds"])
+        for kept in lines
+        if kept["settings"] == settings
+    ]
+
+
+def by_configuration(trainings: Sequence[Training]) -> dict[str, list[Training]]:
+    """Return the trainings by configuration, the seed left out."""
+    groups: dict[str, list[Training]] = {}
+    for training in trainings:
+        groups.setdefault(training.without_seed, []).append(training)
+    return groups
 
 
 def run_all(
@@ -149,10 +142,62 @@ def run_all(
 
 
 def _kept(metrics: Mapping[str, float]) -> dict[str, float]:
-    """Leave out what says nothing before rows are quantized: the error with all of them so."""
-    names = [name for name in KEPT if metrics["ratio"] > 0 or name != "val_error"]
-    return {name: round(metrics[name], 6) for name in names}
+    return {name: round(metrics[name], 6) for name in KEPT if name in metrics}
 
 
 def _key(config: Mapping[str, Any]) -> str:
     return json.dumps(config, sort_keys=True)
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Add what says which trainings there are to be."""
+    parser.add_argument("--space", type=Path, default=SPACES / "rungs_digits.yaml")
+    parser.add_argument(
+        "--set", action="append", default=[], metavar="PATH=VALUE", help="as of sqtune search"
+    )
+    parser.add_argument("--data", type=Path, help="folder of images: trial.data.root")
+    parser.add_argument("--train-images", type=int, help="by default all")
+    parser.add_argument("--validation-images", type=int, help="by default all")
+    parser.add_argument("--configurations", type=int, help="of the space; by default all")
+    parser.add_argument("--seeds", type=int, default=3, help="trainings of each configuration")
+    parser.add_argument("--seed", type=int, default=0, help="of what is drawn")
+    parser.add_argument("--no-train", action="store_true", help="take what has been trained")
+    parser.add_argument("--results", type=Path, default=RESULTS, help="folder of the results")
+    parser.add_argument("--no-save", action="store_true", help="print only, write no JSON")
+
+
+def trainings_of(options: argparse.Namespace) -> tuple[SearchSpace, list[Training]]:
+    """Return the space and its trainings, after those that the log does not have yet.
+
+    All configurations are trained from one seed, then from the next, so that what there is can be
+    used at any time.
+    """
+    data = [] if options.data is None else [f"trial.data.root={options.data}"]
+    space = load_space(options.space, [*options.set, *data])
+    log = options.results / "rungs" / f"{space.name}.jsonl"
+    if options.no_train:
+        return space, finished(log)
+    base = configurations(space, options.configurations, options.seed)
+    splits = prepare(base[0].data, log.parent / "data" if options.data else None)
+    splits = subset(splits, options.train_images, options.validation_images)
+    settings = {
+        "space": space.name,
+        "images": [len(splits.train), len(splits.validation)],
+        "threads": 1,
+    }
+    configs = [
+        config.model_copy(update={"seed": seed}) for seed in range(options.seeds) for config in base
+    ]
+    run_all(configs, splits, settings, log)
+    return space, finished(log, settings)
+
+
+def facts(space: SearchSpace, trainings: Sequence[Training]) -> dict[str, Any]:
+    """Return what a result says of its trainings."""
+    seeds = sorted({training.config["seed"] for training in trainings})
+    return {
+        "space": space.model_dump(mode="json", by_alias=True, include={"trial", "space"}),
+        "trainings": len(trainings),
+        "configurations": len(by_configuration(trainings)),
+        "seeds": seeds,
+    }

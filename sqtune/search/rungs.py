@@ -41,7 +41,7 @@ class Rungs:
         self.several_objectives = several_objectives
         self._pools: dict[tuple[float, ...], _Pool] = {}
         self._pool_of: dict[tuple[int, int], _Pool] = {}  # by trial and epoch
-        self._held: dict[int, _Pool] = {}  # by trial: where it waits
+        self._held: dict[int, _Pool | None] = {}  # by trial: where it waits
 
     def add(
         self,
@@ -97,13 +97,14 @@ class Rungs:
         return pool is None or self._better(pool.standing(number))
 
     def hold(self, number: int, epoch: int) -> None:
-        """Take note that a trial waits at a rung.
+        """Take note that a trial waits after an epoch.
 
-        Raises:
-            KeyError: It has no value there.
+        One that has nothing to be compared by there, since rungs or metric have been changed, is
+        promotable at once.
         """
-        self._held[number] = pool = self._pool_of[number, epoch]
-        pool.held.add(number)
+        self._held[number] = pool = self._pool_of.get((number, epoch))
+        if pool is not None:
+            pool.held.add(number)
 
     def release(self, number: int) -> None:
         """Take note that a trial no longer waits: it goes on, or is given up."""
@@ -116,7 +117,8 @@ class Rungs:
 
         Those of the highest rung come first; within a rung the best of their comparable trials.
         """
-        found: list[tuple[float, float, float, int]] = []
+        unranked = (number for number, pool in self._held.items() if pool is None)
+        found = [(-math.inf, 0.0, 0.0, number) for number in unranked]
         for (progress, epoch, *_), pool in self._pools.items():
             for number, standing in pool.held_standings():
                 if self._better(standing):

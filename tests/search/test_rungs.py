@@ -206,8 +206,15 @@ def test_what_is_not_measured_goes_on_and_holds_no_one():
     assert rungs.goes_on(3, 6)
     assert rungs.goes_on(2, 6)
     assert rungs.goes_on(99, 6)
-    with pytest.raises(KeyError):
-        rungs.hold(3, 6)
+
+
+def test_a_trial_held_where_there_is_no_rung_any_more_goes_on_first():
+    rungs = rungs_of([Arrival(value) for value in (0.1, 0.2, 0.3, 0.4)])
+    rungs.hold(0, 6)
+    rungs.hold(3, 5)
+    assert rungs.promotable() == [3, 0]
+    rungs.release(3)
+    assert rungs.promotable() == [0]
 
 
 def test_what_cannot_be_compared_is_an_error():
