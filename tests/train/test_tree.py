@@ -77,10 +77,11 @@ def test_other_things_are_refused(content):
         to_bytes({"a": 1})[:9],
         to_bytes(1).replace(b"1", b"x", 1),
         to_bytes({"a": 1}).replace(b'"map"', b'"mop"'),
-        to_bytes([torch.ones(3)]).replace(b'"tensor":"0"', b'"tensor":"9"'),
+        to_bytes([torch.ones(3)]).replace(b'cpu",0', b'cpu",9'),
+        to_bytes([torch.ones(3)]).replace(b'cpu",0,[3]', b'cpu",0,[4]'),
         pickle.dumps({"a": 1}),
     ],
-    ids=range(8),
+    ids=range(9),
 )
 def test_other_bytes_are_refused(data):
     with pytest.raises(ValueError, match="no nested data"):
