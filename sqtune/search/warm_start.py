@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any
 import optuna
 from optuna.trial import TrialState, create_trial
 
-from sqtune.config.parameters import ChoiceParameter, Parameter, no_value_of
+from sqtune.config.parameters import no_value_of
 from sqtune.config.space import SearchSpace
 from sqtune.search.fit import Measure
 from sqtune.search.records import TrialRecord
-from sqtune.search.samplers import distribution, stored_value
+from sqtune.search.samplers import distribution, stored_value, unstored
 from sqtune.search.stored import FROM_STUDY
 
 if TYPE_CHECKING:
@@ -86,16 +86,9 @@ def _fill(space: SearchSpace, trial: TrialRecord, values: dict[str, Any]) -> str
     for path, parameter in space.active(values):
         if path not in trial.values:
             return f"it has no value of {path}"
-        value = _unstored(parameter, trial.values[path])
+        value = unstored(parameter, trial.values[path])
         if no_value_of(parameter, value):
             return f"{path}={trial.values[path]} is not among the values of this space"
         values[path] = value
     unknown = [path for path in trial.values if path not in values]
     return f"{unknown[0]} is not searched here" if unknown else None
-
-
-def _unstored(parameter: Parameter, value: Any) -> Any:
-    """Return what a stored value stands for."""
-    if not isinstance(parameter, ChoiceParameter):
-        return value
-    return next((choice for choice in parameter.choice if stored_value(choice) == value), value)
