@@ -8,6 +8,7 @@ import click
 
 from sqtune.commands.confirm import confirm
 from sqtune.commands.control import logs, stop
+from sqtune.commands.plan import plan
 from sqtune.commands.search import search
 from sqtune.commands.show import show
 from sqtune.commands.stages import store
@@ -15,6 +16,8 @@ from sqtune.errors import ConfigError
 from sqtune.options import (
     Commands,
     json_option,
+    max_error_option,
+    max_size_option,
     options,
     set_option,
     space_option,
@@ -24,6 +27,7 @@ from sqtune.options import (
 from sqtune.output import (
     check_new_folder,
     console,
+    nothing_fits,
     print_best,
     print_json,
     print_saved,
@@ -37,8 +41,8 @@ def main() -> None:
     r"""Find the most accurate low-bit network that fits.
 
     \b
+    sqtune plan --space search_spaces/resnet.yaml      what it will cost, in seconds
     sqtune search --space search_spaces/resnet.yaml    search; again: go on
-    sqtune plan --space search_spaces/resnet.yaml      what that will cost, in seconds
     sqtune show --watch                                all trials, best first
     sqtune best --max-size 20KiB                       the best network under a budget
     sqtune confirm --top 3 --seeds 5                   the best again, with new seeds
@@ -46,39 +50,44 @@ def main() -> None:
     """
 
 
-for _command in (search, show, confirm, stop, logs, store):
+for _command in (plan, search, show, confirm, stop, logs, store):
     main.add_command(_command)
 
 
 @main.command()
 @click.argument("name", required=False)
-@click.option("--max-size", metavar="SIZE", help="Largest size of the file, such as 64KiB or 20kB.")
+@options(max_size_option, max_error_option)
+@click.option(
+    "--knee", is_flag=True, help="The knee of error against size: more of either is dear there."
+)
 @options(store_option, study_storage_option, json_option)
 def best(
-    name: str | None, max_size: str | None, store: str, study_storage: str | None, as_json: bool
+    name: str | None,
+    max_size: int | None,
+    max_error: float | None,
+    knee: bool,
+    store: str,
+    study_storage: str | None,
+    as_json: bool,
 ) -> None:
-    r"""Name the best network, of any size or within a budget.
+    r"""Name the best network: of all, within a budget, or at the knee.
 
     \b
-    sqtune best
-    sqtune best resnet --max-size 20KiB --json
+    sqtune best                                   the smallest error
+    sqtune best resnet --max-size 20KiB --json    the smallest error within a size
+    sqtune best --max-error 2%                    the smallest size within an error
+    sqtune best --knee                            where error against size bends
     """
     from sqtune.search import pareto
     from sqtune.search.look import load_study
-    from sqtune.search.tables import as_data, kib
+    from sqtune.search.tables import as_data
 
-    limit = None if max_size is None else pareto.parse_size(max_size)
+    if knee and (max_size is not None or max_error is not None):
+        raise ConfigError("--knee weighs error against size by itself: leave out the other limits.")
     study, trials = load_study(store, study_storage, name)
-    top = pareto.best(trials, limit)
+    top = pareto.knee(trials) if knee else pareto.best(trials, max_size, max_error)
     if top is None:
-        ended = [trial for trial in pareto.ranking(trials) if trial.size_bytes is not None]
-        if not ended:
-            raise ConfigError(f'no trial of "{study.name}" has finished yet; see: sqtune show')
-        smallest = min(ended, key=lambda trial: trial.size_bytes or 0)
-        raise ConfigError(
-            f'--max-size {max_size}: no network of "{study.name}" is that small; the smallest, '
-            f"trial {smallest.number}, takes {kib(smallest.size_bytes)}."
-        )
+        raise nothing_fits(study.name, trials, max_size, max_error)
     folder = Store.at(store).network(study.name, top.number)
     if as_json:
         print_json({"study": study.name, "network": str(folder), **as_data(top)})

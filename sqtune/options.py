@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 import click
 
@@ -13,6 +13,8 @@ from sqtune.errors import ConfigError, SqtuneError
 from sqtune.store import DEFAULT_STORE
 
 Command = TypeVar("Command", bound=Callable[..., Any])
+
+Unit = Literal["size", "share", "time"]
 
 INTERRUPTED = 130
 AFTER = {  # Ctrl-C, by command
@@ -48,19 +50,27 @@ def options(*given: Callable[[Command], Command]) -> Callable[[Command], Command
     return decorate
 
 
-def as_text(parse: Callable[[str], float]) -> Callable[..., str | None]:
-    """Return what checks an option with a unit, and hands its plain number on as text."""
+def with_unit(unit: Unit) -> Callable[..., Any]:
+    """Return a callback that turns an option's text into a number."""
 
-    def check(context: click.Context, option: click.Parameter, value: str | None) -> str | None:
-        del context
-        if value is None:
+    def parse(ctx: click.Context, option: click.Parameter, text: str | None) -> float | None:
+        del ctx
+        if text is None:
             return None
+        from sqtune.config import units
+
         try:
-            return str(parse(value))
+            match unit:
+                case "size":
+                    return units.parse_size(text)
+                case "share":
+                    return units.parse_share(text)
+                case "time":
+                    return units.parse_duration(text)
         except ValueError as error:
             raise ConfigError(f"{option.opts[0]}: {error}") from None
 
-    return check
+    return parse
 
 
 store_option = click.option(
@@ -80,6 +90,18 @@ study_storage_option = click.option(
 )
 tracking_option = click.option(
     "--tracking-uri", metavar="URI", help="MLflow tracking URI; by default a database in the store."
+)
+max_size_option = click.option(
+    "--max-size",
+    metavar="SIZE",
+    callback=with_unit("size"),
+    help="Largest size, such as 64KiB or 20kB.",
+)
+max_error_option = click.option(
+    "--max-error",
+    metavar="SHARE",
+    callback=with_unit("share"),
+    help="Largest validation error, such as 2% or 0.02: the smallest network within it.",
 )
 space_option = click.option(
     "--space", "space_file", required=True, metavar="FILE", type=Path, help="The space file (YAML)."

@@ -17,6 +17,8 @@ from sqtune.store import DEFAULT_STORE, Store
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from sqtune.config.space import SearchSpace
+    from sqtune.search.plan import Plan
     from sqtune.search.records import TrialRecord
     from sqtune.search.run import Outcome
 
@@ -62,7 +64,8 @@ def print_outcome(out: Console, outcome: Outcome, places: Store, store: str) -> 
     """Print the table of trials, the best network, where things lie and what to type next."""
     from sqtune.search.tables import epochs_line, trials_table
 
-    out.print(trials_table(outcome.trials, most=30))
+    objectives, target = outcome.space.search.objectives, outcome.space.target
+    out.print(trials_table(outcome.trials, most=30, objectives=objectives, target=target))
     for line in epochs_line(outcome.trials):
         out.print(line, highlight=False, soft_wrap=True)
     if outcome.stage_problem:
@@ -98,6 +101,74 @@ def print_best(out: Console, trial: TrialRecord, folder: Path) -> None:
     lines.append(f"network   {folder}")
     for line in lines:
         out.print(line, highlight=False, markup=False, soft_wrap=True)
+
+
+def nothing_fits(
+    study: str, trials: Sequence[TrialRecord], max_size: int | None, max_error: float | None
+) -> ConfigError:
+    """Return an error that says what limits would have a network."""
+    from sqtune.search.pareto import best
+    from sqtune.search.tables import kib, percent
+
+    top, smallest = best(trials), best(trials, max_error=1.0)
+    if top is None or smallest is None or top.val_error is None or smallest.val_error is None:
+        return ConfigError(f'no trial of "{study}" has finished yet; see: sqtune show')
+    limits, nearest = [], []
+    if max_size is not None:
+        limits.append(f"--max-size {kib(max_size)}")
+        nearest.append(f"the smallest, trial {smallest.number}, takes {kib(smallest.size_bytes)}")
+    if max_error is not None:
+        limits.append(f"--max-error {percent(max_error)} %")
+        nearest.append(f"the best, trial {top.number}, has {percent(top.val_error)} %")
+    return ConfigError(
+        f'{", ".join(limits)}: no network of "{study}" is that good; {"; ".join(nearest)}.'
+    )
+
+
+def print_plan(out: Console, space: SearchSpace, plan: Plan) -> None:
+    """Print what a search is about to do."""
+    from sqtune.config.parameters import label
+    from sqtune.search.tables import count_text, duration, kib
+
+    survey, trials, cost = plan.survey, plan.trials, plan.cost
+    whole = survey.configurations is not None
+    points = "endless" if survey.points is None else f"{survey.points:,}"
+    refused = f"{100 * survey.refused:.1f}"
+    if whole:
+        points += f" ({survey.configurations:,} different configurations)"
+    else:
+        refused += f" ± {100 * survey.refused_standard_error:.1f}"
+        points += f"; {survey.looked_at:,} drawn at random"
+    lines = [f"points    {points}"]
+    if space.target is not None:
+        lines[0] += f": {refused} % do not fit the target"
+    low, high = survey.size_bytes
+    lines.append(f"size      {kib(low)} to {kib(high)} ({plan.form})")
+    lines.append(f"RAM       {kib(survey.ram_bytes[0])} to {kib(survey.ram_bytes[1])}")
+    lines.append("MACs      {} to {}".format(*map(count_text, survey.macs)))
+    of_all = "" if trials.trials == space.search.num_trials else f" of {space.search.num_trials:,}"
+    free = f"{trials.refused:,} proposals refused, {trials.repeated:,} repeated"
+    lines.append(f"trials    {trials.trials:,}{of_all}, proposed by {trials.sampler}; {free}")
+    if trials.epochs_asked:
+        share = f"{100 * trials.epochs / trials.epochs_asked:.0f}"
+        lines.append(
+            f"epochs    {trials.epochs:,} of {trials.epochs_asked:,} ({share} %): "
+            f"{trials.stages:,} different stages of {trials.stages_asked:,}"
+        )
+    if cost is None:
+        lines.append(f"time      {plan.no_cost}")
+    else:
+        hours = f"{cost.cpu_hours:.1f} CPU-hours"
+        hours += f", {cost.gpu_hours:.1f} GPU-hours" if cost.gpu_hours else ""
+        lines.append(f"time      about {duration(cost.seconds)} ({hours}), {cost.slots} at once")
+        lines.append(
+            f"          an epoch of {label(cost.typical)} takes {cost.epoch_seconds:.1f} s "
+            f"(measured on {cost.probed_images:,} images)"
+        )
+    if space.search.early_stopping.name != "none":
+        lines.append("          without what early stopping saves")
+    for line in lines:
+        out.print(line, highlight=False, soft_wrap=True)
 
 
 def check_new_folder(folder: Path) -> None:

@@ -8,10 +8,8 @@ from pathlib import Path
 
 import click
 
-from sqtune.config.units import parse_duration, parse_share
 from sqtune.options import (
     INTERRUPTED,
-    as_text,
     json_option,
     options,
     set_option,
@@ -19,6 +17,7 @@ from sqtune.options import (
     store_option,
     study_storage_option,
     tracking_option,
+    with_unit,
 )
 from sqtune.output import console, outcome_data, print_json, print_outcome
 from sqtune.store import Store
@@ -42,13 +41,13 @@ AFTER = {  # why a search ended, in the words of the next step
 @click.option("--name", help="Name of the study; by default the space file's.")
 @click.option(
     "--time-limit",
-    callback=as_text(parse_duration),
+    callback=with_unit("time"),
     metavar="TIME",
     help="End after this time: 2h, 90min or seconds (search.time_limit_seconds).",
 )
 @click.option(
     "--target-error",
-    callback=as_text(parse_share),
+    callback=with_unit("share"),
     metavar="ERROR",
     help="End once a quantized network has at most this validation error: 1% or 0.01.",
 )
@@ -60,8 +59,8 @@ def search(
     trials: int | None,
     concurrent: int | None,
     name: str | None,
-    time_limit: str | None,
-    target_error: str | None,
+    time_limit: float | None,
+    target_error: float | None,
     warm_start: str | None,
     store: str,
     study_storage: str | None,

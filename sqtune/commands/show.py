@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from sqtune.search.records import TrialRecord
     from sqtune.search.view import StudyView
 
-STATES = ("finished", "running", "paused", "interrupted", "stopped", "refused", "failed")
 WATCH_SECONDS = 2.0
 
 
@@ -41,9 +40,12 @@ def show(
         raise ConfigError("--watch and --json exclude each other: leave one out.")
     study, trials = load_study(store, study_storage, name)
     if as_json:
+        from sqtune.search.pareto import front
         from sqtune.search.tables import as_data
 
-        print_json({"study": study.name, "trials": [as_data(trial) for trial in trials]})
+        on_front = [trial.number for trial in front(trials, study.space.search.objectives)]
+        shown = [as_data(trial) for trial in trials]
+        print_json({"study": study.name, "front": on_front, "trials": shown})
         return
     out = console()
     if not watch:
@@ -63,14 +65,14 @@ def _view(study: StudyView, trials: list[TrialRecord]) -> RenderableType:
     from rich.console import Group
     from rich.text import Text
 
-    from sqtune.search.tables import epochs_line, trials_table
+    from sqtune.search.tables import counts_text, epochs_line, trials_table
 
-    counts = {state: sum(trial.state == state for trial in trials) for state in STATES}
-    summary = ", ".join(f"{count} {state}" for state, count in counts.items() if count)
     failures = [
         f"trial {trial.number} failed: {trial.failure.strip().splitlines()[-1]}"
         for trial in trials
         if trial.failure
     ]
-    lines = [f'study "{study.name}": {summary or "no trials yet"}', *epochs_line(trials)]
-    return Group(*map(Text, lines), trials_table(trials), *map(Text, failures))
+    space = study.space
+    table = trials_table(trials, objectives=space.search.objectives, target=space.target)
+    lines = [f'study "{study.name}": {counts_text(trials)}', *epochs_line(trials)]
+    return Group(*map(Text, lines), table, *map(Text, failures))

@@ -8,8 +8,7 @@ from typing import Any
 
 import click
 
-from sqtune.config.units import parse_size
-from sqtune.options import as_text, json_option, options, store_option
+from sqtune.options import json_option, options, store_option, with_unit
 from sqtune.output import console, print_json
 from sqtune.store import Store
 
@@ -36,18 +35,18 @@ def store(context: click.Context, store: str, stages: str | None, as_json: bool)
 @store.command()
 @click.option(
     "--max-size",
-    callback=as_text(parse_size),
+    callback=with_unit("size"),
     required=True,
     metavar="SIZE",
     help="What stages may take, such as 2GiB; 1B removes all.",
 )
 @click.pass_context
-def prune(context: click.Context, max_size: str) -> None:
+def prune(context: click.Context, max_size: int) -> None:
     """Remove the stages used longest ago until the rest fits; networks are never touched."""
     folder, stages, as_json = context.obj
     opened = _open(Store.at(folder), stages)
     before = sum(entry.size_bytes for entry in opened.entries())
-    removed = opened.prune(int(max_size))
+    removed = opened.prune(max_size)
     after = sum(entry.size_bytes for entry in opened.entries())
     if as_json:
         print_json({"removed": len(removed), "bytes_before": before, "bytes_after": after})

@@ -76,8 +76,9 @@ class TrialRecord:
 
     @property
     def epochs_asked(self) -> int:
-        """Epochs that its training would take alone and to its end; 0 where it was refused."""
-        return 0 if self.state == "refused" else self.config.num_epochs
+        """Epochs that its training takes alone and to its end; 0 where it is not trained at all."""
+        never = self.state == "refused" or self.duplicate_of is not None
+        return 0 if never else self.config.num_epochs
 
     @property
     def epochs_trained(self) -> int:
@@ -88,7 +89,8 @@ class TrialRecord:
     @property
     def epochs_shared(self) -> int:
         """Epochs that another trial trained for it."""
-        return len(self.epochs) - self.epochs_trained
+        own = () if self.duplicate_of is not None else self.epochs
+        return sum(bool(epoch.get("restored")) for epoch in own)
 
     @property
     def seconds(self) -> float:

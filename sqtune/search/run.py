@@ -32,6 +32,7 @@ class Outcome:
 
     Attributes:
         study: The study's name.
+        space: What was searched.
         ending: Why it ended.
         trials: All trials.
         best: The best network; None if no trial finished.
@@ -42,6 +43,7 @@ class Outcome:
     """
 
     study: str
+    space: SearchSpace
     ending: Ending
     trials: list[TrialRecord]
     best: TrialRecord | None
@@ -150,7 +152,8 @@ def _drive(
     progress.say("starting Ray on this machine ...")
     from sqtune.search.executor import local_ray, run_trials
 
-    with local_ray(machine.cpus, machine.gpus):
+    ray = local_ray(machine.cpus, machine.gpus)
+    with _stopped_by_ray(limits), ray, _stopped_by_signals(limits):
         num_slots = min(num_slots, to_go)
         progress.say(f'study "{space.name}": {to_go} trials to go, {num_slots} at once')
         progress.begin(space.search.num_trials, study.trials())
@@ -190,6 +193,7 @@ def _wrap_up(driver: Driver, choose: Callable[[list[TrialRecord]], TrialRecord |
     tracker.close()
     return Outcome(
         study=study.name,
+        space=study.space,
         ending=ending,
         trials=trials,
         best=top,
@@ -198,6 +202,15 @@ def _wrap_up(driver: Driver, choose: Callable[[list[TrialRecord]], TrialRecord |
         stage_problem=next(filter(None, (t.facts.get("stage_problem") for t in trials)), None),
         why=study.exhausted if ending == "exhausted" else None,
     )
+
+
+@contextmanager
+def _stopped_by_ray(limits: Limits) -> Iterator[None]:
+    """Let SIGTERM end the search in good order while Ray, which then exits, starts or ends."""
+    try:
+        yield
+    except SystemExit:
+        limits.interrupted = True
 
 
 @contextmanager

@@ -19,7 +19,11 @@ from optuna.distributions import (
     IntDistribution,
 )
 from optuna.samplers import BaseSampler, RandomSampler
-from optuna.trial import FrozenTrial
+from optuna.search_space.group_decomposed import (
+    _GroupDecomposedSearchSpace,
+    _SearchSpaceGroup,
+)
+from optuna.trial import FrozenTrial, TrialState
 
 from sqtune.config.grid import all_values
 from sqtune.config.options import Sampler
@@ -56,6 +60,13 @@ def sampler_for(
     plain = RandomSampler(seed=seed)
     if at_random:
         return plain
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        return _sampler(space, number, seed, plain)
+
+
+def _sampler(space: SearchSpace, number: int, seed: int, plain: BaseSampler) -> BaseSampler:
+    options: Any = {"seed": seed, "independent_sampler": plain, "warn_independent_sampling": False}
     match space.search.sampler:
         case "random" | "grid":  # of a grid, what a point leaves open
             return plain
@@ -66,18 +77,13 @@ def sampler_for(
         case "nsga3":
             return optuna.samplers.NSGAIIISampler(seed=seed)
         case "cmaes":
-            return optuna.samplers.CmaEsSampler(
-                seed=seed, independent_sampler=plain, warn_independent_sampling=False
-            )
+            return optuna.samplers.CmaEsSampler(**options)
         case "gp":
-            return optuna.samplers.GPSampler(
-                seed=seed, independent_sampler=plain, warn_independent_sampling=False
-            )
-        case "tpe":
-            with warnings.catch_warnings():
-                # `group` splits a conditional space into parts that are sampled jointly.
-                warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-                return optuna.samplers.TPESampler(seed=seed, multivariate=True, group=True)
+            return optuna.samplers.GPSampler(**options)
+        case "tpe":  # `group` splits a conditional space into parts that are sampled jointly
+            tpe = optuna.samplers.TPESampler(seed=seed, multivariate=True, group=True)
+            tpe._group_decomposed_search_space = _Groups(include_pruned=True)
+            return tpe
 
 
 class _Sobol(optuna.samplers.QMCSampler):
@@ -109,6 +115,23 @@ class _Sobol(optuna.samplers.QMCSampler):
     ) -> int:
         del study, search_space
         return self._number
+
+
+class _Groups(_GroupDecomposedSearchSpace):
+    """The parts of a conditional space, as Optuna finds them, from one trial of each kind.
+
+    Optuna goes through all trials; one with the same parameters as another splits nothing further.
+    """
+
+    def calculate(self, study: optuna.Study, use_cache: bool = False) -> _SearchSpaceGroup:
+        states = (TrialState.COMPLETE, TrialState.PRUNED)
+        trials = study._get_trials(deepcopy=False, states=states, use_cache=use_cache)
+        kinds: dict[tuple[str, ...], FrozenTrial] = {}
+        for trial in trials:
+            kinds.setdefault(tuple(trial.distributions), trial)
+        for trial in kinds.values():
+            self._search_space.add_distributions(trial.distributions)
+        return self._search_space
 
 
 def distribution(parameter: object) -> BaseDistribution:

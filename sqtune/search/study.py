@@ -33,6 +33,7 @@ from sqtune.search.stored import (
     STOPPED,
     epoch_key,
     epochs_of,
+    finished_configurations,
 )
 from sqtune.search.view import StudyView
 from sqtune.search.warm_start import WarmStart, take_over
@@ -107,16 +108,8 @@ class Study(StudyView):
         study._footprint = footprint
         study.release_unfinished()
         study._proposals = Proposals(study._study, space)
-        study._finished = study._finished_by_configuration()
+        study._finished = finished_configurations(study._study.get_trials(deepcopy=False))
         return study
-
-    def _finished_by_configuration(self) -> dict[str, int]:
-        complete = self._study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
-        return {
-            trial.user_attrs[CONFIG]: trial.number
-            for trial in reversed(complete)  # the first one stays
-            if CONFIG in trial.user_attrs and DUPLICATE_OF not in trial.user_attrs
-        }
 
     def release_unfinished(self) -> list[int]:
         """Make the unfinished trials the next ones to be asked for; return their numbers.

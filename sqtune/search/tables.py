@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import asdict
-from typing import Any
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from functools import partial
+from typing import Any, Literal, get_args
 
 from rich import box
 from rich.table import Table
 from rich.text import Text
 
+from sqtune.config.options import Objective, Target
 from sqtune.config.parameters import label
 from sqtune.config.trial import TrialConfig
 from sqtune.quant import Float, Quantizer
-from sqtune.search.pareto import best, ranking, standard_error
-from sqtune.search.records import TrialRecord
+from sqtune.search.pareto import best, front, ranking, standard_error
+from sqtune.search.records import State, TrialRecord
 
 
 def percent(error: float, num_images: int | None = None) -> str:
@@ -32,6 +35,21 @@ def percent(error: float, num_images: int | None = None) -> str:
 def kib(size_bytes: int | None) -> str:
     """Return a size in KiB (1,024 bytes)."""
     return "?" if size_bytes is None else f"{size_bytes / 1024:.1f} KiB"
+
+
+def count_text(number: float | None) -> str:
+    """Return a large count with three digits and its unit.
+
+    >>> count_text(41_599_616), count_text(1_331_187_712), count_text(950), count_text(None)
+    ('41.6M', '1.33G', '950', '?')
+    """
+    if number is None:
+        return "?"
+    units = ("", "k", "M", "G", "T")
+    power = 0
+    while number >= 999.5 and power < len(units) - 1:
+        number, power = number / 1000, power + 1
+    return f"{number:.3g}{units[power]}"
 
 
 def duration(seconds: float) -> str:
@@ -114,59 +132,70 @@ def trial_line(trial: TrialRecord) -> str:
     config = trial.config
     name = f"trial {trial.number:>3}"
     if trial.val_error is None:
-        reason = (trial.failure or trial.state).strip().splitlines()[-1]
-        return f"{name}  {trial.state}: {reason}"
+        reason = (trial.failure or trial.why or trial.state).strip().splitlines()[-1]
+        return f"{name}  {state_text(trial)}: {reason}"
     error = percent(trial.val_error, trial.facts.get("num_validation"))
-    return (
+    line = (
         f"{name}  error {error} %  {bits_text(trial)}  {kib(trial.size_bytes)}  "
         f"{quantizer_text(config)}  {schedule_text(config)}  {selection_text(config)}  "
         f"lr {config.optimizer.lr:.3g}"
     )
+    same = trial.duplicate_of
+    return line if same is None else f"{line}  as trial {same}, which it repeats"
 
 
-def trials_table(trials: Sequence[TrialRecord], most: int | None = None) -> Table:
-    """Return a table of the finished trials, best first, then of the others.
+def state_text(trial: TrialRecord) -> str:
+    """Return a trial's state: stopped and paused ones with the epochs they have of all."""
+    if trial.state not in ("stopped", "paused"):
+        return trial.state
+    return f"{trial.state} {len(trial.epochs)}/{trial.config.num_epochs}"
 
-    Bits of activations have a column where some trial has low ones.
+
+def counts_text(trials: Sequence[TrialRecord]) -> str:
+    """Return how many trials are in which state: "20 finished, 3 refused"."""
+    counts = Counter(
+        "repeated" if trial.duplicate_of is not None else trial.state for trial in trials
+    )
+    order = ("finished", "repeated", *(state for state in get_args(State) if state != "finished"))
+    return ", ".join(f"{counts[s]} {s}" for s in order if counts[s]) or "no trials yet"
+
+
+def trials_table(
+    trials: Sequence[TrialRecord],
+    most: int | None = None,
+    *,
+    objectives: Sequence[Objective] = ("val_error",),
+    target: Target | None = None,
+) -> Table:
+    """Return a table of the finished trials, best first, then of those that are not.
+
+    Refused trials and those that repeat another are left out. Bits of activations have a column
+    where some trial has low ones, RAM and multiply-adds where the target limits them, bit
+    operations where they are an objective. With several objectives the front is marked.
+
+    Args:
+        trials: Of a study.
+        most: Rows to show; by default all.
+        objectives: What the study minimises.
+        target: What its networks have to fit into.
     """
-    ranked = ranking(trials)
-    others = [trial for trial in trials if trial.val_error is None]
-    shown = (ranked + others)[:most]
+    listed = [t for t in trials if t.state != "refused" and t.duplicate_of is None]
+    ranked = ranking(listed)
+    shown = (ranked + [trial for trial in listed if trial.val_error is None])[:most]
     leader = best(trials)
-    low_bit_activations = any(activation_bits(trial.config) != 32 for trial in shown)
-    searched = sorted({path for trial in shown for path in trial.values if not _has_column(path)})
+    on_front = {trial.number for trial in front(trials, objectives)}
+    columns = [*_columns(shown, objectives, target), *_searched_columns(shown)]
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
-    table.add_column("trial", justify="right", no_wrap=True)
-    table.add_column("error %", justify="right", no_wrap=True)
-    table.add_column("bits", justify="right", no_wrap=True)
-    if low_bit_activations:
-        table.add_column("act", justify="right", no_wrap=True)
-    table.add_column("size", justify="right", no_wrap=True)
-    table.add_column("quantizer")
-    table.add_column("ratio schedule")
-    table.add_column("selection", no_wrap=True)
-    table.add_column("lr", justify="right", no_wrap=True)
-    for path in searched:
-        table.add_column(".".join(path.split(".")[-2:]), justify="right")
+    for column in columns:
+        table.add_column(column.name, justify=column.justify, no_wrap=column.no_wrap)
     for trial in shown:
-        config = trial.config
-        if trial.val_error is None:
-            error: Text | str = Text(trial.state, style="dim")
-        else:
-            error = percent(trial.val_error, trial.facts.get("num_validation"))
-        table.add_row(
-            str(trial.number),
-            error,
-            weight_bits_text(trial),
-            *([str(activation_bits(config))] if low_bit_activations else []),
-            kib(trial.size_bytes),
-            quantizer_text(config),
-            schedule_text(config),
-            selection_text(config),
-            f"{config.optimizer.lr:.3g}",
-            *(label(trial.values.get(path, "")) for path in searched),
-            style="bold" if trial is leader else None,
-        )
+        cells = [column.cell(trial) for column in columns]
+        if len(objectives) > 1 and trial.number in on_front:
+            cells[0] = f"* {trial.number}"
+        table.add_row(*cells, style="bold" if trial is leader else None)
+    if len(objectives) > 1:
+        table.caption = f"* on the front of {' and '.join(objectives)}"
+        table.caption_justify = "left"
     return table
 
 
@@ -175,7 +204,7 @@ def epochs_line(trials: Sequence[TrialRecord]) -> list[str]:
 
     Asked for are the epochs that the trials would have trained alone and to their end.
     """
-    begun = [trial for trial in trials if trial.epochs or trial.duplicate_of is not None]
+    begun = [trial for trial in trials if trial.epochs and trial.duplicate_of is None]
     asked = sum(trial.epochs_asked for trial in begun)
     trained = sum(trial.epochs_trained for trial in begun)
     running = any(trial.state in ("running", "interrupted", "paused") for trial in begun)
@@ -186,6 +215,52 @@ def epochs_line(trials: Sequence[TrialRecord]) -> list[str]:
         f"epochs    {trained} trained of {asked} asked for ({100 * trained / asked:.0f} %): "
         f"{shared} shared, {asked - trained - shared} not begun"
     ]
+
+
+@dataclass(frozen=True, slots=True)
+class _Column:
+    name: str
+    cell: Callable[[TrialRecord], Text | str]
+    justify: Literal["left", "right"] = "right"
+    no_wrap: bool = True
+
+
+def _columns(
+    shown: Sequence[TrialRecord], objectives: Sequence[Objective], target: Target | None
+) -> Iterator[_Column]:
+    yield _Column("trial", lambda trial: str(trial.number))
+    yield _Column("error %", _error_cell)
+    yield _Column("bits", weight_bits_text)
+    if any(activation_bits(trial.config) != 32 for trial in shown):
+        yield _Column("act", lambda trial: str(activation_bits(trial.config)))
+    yield _Column("size", lambda trial: kib(trial.size_bytes))
+    if target is not None and target.max_ram is not None:
+        yield _Column("RAM", lambda trial: kib(trial.facts.get("ram_bytes")))
+    if target is not None and target.max_macs is not None:
+        yield _Column("MACs", lambda trial: count_text(trial.facts.get("macs")))
+    if "bit_operations" in objectives:
+        yield _Column("bit ops", lambda trial: count_text(trial.facts.get("bit_operations")))
+    yield _Column("quantizer", lambda trial: quantizer_text(trial.config), "left", False)
+    yield _Column("ratio schedule", lambda trial: schedule_text(trial.config), "left", False)
+    yield _Column("selection", lambda trial: selection_text(trial.config), "left")
+    yield _Column("lr", lambda trial: f"{trial.config.optimizer.lr:.3g}")
+
+
+def _error_cell(trial: TrialRecord) -> Text | str:
+    if trial.val_error is None:
+        return Text(state_text(trial), style="dim")
+    return percent(trial.val_error, trial.facts.get("num_validation"))
+
+
+def _searched_columns(shown: Sequence[TrialRecord]) -> Iterator[_Column]:
+    """Yield a column for each searched value that no other column shows."""
+    for path in sorted({path for trial in shown for path in trial.values if not _has_column(path)}):
+        name = ".".join(path.split(".")[-2:])
+        yield _Column(name, partial(_value_cell, path), no_wrap=False)
+
+
+def _value_cell(path: str, trial: TrialRecord) -> str:
+    return label(trial.values.get(path, ""))
 
 
 def as_data(trial: TrialRecord) -> dict[str, Any]:
@@ -203,8 +278,14 @@ def as_data(trial: TrialRecord) -> dict[str, Any]:
         "bits": trial.weight_bits,
         "activation_bits": activation_bits(trial.config),
         "size_bytes": trial.size_bytes,
+        "ram_bytes": trial.facts.get("ram_bytes"),
+        "macs": trial.facts.get("macs"),
+        "bit_operations": trial.facts.get("bit_operations"),
         "epochs_done": len(trial.epochs),
+        "epochs_trained": trial.epochs_trained,
         "config": trial.config.nested(),
         "failure": trial.failure,
+        "why": trial.why,
+        "duplicate_of": trial.duplicate_of,
         "run_id": trial.run_id,
     }

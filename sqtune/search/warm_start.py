@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -44,6 +43,8 @@ def take_over(
         other: Where they come from; repeated trials add nothing and are passed over.
         measure: Returns what a configuration takes; needed for objectives beside val_error.
     """
+    from sqtune.deploy.footprint import excess
+
     uuid = other.attrs["uuid"]
     marks = (trial.user_attrs.get(FROM_STUDY) for trial in study.get_trials(deepcopy=False))
     here = {mark["number"] for mark in marks if mark is not None and mark["study"] == uuid}
@@ -53,9 +54,10 @@ def take_over(
             continue
         values = dict[str, Any]()
         reason = _fill(space, trial, values)
-        facts = dict(trial.facts)
+        facts, footprint = dict(trial.facts), None
         if reason is None and measure is not None:
-            facts.update(asdict(measure(space.config(values))))
+            footprint = measure(space.config(values))
+            facts.update(asdict(footprint))
         lacking = [name for name in space.search.objectives if name not in ("val_error", *facts)]
         if reason is None and lacking:
             reason = f"it has no {lacking[0]}"
@@ -71,7 +73,7 @@ def take_over(
                     trial.val_error if name == "val_error" else float(facts[name])
                     for name in space.search.objectives
                 ],
-                constraints=_constraints(space, facts),
+                constraints=None if footprint is None else excess(footprint, space.target),
                 user_attrs={FROM_STUDY: {"study": uuid, "number": trial.number}},
             )
         )
@@ -97,13 +99,3 @@ def _unstored(parameter: Parameter, value: Any) -> Any:
     if not isinstance(parameter, ChoiceParameter):
         return value
     return next((choice for choice in parameter.choice if stored_value(choice) == value), value)
-
-
-def _constraints(space: SearchSpace, facts: Mapping[str, Any]) -> dict[str, float] | None:
-    """Return by how much a target is missed, where the facts say it."""
-    from sqtune.deploy.footprint import Footprint, excess
-
-    fields = Footprint.__dataclass_fields__
-    if space.target is None or not fields.keys() <= facts.keys():
-        return None
-    return excess(Footprint(**{name: facts[name] for name in fields}), space.target)

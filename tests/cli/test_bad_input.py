@@ -13,8 +13,6 @@ from click.testing import CliRunner
 
 from sqtune.cli import main
 from sqtune.config.schema import space_file_schema
-from sqtune.errors import ConfigError
-from sqtune.search.pareto import parse_size
 
 SPACE = Path(__file__).parents[2] / "search_spaces" / "resnet.yaml"
 
@@ -91,9 +89,26 @@ def test_a_port_in_use_is_named(tmp_path):
 
 
 @pytest.mark.parametrize("text", ["", "64Kib2", "-3", "lots", "0", "3 apples"])
-def test_a_size_that_is_none_is_refused(text):
-    with pytest.raises(ConfigError, match="64KiB"):
-        parse_size(text)
+def test_a_size_that_is_none_is_refused(tmp_path, text):
+    answer = invoke("best", f"--max-size={text}", "--store", tmp_path / "store")
+    assert answer.exit_code == 2
+    assert answer.stderr.startswith(f"error: --max-size: {text!r} is not a size")
+    assert "64KiB" in answer.stderr or "above 0" in answer.stderr
+
+
+@pytest.mark.parametrize("text", ["", "2", "-1%", "100%", "few"])
+def test_an_error_that_is_none_is_refused(tmp_path, text):
+    answer = invoke("best", f"--max-error={text}", "--store", tmp_path / "store")
+    assert answer.exit_code == 2
+    assert answer.stderr.startswith(f"error: --max-error: {text!r} is not an error")
+    assert "1% or 0.01" in answer.stderr
+
+
+def test_a_knee_takes_no_limit(tmp_path):
+    answer = invoke("best", "--knee", "--max-size", "20KiB", "--store", tmp_path / "store")
+    assert answer.exit_code == 2
+    assert "--knee" in answer.stderr
+    assert "leave out" in answer.stderr
 
 
 @pytest.mark.parametrize("command", [(), *[(name,) for name in main.commands]])

@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 from rich.console import Console
 
+from sqtune.config.options import Target
 from sqtune.config.trial import Override, TrialConfig
 from sqtune.output import console
 from sqtune.quant import Binary, Float, LearnedUniform, Ternary, Uniform
@@ -15,6 +16,7 @@ from sqtune.search.records import TrialRecord
 from sqtune.search.tables import (
     as_data,
     bits_text,
+    count_text,
     quantizer_text,
     trial_line,
     trials_table,
@@ -149,6 +151,87 @@ def test_the_bold_row_is_the_one_that_is_named_best():
     rows = trials_table([baseline, quantized]).rows
     assert [row.style for row in rows] == [None, "bold"]
     assert best([baseline, quantized]) is quantized
+
+
+def untrained(number, state, num_epochs=0, **fields):
+    epochs = ({"train_loss": 1.0, "time": 0},) * num_epochs
+    return replace(ended(number), state=state, epochs=epochs, **fields)
+
+
+def test_ended_early_paused_and_refused_trials_say_so():
+    stopped = untrained(3, "stopped", 6, why="not among the better half at epoch 6")
+    paused = untrained(4, "paused", 9)
+    refused = untrained(5, "refused", why="It takes 65.0 KiB of flash (c), max_flash is 64.0 KiB.")
+    assert trial_line(stopped) == "trial   3  stopped 6/12: not among the better half at epoch 6"
+    assert trial_line(paused) == "trial   4  paused 9/12: paused"
+    assert trial_line(refused) == (
+        "trial   5  refused: It takes 65.0 KiB of flash (c), max_flash is 64.0 KiB."
+    )
+    repeated = replace(ended(6), duplicate_of=0)
+    assert trial_line(repeated).endswith("as trial 0, which it repeats")
+    _, rows = printed([ended(0), stopped, paused, refused, repeated])
+    assert [row[:3] for row in rows] == [
+        ["0", "10.00", "±"],
+        ["3", "stopped", "6/12"],
+        ["4", "paused", "9/12"],
+    ]
+    data = as_data(refused)
+    assert (data["state"], data["why"], data["epochs_trained"]) == ("refused", refused.why, 0)
+    assert as_data(repeated)["duplicate_of"] == 0
+
+
+def with_facts(number, val_error, size_bytes, **facts):
+    trial = ended(number, val_error)
+    return replace(trial, facts={**trial.facts, "size_bytes": size_bytes, **facts})
+
+
+MEASURED = {"ram_bytes": 131072, "macs": 41_599_616, "bit_operations": 1_331_187_712}
+
+
+@pytest.mark.parametrize(
+    ("target", "objectives", "expected"),
+    [
+        (None, ["val_error"], []),
+        (Target(max_flash="64KiB"), ["val_error", "size_bytes"], []),
+        (Target(max_ram="64KiB"), ["val_error"], [("RAM", "128.0 KiB")]),
+        (Target(max_macs="20M"), ["val_error"], [("MACs", "41.6M")]),
+        (
+            Target(max_ram="64KiB", max_macs="20M"),
+            ["val_error", "bit_operations"],
+            [("RAM", "128.0 KiB"), ("MACs", "41.6M"), ("bit ops", "1.33G")],
+        ),
+    ],
+    ids=str,
+)
+def test_a_target_and_objectives_ask_for_columns(target, objectives, expected):
+    table = trials_table(
+        [with_facts(0, 0.1, 2048, **MEASURED)], objectives=objectives, target=target
+    )
+    names = [column.header for column in table.columns]
+    assert names[4 : 4 + len(expected)] == [name for name, _ in expected]
+    assert names[:4] + names[4 + len(expected) :] == [
+        *("trial", "error %", "bits", "size", "quantizer", "ratio schedule", "selection", "lr")
+    ]
+    for column, (_, text) in zip(table.columns[4:], expected, strict=False):
+        assert list(column.cells) == [text]
+
+
+def test_the_front_is_marked_where_there_are_several_objectives():
+    trials = [with_facts(0, 0.1, 4096), with_facts(1, 0.2, 2048), with_facts(2, 0.2, 8192)]
+
+    def marks(objectives):
+        return list(trials_table(trials, objectives=objectives).columns[0].cells)
+
+    assert marks(["val_error"]) == ["0", "1", "2"]
+    assert marks(["val_error", "size_bytes"]) == ["* 0", "* 1", "2"]
+
+
+@pytest.mark.parametrize(
+    ("number", "text"),
+    [(0, "0"), (999, "999"), (999.7, "1k"), (25_000_000, "25M"), (2e18, "2e+06T"), (None, "?")],
+)
+def test_large_counts_have_three_digits(number, text):
+    assert count_text(number) == text
 
 
 def test_a_float_network_has_no_low_bit_activations():
