@@ -193,13 +193,8 @@ def variations(searches: Searches) -> Iterator[Row]:
 
 def combinations(searches: Searches) -> Iterator[Row]:
     """Yield every combination of all choices, stages shared."""
-    for name, *choice in itertools.product(
-        ("stop", "pause"), RUNGS, KEEPS, METRICS, COMPARES, MIN_TRIALS
-    ):
-        fields = dict(
-            zip(("rungs", "keep", "metric", "compare", "min_trials"), choice, strict=True)
-        )
-        early = EarlyStopping(name=name, **fields)
+    for name, *choice in itertools.product(("stop", "pause"), *CHOICES.values()):
+        early = EarlyStopping(name=name, **dict(zip(CHOICES, choice, strict=True)))
         yield searches.row(f"{name} {' '.join(map(str, choice))}", early, share=True)
 
 
