@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 
 import pytest
 import torch
@@ -92,11 +93,10 @@ def test_what_acts_from_the_start_is_in_every_key(changes):
     assert num_shared(keys(), keys(**changes)) == 0
 
 
-@pytest.mark.parametrize("field", ["crop_padding", "mirror"])
-def test_the_augmentation_acts_though_the_images_are_the_same(field):
-    one = epoch_keys(config(data=Digits(**{field: 0})), DATA, num_threads=1)
-    other = epoch_keys(config(data=Digits(**{field: 1})), DATA, num_threads=1)
-    assert num_shared(one, other) == 0
+def test_the_augmentation_acts_though_the_images_are_the_same():
+    for changes in ({"crop_padding": 0}, {"mirror": True}):
+        one = epoch_keys(config(data=Digits(**changes)), DATA, num_threads=1)
+        assert num_shared(one, keys()) == 0
 
 
 @pytest.mark.parametrize(
@@ -294,8 +294,6 @@ def test_stage_ends_by_hand(schedule, num_epochs, ends):
 
 
 def test_keys_are_quick():
-    import time
-
     longer = config(num_epochs=200, schedule=Linear(warmup=0.2))
     epoch_keys(longer, DATA, num_threads=1)
     started = time.perf_counter()
