@@ -64,7 +64,6 @@ def num_shared(one: tuple[str, ...], other: tuple[str, ...]) -> int:
 
 def test_there_is_a_key_for_each_epoch():
     assert len(keys()) == len(set(keys())) == 4
-    assert keys() == keys()
     assert all(len(key) == 64 and int(key, 16) >= 0 for key in keys())
 
 
@@ -262,7 +261,6 @@ def test_without_a_number_the_threads_are_those_there_are():
 
 def test_other_code_and_another_torch_have_other_keys(monkeypatch):
     before = keys()
-    assert code_version() == code_version()
     monkeypatch.setattr(stages_module, "code_version", lambda: "other")
     assert num_shared(before, keys()) == 0
     monkeypatch.undo()
