@@ -40,7 +40,7 @@ from sqtune.quant import (
     Ternary,
     Uniform,
 )
-from sqtune.train.stages import code_version, epoch_keys, stage_ends
+from sqtune.train.stages import epoch_keys, stage_ends
 
 DATA = "f00d"
 WARM_UP = Average(num_stages=2, warmup=0.5)  # ratios 0, 0, 0.5, 1 in four epochs
