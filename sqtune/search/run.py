@@ -120,7 +120,7 @@ def run_search(
             )
             if warm_start is not None:
                 told = study.warm_start(Study.load(storage, warm_start))
-                progress.say(f'warm start from "{warm_start}": {told}')
+                progress.say(f'warm start from "{warm_start}": {told.summary()}')
             record_study(study, space_text, tracker, store)
             limits = Limits(
                 space.search,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -30,6 +31,12 @@ class WarmStart:
 
     taken: tuple[int, ...]
     left: dict[int, str]
+
+    def summary(self) -> str:
+        """Return in a line what was taken and, for each reason, what was not."""
+        reasons = Counter(self.left.values())
+        left = "".join(f"; {count} left out: {reason}" for reason, count in reasons.items())
+        return f"{len(self.taken)} trials taken over{left}"
 
 
 def take_over(
