@@ -53,6 +53,19 @@ def test_a_stopped_trial_keeps_its_epochs_and_is_never_complete(store, space):
     assert asked(opened(store, space)).number == 1
 
 
+def test_a_decision_that_was_written_is_not_taken_again(store, space):
+    """The driver was killed between the reason and the state: another rung might say otherwise."""
+    study = opened(store, space)
+    study.report(asked(study).number, 1, {"train_loss": 1.0, "val_error": 0.8})
+    study.stop(0, 1, "worse")
+    asked(study)
+    study.fail(1, "the loss is nan")
+    lines = store.journal.read_bytes().splitlines(keepends=True)
+    ends = [index for index, line in enumerate(lines) if b'"op_code":6' in line]
+    store.journal.write_bytes(b"".join(line for i, line in enumerate(lines) if i not in ends))
+    assert [trial.state for trial in opened(store, space).trials()] == ["stopped", "failed"]
+
+
 def test_a_paused_trial_waits_across_drivers_and_goes_on_where_it_was(store, space):
     study = opened(store, space)
     first, second = asked(study), asked(study)
