@@ -72,7 +72,8 @@ class Driver:
         self._running: dict[int, TrialRecord] = {}
         self._waiting: dict[int, _Waiting] = {}
         self._returned: list[int] = []
-        self._paused: set[int] = set()
+        self._paused: dict[int, TrialConfig] = {}
+        self._known: dict[int, Course] = {}  # of trials that have not ended
         self._ahead: dict[int, set[int]] = {}  # rungs that a running trial has yet to pass
         self.counted = 0  # trials that ended and count
         self._take_up(study.trials())
@@ -84,7 +85,7 @@ class Driver:
             for epoch, record in enumerate(trial.epochs, 1):
                 self._at_rung(trial, epoch, record)
             if trial.state == "paused":
-                self._paused.add(trial.number)
+                self._paused[trial.number] = trial.config
                 self._rungs.hold(trial.number, len(trial.epochs))
 
     @property
@@ -107,15 +108,15 @@ class Driver:
 
     def _promoted(self) -> TrialRecord | None:
         for number in self._promotable():
-            self._paused.remove(number)
+            del self._paused[number]
             self._rungs.release(number)
             self.study.resume(number)
             return self.study.trial(number)
         return None
 
     def _promotable(self) -> list[int]:
-        if self._early.name != "pause":
-            return []
+        if self._early.name == "none":  # what was held when the search went by rungs
+            return list(self._paused)
         return self._rungs.promotable()
 
     def _waited(self) -> TrialRecord | None:
@@ -124,9 +125,6 @@ class Driver:
             if self.study.settle_duplicate(number):
                 del self._waiting[number]
                 self._ended_at_once(self.study.trial(number))
-            elif (twin := self.study.twin(number)) in self._paused:
-                del self._waiting[number]
-                self.study.refuse(number, f"it repeats trial {twin}, which is held")
             elif now >= waiting.not_before and self._free(waiting.trial, waiting.course):
                 del self._waiting[number]
                 return waiting.trial
@@ -143,14 +141,24 @@ class Driver:
             trial = self.study.ask()
             if trial is None:
                 return None
+            held = [number for number, config in self._paused.items() if config == trial.config]
+            if held and trial.state == "running":
+                self.study.refuse(trial.number, f"it repeats trial {held[0]}, which is held")
+                continue
             if trial.state != "running":
                 self._ended_at_once(trial)
                 continue
-            course = self._courses.course(trial.config)
+            course = self._course(trial)
             if self._free(trial, course):
                 return trial
             self._waiting[trial.number] = _Waiting(trial, course)
         return None
+
+    def _course(self, trial: TrialRecord) -> Course:
+        """Return what a trial trains; of one that has been begun it is known."""
+        if trial.number not in self._known:
+            self._known[trial.number] = self._courses.course(trial.config)
+        return self._known[trial.number]
 
     def _free(self, trial: TrialRecord, course: Course) -> bool:
         """Tell whether nobody is training, or about to, what a trial needs next."""
@@ -161,7 +169,7 @@ class Driver:
         """Return a trial's next leg; rungs up to the epoch `passed` are behind it."""
         number, epochs = trial.number, self.study.trial(trial.number).epochs
         self._running[number] = trial
-        self._sharing.begin(number, self._courses.course(trial.config))
+        self._sharing.begin(number, self._course(trial))
         self.tracker.start_trial(number, trial.config.flat())
         self.progress.trial_started(trial)
         passed = max(passed, len(epochs) - 1)  # the last one's rung may not have been decided
@@ -217,8 +225,8 @@ class Driver:
                 continue
             if self._early.name == "pause":
                 self.study.pause(number, epoch)
+                self._paused[number] = self._running[number].config
                 self._leave(number)
-                self._paused.add(number)
                 self._rungs.hold(number, epoch)
                 self.progress.trial_paused(number)
             else:
@@ -232,7 +240,7 @@ class Driver:
         trial = self._running[number]
         self._leave(number)
         later = time.monotonic() + BUSY_SECONDS
-        self._waiting[number] = _Waiting(trial, self._courses.course(trial.config), later)
+        self._waiting[number] = _Waiting(trial, self._course(trial), later)
 
     def _leave(self, number: int) -> None:
         """Leave a trial where it is."""
@@ -252,7 +260,8 @@ class Driver:
 
     def _ended(self, number: int) -> None:
         trial = self.study.trial(number)
-        self._running.pop(number, None)
+        for known in (self._running, self._ahead, self._known):
+            known.pop(number, None)
         self._sharing.end(number)
         self._ended_at_once(trial)
         self.record_end(number)

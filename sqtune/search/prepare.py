@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from sqtune.config.corners import corner_points
 from sqtune.config.space import SearchSpace
 from sqtune.config.trial import TrialConfig
+from sqtune.data import Data
 from sqtune.store import Store
 
 if TYPE_CHECKING:
@@ -63,11 +64,17 @@ def named_files(config: TrialConfig) -> list[str]:
 
 def prepared(config: TrialConfig, store: Store) -> Path:
     """Return a trial's prepared data; makes it where a searched value asks for another split."""
+    return _prepared(config.data, store.data)
+
+
+@cache
+def _prepared(data: Data, folder: Path) -> Path:
+    """Look at the data once in a process: at every file, if they are a folder of images."""
     from sqtune.data.split import prepare, prepared_path
 
-    path = prepared_path(config.data, store.data)
+    path = prepared_path(data, folder)
     if not path.exists():
-        prepare(config.data, store.data)
+        prepare(data, folder)
     return path
 
 

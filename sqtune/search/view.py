@@ -78,13 +78,18 @@ class StudyView:
     def trial(self, number: int) -> TrialRecord:
         """Return one trial."""
         trial = self._storage.get_trial(self._id(number))
-        return self._record(trial, self.attrs.get("test_errors", {}))
+        return self._record(trial, self._test_errors())
 
     def trials(self) -> list[TrialRecord]:
         """Return all trials that have a configuration, by number."""
-        test_errors = self.attrs.get("test_errors", {})
+        test_errors = self._test_errors()
         trials = self._study.get_trials(deepcopy=False)
         return [self._record(trial, test_errors) for trial in trials if CONFIG in trial.user_attrs]
+
+    def _test_errors(self) -> Mapping[str, float]:
+        attrs = self._storage.get_study_user_attrs(self._study._study_id)  # self.attrs is a copy
+        errors: Mapping[str, float] = attrs.get("test_errors", {})
+        return errors
 
     def _id(self, number: int) -> int:
         return self._storage.get_trial_id_from_study_id_trial_number(self._study._study_id, number)

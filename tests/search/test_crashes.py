@@ -21,7 +21,7 @@ SPACE = """
 name: small
 trial:
   network: {name: resnet8, width: 4}
-  num_epochs: 40
+  num_epochs: 16
   batch_size: 32
   schedule: {name: exponential, warmup: 0.25}
 space:
@@ -81,7 +81,7 @@ def some_epochs(number: int):
 def test_killed_workers_are_replaced_and_go_on_from_the_last_epoch(space, undisturbed, tmp_path):
     store = tmp_path / "store"
     driver = begin(space, store)
-    for epochs in (3, 12):  # in the shared float warm-up, and behind it
+    for epochs in (2, 7):  # in the shared float warm-up, and behind it
         wait_for(store, some_epochs(epochs))
         for worker in workers(driver):
             worker.kill()
@@ -113,7 +113,7 @@ def test_a_worker_killed_while_it_writes_a_checkpoint_leaves_no_half_file(
 def test_a_driver_that_is_ended_is_continued(space, undisturbed, tmp_path, signum):
     store = tmp_path / "store"
     driver = begin(space, store)
-    wait_for(store, some_epochs(14))
+    wait_for(store, some_epochs(7))
     driver.send_signal(signum)
     driver.communicate(timeout=100)
     assert driver.returncode == {signal.SIGTERM: 130, signal.SIGKILL: -9}[signum]
@@ -132,7 +132,7 @@ def test_a_driver_killed_while_it_reports_the_end_is_continued(space, undisturbe
 def test_damaged_stages_are_found_out_and_trained_again(space, undisturbed, tmp_path):
     store = tmp_path / "store"
     driver = begin(space, store)
-    wait_for(store, some_epochs(14))
+    wait_for(store, some_epochs(7))
     os.kill(driver.pid, signal.SIGKILL)
     driver.communicate(timeout=100)
     time.sleep(1)  # for its workers to go
@@ -166,7 +166,7 @@ def test_a_full_disk_under_the_stages_costs_nothing_but_sharing(space, undisturb
 def test_stop_lets_the_epoch_end_and_the_same_command_goes_on(space, undisturbed, tmp_path):
     store = tmp_path / "store"
     driver = begin(space, store)
-    wait_for(store, some_epochs(4))
+    wait_for(store, some_epochs(3))
     answer = run("stop", "--store", store, "--wait")
     assert answer.returncode == 0, answer.stderr
     output, _ = driver.communicate(timeout=60)
