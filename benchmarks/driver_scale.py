@@ -33,6 +33,7 @@ from sqtune.search.executor import LEGS_IN_WAVE, TrialActor, local_ray, run_tria
 from sqtune.search.limits import Limits
 from sqtune.search.prepare import footprints, prepare_data, stage_store
 from sqtune.search.progress import Progress
+from sqtune.search.records import TrialRecord
 from sqtune.search.storage import open_storage
 from sqtune.search.study import Study
 from sqtune.store import Store
@@ -48,14 +49,14 @@ class NoWork(TrialActor):
     """Reports what a training would, without training."""
 
     def setup(self, config: dict[str, Any]) -> None:
-        self._assignment = config["assignment"]
+        self._number = config["number"]
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
         self.setup(new_config)
         return True
 
     def step(self) -> dict[str, Any]:
-        number = self._assignment["number"]
+        number = self._number
         epochs = [
             {
                 "epoch": epoch,
@@ -88,6 +89,25 @@ class Unrecorded:
         return _nothing
 
 
+class Watched(Progress):
+    """Looks at the memory now and then."""
+
+    def __init__(self, console: Console) -> None:
+        super().__init__(console)
+        self.ended, self.memory = 0, list[tuple[int, int]]()
+
+    def trial_ended(self, trial: TrialRecord) -> None:
+        super().trial_ended(trial)
+        self.ended += 1
+        if self.ended % LEGS_IN_WAVE == 1:  # the wave before is gone
+            self.look()
+
+    def look(self) -> None:
+        """Note how much memory there is, after so many trials."""
+        gc.collect()
+        self.memory.append((self.ended, psutil.Process().memory_info().rss))
+
+
 def _nothing(*arguments: Any, **named: Any) -> None:
     del arguments, named
 
@@ -105,28 +125,24 @@ def run(space: SearchSpace, root: Path, slots: int) -> dict[str, Any]:
     )
     limits = Limits(space.search, 0.0, 0.0, lambda: False)
     courses = Courses(space, store, stage_store(space, store), study.attrs["uuid"])
-    progress = Progress(Console(quiet=True))
+    progress = Watched(Console(quiet=True))
     driver = Driver(study, Unrecorded(), progress, store, limits, courses, num_slots=slots)
-    process, ends, memory = psutil.Process(), list[float](), list[tuple[int, int]]()
-    ended = driver.progress.trial_ended
-
-    def note(trial: Any) -> None:
-        ended(trial)
-        ends.append(time.perf_counter())
-        if len(ends) % LEGS_IN_WAVE == 0 or len(ends) == space.search.num_trials:
-            gc.collect()
-            memory.append((len(ends), process.memory_info().rss))
-
-    driver.progress.trial_ended = note  # type: ignore[method-assign]
     with local_ray(slots, 0):
         started, cpu = time.perf_counter(), time.process_time()
         run_trials(
             driver, space.resources, num_slots=slots, folder=store.ray("x"), trainable=NoWork
         )
         seconds, cpu = time.perf_counter() - started, time.process_time() - cpu
-    assert driver.counted == len(ends) == space.search.num_trials
+    assert driver.counted == progress.ended == space.search.num_trials
+    progress.look()
     assert driver.ending() == "complete"
-    return {"seconds": seconds, "cpu": cpu, "memory": memory, "study": study, "space": space}
+    return {
+        "seconds": seconds,
+        "cpu": cpu,
+        "memory": progress.memory,
+        "study": study,
+        "space": space,
+    }
 
 
 def propose(study: Study, space: SearchSpace, num_proposals: int) -> list[float]:

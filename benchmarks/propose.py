@@ -32,6 +32,7 @@ METRICS = (
 def drive(study: Study, num_trials: int) -> dict[str, list[float]]:
     """Ask for trials and end them; return seconds by step."""
     seconds: dict[str, list[float]] = {"ask": [], "report (1 epoch)": [], "finish": []}
+    cpu = time.process_time()
     for _ in range(num_trials):
         start = time.perf_counter()
         trial = study.ask()
@@ -48,6 +49,7 @@ def drive(study: Study, num_trials: int) -> dict[str, list[float]]:
         start = time.perf_counter()
         study.finish(trial.number, val_error, {"size_bytes": 1000, "node": "127.0.0.1"})
         seconds["finish"].append(time.perf_counter() - start)
+    seconds["CPU of all, 12 epochs"] = [(time.process_time() - cpu) / num_trials]
     return seconds
 
 

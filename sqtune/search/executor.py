@@ -7,6 +7,7 @@ Tune keeps every trial that it has run, so it runs them in waves and is then mad
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import shutil
@@ -70,7 +71,7 @@ class TrialActor(tune.Trainable):
 
     def setup(self, config: dict[str, Any]) -> None:
         """Begin a leg."""
-        self._leg = Leg(Assignment(**config["assignment"]))
+        self._leg = Leg(Assignment(**json.loads(config["leg"])))
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
         """Begin the next leg in the same process."""
@@ -130,7 +131,8 @@ class _StudySearcher(Searcher):
             self.wave.ended = not self.wave.over
             return Searcher.FINISHED  # type: ignore[return-value]
         self.wave.begun += 1
-        return {"assignment": asdict(assignment)}
+        # One text: Ray Tune flattens, merges and copies what a trial's configuration is made of.
+        return {"number": assignment.number, "leg": json.dumps(asdict(assignment))}
 
     def on_trial_complete(
         self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
@@ -173,7 +175,7 @@ class _Events(tune.Callback):
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         assert self.wave is not None
-        number = trial.config["assignment"]["number"]
+        number = trial.config["number"]
         self.wave.source.on_death(number, MAX_WORKER_DEATHS + 1)
 
     def on_step_end(self, iteration: int, trials: list[Any], **info: Any) -> None:

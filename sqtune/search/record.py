@@ -28,12 +28,17 @@ def record_study(study: Study, space_text: str, tracker: Tracker, store: Store) 
     )
     for trial in study.trials():
         if trial.state in ("finished", "failed", "stopped") and trial.counts:
-            tracker.record_ended_trial(
-                trial.number,
-                trial.config.flat(),
-                [{"epoch": epoch, **figures(each)} for epoch, each in enumerate(trial.epochs, 1)],
-                **recorded_end(trial, store, study.name),
-            )
+            record_trial(trial, tracker, store, study.name)
+
+
+def record_trial(trial: TrialRecord, tracker: Tracker, store: Store, study: str) -> None:
+    """Write whatever MLflow lacks of a trial that has ended."""
+    tracker.record_ended_trial(
+        trial.number,
+        trial.config.flat(),
+        [{"epoch": epoch, **figures(each)} for epoch, each in enumerate(trial.epochs, 1)],
+        **recorded_end(trial, store, study),
+    )
 
 
 BOOKKEEPING = ("seconds", "restored")  # of an epoch, for the study alone

@@ -18,7 +18,7 @@ from sqtune.search.machine import this_machine
 from sqtune.search.pareto import best, front
 from sqtune.search.prepare import file_hashes, footprints, prepare_data, stage_store
 from sqtune.search.progress import Progress
-from sqtune.search.record import hand_over, record_study
+from sqtune.search.record import hand_over, record_study, record_trial
 from sqtune.search.records import TrialRecord
 from sqtune.search.storage import open_storage, study_names
 from sqtune.search.study import Study
@@ -109,7 +109,9 @@ def run_search(
 
             write_prepared(splits, path)
         artifacts = store.artifacts if places.tracking_uri is None else None
-        tracker = Tracker(places.tracking_uri or store.tracking_uri, artifacts, space.name)
+        tracker = Tracker(
+            places.tracking_uri or store.tracking_uri, artifacts, space.name, store.root
+        )
         try:
             if places.tracking_uri is not None:
                 tracker.wait_until_connected()
@@ -120,7 +122,7 @@ def run_search(
             )
             if warm_start is not None:
                 told = study.warm_start(Study.load(storage, warm_start))
-                progress.say(f'warm start from "{warm_start}": {told}')
+                progress.say(f'warm start from "{warm_start}": {told.summary()}')
             record_study(study, space_text, tracker, store)
             limits = Limits(
                 space.search,
@@ -174,7 +176,7 @@ def _wrap_up(driver: Driver, choose: Callable[[list[TrialRecord]], TrialRecord |
         tracker.end_trial(number, "KILLED")
     if ending in GOOD_ENDINGS:
         for number in study.close_paused():
-            driver.record_end(number)
+            record_trial(study.trial(number), tracker, store, study.name)
     trials = study.trials()
     top = choose(trials)
     if top is not None and ending in GOOD_ENDINGS:

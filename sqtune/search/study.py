@@ -292,7 +292,10 @@ class Study(StudyView):
 
         Those that were taken before are not taken again.
         """
-        return take_over(self._study, self.space, other, self._footprint)
+        result = take_over(self._study, self.space, other, self._footprint)
+        if self._proposals is not None:
+            self._proposals.added(len(result.taken))
+        return result
 
     def set_run_id(self, number: int, run_id: str) -> None:
         """Store an open trial's MLflow run; of one that has ended, MLflow itself knows it."""

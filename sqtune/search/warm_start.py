@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 import optuna
 from optuna.trial import TrialState, create_trial
 
-from sqtune.config.parameters import ChoiceParameter, Parameter, no_value_of
+from sqtune.config.parameters import no_value_of
 from sqtune.config.space import SearchSpace
 from sqtune.search.fit import Measure
 from sqtune.search.records import TrialRecord
-from sqtune.search.samplers import distribution, stored_value
+from sqtune.search.samplers import distribution, stored_value, unstored
 from sqtune.search.stored import FROM_STUDY
 
 if TYPE_CHECKING:
@@ -30,6 +31,12 @@ class WarmStart:
 
     taken: tuple[int, ...]
     left: dict[int, str]
+
+    def summary(self) -> str:
+        """Return in a line what was taken and, for each reason, what was not."""
+        reasons = Counter(self.left.values())
+        left = "".join(f"; {count} left out: {reason}" for reason, count in reasons.items())
+        return f"{len(self.taken)} trials taken over{left}"
 
 
 def take_over(
@@ -86,16 +93,9 @@ def _fill(space: SearchSpace, trial: TrialRecord, values: dict[str, Any]) -> str
     for path, parameter in space.active(values):
         if path not in trial.values:
             return f"it has no value of {path}"
-        value = _unstored(parameter, trial.values[path])
+        value = unstored(parameter, trial.values[path])
         if no_value_of(parameter, value):
             return f"{path}={trial.values[path]} is not among the values of this space"
         values[path] = value
     unknown = [path for path in trial.values if path not in values]
     return f"{unknown[0]} is not searched here" if unknown else None
-
-
-def _unstored(parameter: Parameter, value: Any) -> Any:
-    """Return what a stored value stands for."""
-    if not isinstance(parameter, ChoiceParameter):
-        return value
-    return next((choice for choice in parameter.choice if stored_value(choice) == value), value)

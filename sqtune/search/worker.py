@@ -11,7 +11,7 @@ import faulthandler
 import os
 import time
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TextIO
@@ -49,10 +49,10 @@ class Assignment:
     device: str
     log: str
     watchdog_seconds: float
-    rungs: tuple[int, ...] = ()
+    rungs: Sequence[int] = ()
     stages: str | None = None
     stages_max_size: int = 0
-    keep: tuple[int, ...] = ()
+    keep: Sequence[int] = ()
     owner: str = ""
 
 
@@ -133,7 +133,7 @@ class Leg:
             from sqtune.train.stage_store import StageStore
 
             store = StageStore(assignment.stages, assignment.stages_max_size)
-            self._session = StageSession(store, assignment.owner, assignment.keep)
+            self._session = StageSession(store, assignment.owner, tuple(assignment.keep))
         return train(
             TrialConfig.model_validate_json(assignment.config),
             splits=open_prepared(Path(assignment.data)),

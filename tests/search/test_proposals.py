@@ -86,6 +86,12 @@ def test_the_same_point_in_other_words_is_the_same(store, space):
     assert len(study._study.trials) == 2
 
 
+def test_a_trial_drawn_at_once_has_the_values_of_one_sampled_value_by_value(tmp_path, space):
+    by_value = opened(new_store(tmp_path / "a"), space.model_copy(update={"points": [{}]}))
+    at_once = opened(new_store(tmp_path / "b"), space.model_copy(update={"points": []}))
+    assert asked(by_value).values == asked(at_once).values
+
+
 GRID = """\
 trial: {network: {name: resnet8, width: 4}, num_epochs: 4}
 space:

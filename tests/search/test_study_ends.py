@@ -53,6 +53,19 @@ def test_a_stopped_trial_keeps_its_epochs_and_is_never_complete(store, space):
     assert asked(opened(store, space)).number == 1
 
 
+def test_a_decision_that_was_written_is_not_taken_again(store, space):
+    """The driver was killed between the reason and the state: another rung might say otherwise."""
+    study = opened(store, space)
+    study.report(asked(study).number, 1, {"train_loss": 1.0, "val_error": 0.8})
+    study.stop(0, 1, "worse")
+    asked(study)
+    study.fail(1, "the loss is nan")
+    lines = store.journal.read_bytes().splitlines(keepends=True)
+    ends = [index for index, line in enumerate(lines) if b'"op_code":6' in line]
+    store.journal.write_bytes(b"".join(line for i, line in enumerate(lines) if i not in ends))
+    assert [trial.state for trial in opened(store, space).trials()] == ["stopped", "failed"]
+
+
 def test_a_paused_trial_waits_across_drivers_and_goes_on_where_it_was(store, space):
     study = opened(store, space)
     first, second = asked(study), asked(study)
@@ -200,21 +213,21 @@ def test_a_repeated_trial_comes_back_ended_from_ask_also_after_a_crash(tmp_path,
 
 
 def test_a_network_that_does_not_fit_is_refused_untrained(tmp_path, store):
-    text = SMALL + "target: {max_flash: 6.6KiB, max_ram: 100KiB}\n"
+    text = SMALL + "target: {max_flash: 7KiB, max_ram: 100KiB}\n"
     space = space_of(tmp_path, text)
     study = opened(store, space, footprint=on_digits)
     binary, uniform = asked(study), asked(study)
-    assert uniform.state == "running"
-    assert (binary.state, binary.counts, binary.epochs_asked) == ("refused", False, 0)
-    assert "max_flash is 6.6 KiB" in binary.why
-    assert binary.size_bytes > 6.6 * 1024 > uniform.size_bytes
-    refused, fits = study._study.trials
+    assert binary.state == "running"
+    assert (uniform.state, uniform.counts, uniform.epochs_asked) == ("refused", False, 0)
+    assert "max_flash is 7.0 KiB" in uniform.why
+    assert uniform.size_bytes > 7 * 1024 > binary.size_bytes
+    fits, refused = study._study.trials
     assert refused.state == TrialState.PRUNED
     assert refused.constraints["max_flash"] > 0 >= refused.constraints["max_ram"]
     assert fits.constraints["max_flash"] <= 0
     read = opened(store, space, footprint=on_digits).trials()
-    assert [trial.state for trial in read] == ["refused", "interrupted"]
-    assert read[0] == binary
+    assert [trial.state for trial in read] == ["interrupted", "refused"]
+    assert read[1] == uniform
 
 
 def test_states_are_told_apart_by_their_marks(store, space):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 
 import pytest
 import torch
@@ -39,7 +40,7 @@ from sqtune.quant import (
     Ternary,
     Uniform,
 )
-from sqtune.train.stages import code_version, epoch_keys, stage_ends
+from sqtune.train.stages import epoch_keys, stage_ends
 
 DATA = "f00d"
 WARM_UP = Average(num_stages=2, warmup=0.5)  # ratios 0, 0, 0.5, 1 in four epochs
@@ -63,7 +64,6 @@ def num_shared(one: tuple[str, ...], other: tuple[str, ...]) -> int:
 
 def test_there_is_a_key_for_each_epoch():
     assert len(keys()) == len(set(keys())) == 4
-    assert keys() == keys()
     assert all(len(key) == 64 and int(key, 16) >= 0 for key in keys())
 
 
@@ -92,11 +92,10 @@ def test_what_acts_from_the_start_is_in_every_key(changes):
     assert num_shared(keys(), keys(**changes)) == 0
 
 
-@pytest.mark.parametrize("field", ["crop_padding", "mirror"])
-def test_the_augmentation_acts_though_the_images_are_the_same(field):
-    one = epoch_keys(config(data=Digits(**{field: 0})), DATA, num_threads=1)
-    other = epoch_keys(config(data=Digits(**{field: 1})), DATA, num_threads=1)
-    assert num_shared(one, other) == 0
+def test_the_augmentation_acts_though_the_images_are_the_same():
+    for changes in ({"crop_padding": 0}, {"mirror": True}):
+        one = epoch_keys(config(data=Digits(**changes)), DATA, num_threads=1)
+        assert num_shared(one, keys()) == 0
 
 
 @pytest.mark.parametrize(
@@ -262,7 +261,6 @@ def test_without_a_number_the_threads_are_those_there_are():
 
 def test_other_code_and_another_torch_have_other_keys(monkeypatch):
     before = keys()
-    assert code_version() == code_version()
     monkeypatch.setattr(stages_module, "code_version", lambda: "other")
     assert num_shared(before, keys()) == 0
     monkeypatch.undo()
@@ -294,8 +292,6 @@ def test_stage_ends_by_hand(schedule, num_epochs, ends):
 
 
 def test_keys_are_quick():
-    import time
-
     longer = config(num_epochs=200, schedule=Linear(warmup=0.2))
     epoch_keys(longer, DATA, num_threads=1)
     started = time.perf_counter()
