@@ -54,6 +54,8 @@ bench: setup $(BENCH_INSTALLED)  ## measure what the README claims (about an hou
 	$(BIN)/python benchmarks/train_throughput.py
 	$(BIN)/python benchmarks/gpu_sharing.py
 	$(BIN)/python benchmarks/reestimation.py
+	$(BIN)/python benchmarks/rung_metric.py
+	$(BIN)/python benchmarks/early_stopping.py
 	$(BIN)/python benchmarks/search_overhead.py
 	$(BIN)/python benchmarks/slot_memory.py
 	$(BIN)/python benchmarks/tracking_cost.py

@@ -20,7 +20,7 @@ import json
 import statistics
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -29,11 +29,12 @@ import torch
 from _random_cifar import half_binary, random_splits
 from _reestimation_runs import Network, Run, configurations, finished_runs, train
 from _results import RESULTS, Figure, Pedigree
+from _trainings import subset
 from scipy.stats import spearmanr
 
 from sqtune.config import TrialConfig
 from sqtune.data import Digits, ImageFolder
-from sqtune.data.split import Split, Splits, prepare
+from sqtune.data.split import Splits, prepare
 from sqtune.networks import ResNet
 
 MOST_COST = {"re-estimation": 0.05, "diagnostics": 0.01}  # of an epoch
@@ -76,20 +77,6 @@ def cost_shares(num_rounds: int, seed: int) -> dict[str, list[float]]:
         costs = ", ".join(f"{part} {values[-1]:.5f}" for part, values in shares.items())
         print(f"shares of an epoch, round {number + 1}: {costs}", flush=True)
     return shares
-
-
-def subset(splits: Splits, num_train: int | None, num_validation: int | None) -> Splits:
-    """Return a random part of training and validation images, always the same one."""
-
-    def part(split: Split, num: int | None) -> Split:
-        ids = torch.randperm(len(split), generator=torch.Generator().manual_seed(0))[:num]
-        return Split(split.images[ids], split.labels[ids])
-
-    return replace(
-        splits,
-        train=part(splits.train, num_train),
-        validation=part(splits.validation, num_validation),
-    )
 
 
 def run_all(

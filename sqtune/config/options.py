@@ -25,15 +25,16 @@ class EarlyStopping(Strict):
     """`none`: every trial trains to its end. `stop`: a trial that is not among the better part when
     it reaches a rung ends there. `pause`: it waits, its stages stored, and goes on once enough
     others have turned out worse."""
-    rungs: Annotated[tuple[float, ...], Field(min_length=1)] = (0.5, 0.75)
+    rungs: Annotated[tuple[float, ...], Field(min_length=1)] = (0.25, 0.5)
     """Shares of the training (0..1), increasing, at which trials are compared."""
     keep: Annotated[float, Field(gt=0, lt=1)] = 0.5
     """Share of the compared trials that goes on from a rung."""
     min_trials: Annotated[int, Field(ge=2)] = 4
     """Comparable trials, with the one in question, before any is held at a rung."""
-    metric: RungMetric = "val_error_hybrid"
-    """What is compared."""
-    compare: Literal["same_ratio", "centred", "all"] = "same_ratio"
+    metric: RungMetric = "train_loss"
+    """What is compared. Losses tell most and earliest, and in float epochs too, but only where all
+    trials optimise the same one: not where `distillation` is searched."""
+    compare: Literal["same_ratio", "centred", "all"] = "all"
     """`same_ratio`: only trials that have the same ratio at the rung. `centred`: all, each less the
     median of those with its ratio. `all`: all as they are."""
 
@@ -48,7 +49,7 @@ class EarlyStopping(Strict):
         """Return the epochs after which trials are compared; never the last one.
 
         >>> EarlyStopping(name="stop").epochs(12), EarlyStopping(name="stop").epochs(1)
-        ((6, 9), ())
+        ((3, 6), ())
         """
         if self.name == "none":
             return ()
