@@ -19,7 +19,6 @@ from optuna.storages.journal._storage import JournalOperation
 from sqtune.errors import StoreError
 from sqtune.store import Store
 
-
 SYNC_SECONDS = 1.0
 _ENDS = JournalOperation.SET_TRIAL_STATE_VALUES
 
