@@ -127,10 +127,10 @@ def plan(space_file: Path, overrides: tuple[str, ...], store: str, as_json: bool
 
     space = load_space(space_file, overrides)
     from sqtune.data.split import prepare
-    from sqtune.search.plan import plan as make_plan
+    from sqtune.search import plan as planning
 
     folder = Store.at(store).data if Path(store).is_dir() else None
-    made = make_plan(space, lambda data: prepare(data, folder))
+    made = planning.plan(space, lambda data: prepare(data, folder))
     if as_json:
         print_json({"space": space.name, **asdict(made)})
     else:
@@ -188,7 +188,6 @@ def best(
     r"""Name the best network: of all, within a budget, or at the knee.
 
     \b
-    sqtune best                                   the smallest error
     sqtune best resnet --max-size 20KiB --json    the smallest error within a size
     sqtune best --max-error 2%                    the smallest size within an error
     sqtune best --knee                            where error against size bends
