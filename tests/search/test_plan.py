@@ -163,8 +163,10 @@ def test_a_probe_measures_what_training_takes(splits_of, tmp_path):
     most = probe_epoch(config, splits, macs=1, device="cpu", num_threads=1)
     assert most.num_images == 1078 - 1078 % 128
     assert len(splits.train) == 1078
-    # the same epoch from a part of it; neighbours on the machine make it a rough comparison
-    assert 1 / 8 < few.epoch_seconds / most.epoch_seconds < 8
+    # neighbours on the machine slow one or the other, but not as much as the parts differ in size
+    assert most.num_images > 10 * few.num_images
+    assert few.epoch_seconds > most.epoch_seconds / 10
+    assert most.epoch_seconds > few.epoch_seconds / 50
 
 
 def invoke(*arguments):
