@@ -56,6 +56,7 @@ bench: setup $(BENCH_INSTALLED)  ## measure what the README claims (about an hou
 	$(BIN)/python benchmarks/reestimation.py
 	$(BIN)/python benchmarks/search_overhead.py
 	$(BIN)/python benchmarks/slot_memory.py
+	$(BIN)/python benchmarks/tracking_cost.py
 
 lock: | $(UV)  ## write requirements.lock and requirements-bench.lock anew from pyproject.toml
 	$(UV) pip compile --quiet --python $(BIN)/python --extra dev --no-header --no-annotate --no-emit-index-url \

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-import json
-import sys
-from dataclasses import asdict
 from pathlib import Path
 
 import click
 
+from sqtune.commands.confirm import confirm
+from sqtune.commands.control import logs, stop
+from sqtune.commands.plan import plan
+from sqtune.commands.search import search
+from sqtune.commands.show import show
+from sqtune.commands.stages import store
 from sqtune.errors import ConfigError
 from sqtune.options import (
-    INTERRUPTED,
     Commands,
     json_option,
     max_error_option,
@@ -26,11 +28,8 @@ from sqtune.output import (
     check_new_folder,
     console,
     nothing_fits,
-    outcome_data,
     print_best,
     print_json,
-    print_outcome,
-    print_plan,
     print_saved,
 )
 from sqtune.store import Store
@@ -44,129 +43,15 @@ def main() -> None:
     \b
     sqtune plan --space search_spaces/resnet.yaml      what it will cost, in seconds
     sqtune search --space search_spaces/resnet.yaml    search; again: go on
-    sqtune show                                        all trials, best first
+    sqtune show --watch                                all trials, best first
     sqtune best --max-size 20KiB                       the best network under a budget
+    sqtune confirm --top 3 --seeds 5                   the best again, with new seeds
     sqtune ui                                          every figure, in MLflow
     """
 
 
-@main.command()
-@options(space_option, set_option)
-@click.option("--trials", type=click.IntRange(min=1), help="Trials to finish (search.num_trials).")
-@click.option("--name", help="Name of the study; by default the space file's.")
-@click.option(
-    "--time-limit",
-    type=click.FloatRange(min=0, min_open=True),
-    metavar="SECONDS",
-    help="End after this time (search.time_limit_seconds).",
-)
-@options(store_option, study_storage_option)
-@click.option(
-    "--tracking-uri", metavar="URI", help="MLflow tracking URI; by default a database in the store."
-)
-@json_option
-def search(
-    space_file: Path,
-    overrides: tuple[str, ...],
-    trials: int | None,
-    name: str | None,
-    time_limit: float | None,
-    store: str,
-    study_storage: str | None,
-    tracking_uri: str | None,
-    as_json: bool,
-) -> None:
-    r"""Search a space; the same command again goes on where it stopped.
-
-    \b
-    sqtune search --space search_spaces/resnet.yaml
-    sqtune search --space search_spaces/resnet.yaml --trials 48
-    sqtune search --space search_spaces/resnet.yaml --set trial.num_epochs=2 --name quick
-    """
-    from sqtune.config import load_space
-
-    extra = {"search.num_trials": trials, "search.time_limit_seconds": time_limit}
-    more = [f"{path}={value}" for path, value in extra.items() if value is not None]
-    more += [f"name={json.dumps(name)}"] if name is not None else []
-    space = load_space(space_file, [*overrides, *more])
-    from sqtune.search.progress import Progress
-    from sqtune.search.run import Places, run_search
-
-    places = Places(Store.at(store), study_storage, tracking_uri)
-    progress = Progress(console(to_stderr=as_json))
-    outcome = run_search(space, space_file.read_text(encoding="utf-8"), places, progress)
-    if as_json:
-        print_json(outcome_data(outcome, places.store))
-    else:
-        print_outcome(progress.console, outcome, places.store, store)
-    if outcome.tracking_problem:
-        click.echo(
-            f"warning: MLflow does not have everything: {outcome.tracking_problem}\n"
-            "The same command brings it up to date.",
-            err=True,
-        )
-    if outcome.ending == "time limit":
-        click.echo("the time limit ended the search; the same command goes on", err=True)
-    if outcome.ending == "interrupted":
-        click.echo("interrupted; the same command goes on from what is stored", err=True)
-        sys.exit(INTERRUPTED)
-    if outcome.ending == "complete" and outcome.best is None:
-        sys.exit(1)
-
-
-@main.command()
-@options(space_option, set_option, store_option, json_option)
-def plan(space_file: Path, overrides: tuple[str, ...], store: str, as_json: bool) -> None:
-    r"""Say what a search is about to cost, and what fits, before anything is trained.
-
-    \b
-    sqtune plan --space search_spaces/resnet.yaml
-    sqtune plan --space search_spaces/resnet.yaml --set search.num_trials=100 --json
-    """
-    from sqtune.config import load_space
-
-    space = load_space(space_file, overrides)
-    from sqtune.data.split import prepare
-    from sqtune.search import plan as planning
-
-    folder = Store.at(store).data if Path(store).is_dir() else None
-    made = planning.plan(space, lambda data: prepare(data, folder))
-    if as_json:
-        print_json({"space": space.name, **asdict(made)})
-    else:
-        print_plan(console(), space, made)
-
-
-@main.command()
-@click.argument("name", required=False)
-@options(store_option, study_storage_option, json_option)
-def show(name: str | None, store: str, study_storage: str | None, as_json: bool) -> None:
-    r"""Show a study's trials, best first; by default the study searched last.
-
-    \b
-    sqtune show
-    sqtune show resnet --json
-    """
-    from sqtune.search.look import load_study
-
-    study, trials = load_study(store, study_storage, name)
-    objectives = study.space.search.objectives
-    if as_json:
-        from sqtune.search.pareto import front
-        from sqtune.search.tables import as_data
-
-        on_front = [trial.number for trial in front(trials, objectives)]
-        shown = [as_data(trial) for trial in trials]
-        print_json({"study": study.name, "front": on_front, "trials": shown})
-        return
-    from sqtune.search.tables import counts_text, trials_table
-
-    out = console()
-    out.print(f'study "{study.name}": {counts_text(trials)}', highlight=False)
-    out.print(trials_table(trials, objectives=objectives, target=study.space.target))
-    for trial in trials:
-        if trial.failure:
-            out.print(f"trial {trial.number} failed: {trial.failure.strip().splitlines()[-1]}")
+for _command in (plan, search, show, confirm, stop, logs, store):
+    main.add_command(_command)
 
 
 @main.command()
@@ -188,6 +73,7 @@ def best(
     r"""Name the best network: of all, within a budget, or at the knee.
 
     \b
+    sqtune best                                   the smallest error
     sqtune best resnet --max-size 20KiB --json    the smallest error within a size
     sqtune best --max-error 2%                    the smallest size within an error
     sqtune best --knee                            where error against size bends

@@ -14,9 +14,12 @@ from sqtune.store import DEFAULT_STORE
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
+Unit = Literal["size", "share", "time"]
+
 INTERRUPTED = 130
 AFTER = {  # Ctrl-C, by command
     "search": "the same command goes on from what is stored",
+    "confirm": "the same command goes on from what is stored",
     "train": "nothing was saved: the same command starts over",
 }
 
@@ -47,7 +50,7 @@ def options(*given: Callable[[Command], Command]) -> Callable[[Command], Command
     return decorate
 
 
-def _with_unit(unit: Literal["size", "share"]) -> Callable[..., Any]:
+def with_unit(unit: Unit) -> Callable[..., Any]:
     """Return a callback that turns an option's text into a number."""
 
     def parse(ctx: click.Context, option: click.Parameter, text: str | None) -> float | None:
@@ -57,7 +60,13 @@ def _with_unit(unit: Literal["size", "share"]) -> Callable[..., Any]:
         from sqtune.config import units
 
         try:
-            return units.parse_size(text) if unit == "size" else units.parse_share(text)
+            match unit:
+                case "size":
+                    return units.parse_size(text)
+                case "share":
+                    return units.parse_share(text)
+                case "time":
+                    return units.parse_duration(text)
         except ValueError as error:
             raise ConfigError(f"{option.opts[0]}: {error}") from None
 
@@ -79,16 +88,19 @@ study_storage_option = click.option(
     metavar="URL",
     help="Optuna database for the study; by default a file in the store.",
 )
+tracking_option = click.option(
+    "--tracking-uri", metavar="URI", help="MLflow tracking URI; by default a database in the store."
+)
 max_size_option = click.option(
     "--max-size",
     metavar="SIZE",
-    callback=_with_unit("size"),
+    callback=with_unit("size"),
     help="Largest size, such as 64KiB or 20kB.",
 )
 max_error_option = click.option(
     "--max-error",
     metavar="SHARE",
-    callback=_with_unit("share"),
+    callback=with_unit("share"),
     help="Largest validation error, such as 2% or 0.02: the smallest network within it.",
 )
 space_option = click.option(

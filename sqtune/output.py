@@ -53,15 +53,24 @@ def outcome_data(outcome: Outcome, store: Store) -> dict[str, Any]:
         "store": str(store.root),
         "network": str(outcome.network) if outcome.network else None,
         "best": as_data(outcome.best) if outcome.best else None,
+        "epochs_asked": sum(trial.epochs_asked for trial in outcome.trials),
+        "epochs_trained": sum(trial.epochs_trained for trial in outcome.trials),
+        "stage_problem": outcome.stage_problem,
         "trials": [as_data(trial) for trial in outcome.trials],
     }
 
 
 def print_outcome(out: Console, outcome: Outcome, places: Store, store: str) -> None:
     """Print the table of trials, the best network, where things lie and what to type next."""
-    from sqtune.search.tables import trials_table
+    from sqtune.search.tables import epochs_line, trials_table
 
-    out.print(trials_table(outcome.trials, most=30))
+    objectives, target = outcome.space.search.objectives, outcome.space.target
+    out.print(trials_table(outcome.trials, most=30, objectives=objectives, target=target))
+    for line in epochs_line(outcome.trials):
+        out.print(line, highlight=False, soft_wrap=True)
+    if outcome.stage_problem:
+        problem = f"warning: stages could not all be stored: {outcome.stage_problem}"
+        out.print(problem, highlight=False, soft_wrap=True)
     if outcome.best is None or outcome.network is None:
         out.print("no trial has finished")
         for trial in outcome.trials:

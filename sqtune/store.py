@@ -4,6 +4,8 @@ STORE/studies.journal         Optuna's journal: the one truth about trials
 STORE/mlflow.db, mlartifacts/ what MLflow records
 STORE/data/                   prepared data sets
 STORE/networks/STUDY/NUMBER/  trained networks
+STORE/stages/                 checkpoints of stages that trials may share
+STORE/logs/STUDY/NUMBER.log   what happened to a trial
 STORE/locks/                  who drives which study
 STORE/ray/                    Ray Tune's own notes, thrown away at the end of a search
 """
@@ -87,6 +89,23 @@ class Store:
         """Trained network of a trial."""
         return self.root / "networks" / file_name(study) / f"{number:05d}"
 
+    @property
+    def stages(self) -> Path:
+        """Checkpoints of stages."""
+        return self.root / "stages"
+
+    def log(self, study: str, number: int) -> Path:
+        """What happened to a trial, line by line."""
+        return self.root / "logs" / file_name(study) / f"{number:05d}.log"
+
+    def request_stop(self, study: str) -> None:
+        """Ask the driver of a study to end the search after the running epochs."""
+        self._lock(study).with_suffix(".stop").touch()
+
+    def is_stop_requested(self, study: str) -> bool:
+        """Tell whether the driver of a study has been asked to end the search."""
+        return self._lock(study).with_suffix(".stop").exists()
+
     def ray(self, study: str) -> Path:
         """Ray Tune's notes on a running search."""
         return self.root / "ray" / file_name(study)
@@ -111,12 +130,14 @@ class Store:
                 "it, or give another --name or --store."
             ) from None
         try:
+            path.with_suffix(".stop").unlink(missing_ok=True)  # it was meant for an earlier driver
             path.with_suffix(".holder").write_text(
                 f"process {os.getpid()} on {socket.gethostname()}\n", encoding="utf-8"
             )
             yield
         finally:
             path.with_suffix(".holder").unlink(missing_ok=True)
+            path.with_suffix(".stop").unlink(missing_ok=True)
             lock.release()
 
     def is_driven(self, study: str) -> bool:

@@ -16,6 +16,8 @@ from sqtune.config.space import SearchSpace
 from sqtune.config.yaml_file import YamlFile, parse_value, read_yaml
 from sqtune.errors import ConfigError, did_you_mean
 
+WHOLE = ("name", "points", "target")  # sections that an override may put in as a whole
+
 
 def load_space(path: Path, overrides: Sequence[str] = ()) -> SearchSpace:
     """Read and check a space file.
@@ -46,7 +48,7 @@ def _override(content: dict[str, Any], text: str) -> Keys:
     """Put `PATH=VALUE` into the content; return its keys."""
     path, equals, value = text.partition("=")
     section, _, rest = path.strip().partition(".")
-    if not equals or not section or (section != "name" and not rest):
+    if not equals or not section or (section not in WHOLE and not rest):
         raise ConfigError(
             f"--set {text}: an override is PATH=VALUE, for example --set trial.num_epochs=2."
         )
@@ -57,9 +59,9 @@ def _override(content: dict[str, Any], text: str) -> Keys:
         parsed = parse_value(value)
     except ConfigError as error:
         raise ConfigError(f"--set {text}: {error}") from None
-    if section == "name":
-        content["name"] = parsed
-        return ("name",)
+    if not rest:
+        content[section] = parsed
+        return (section,)
     keys = (section, *((rest,) if section == "space" else keys_of(rest)))
     try:
         put(content, keys, parsed)

@@ -120,8 +120,6 @@ class Target(Strict):
 class Stages(Strict):
     """Where stages of training are kept, so that trials that begin alike train them once."""
 
-    share: bool = True
-    """Whether a trial starts from the longest stored beginning that it shares with others."""
     url: str | None = None
     """A folder, or a URL that fsspec knows; by default a folder in the store."""
     max_size: Size = 20 * 2**30

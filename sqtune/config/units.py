@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 from pydantic import BeforeValidator, Field
 
+NUMBER = r"\s*((?:\d+(?:\.\d*)?|\.\d+)(?:[eE][+-]?\d+)?)\s*([A-Za-z]*)\s*"
 SIZES = {"": 1, "B": 1, "kB": 1000, "MB": 10**6, "GB": 10**9, "KiB": 2**10, "MiB": 2**20}
 SIZES |= {"GiB": 2**30}
 COUNTS = {"": 1, "k": 1000, "M": 10**6, "G": 10**9}
@@ -15,7 +16,7 @@ SECONDS = {"": 1, "s": 1, "m": 60, "min": 60, "h": 3600, "d": 86400}
 
 
 def _parse(text: str | float, units: dict[str, int], what: str, examples: str) -> float:
-    match = re.fullmatch(r"\s*(\d+(?:\.\d*)?|\.\d+)\s*([A-Za-z]*)\s*", str(text))
+    match = re.fullmatch(NUMBER, str(text))
     known = {unit.lower(): factor for unit, factor in units.items()}
     if match is None or match[2].lower() not in known:
         names = ", ".join(unit for unit in units if unit)

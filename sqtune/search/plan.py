@@ -159,11 +159,9 @@ def _trials(space: SearchSpace, measures: Measures) -> tuple[list[_Trained], Tri
         config = trial.config
         rungs = search.early_stopping.epochs(config.num_epochs)
         staying = {*stage_ends(config), *rungs}  # whose checkpoints others can take up
-        begun = 0
-        if space.stages.share:
-            keys = _keys(space, config)
-            begun = max((end for end in staying if keys[end - 1] in stored), default=0)
-            stored.update(keys[end - 1] for end in staying)
+        keys = _keys(space, config)
+        begun = max((end for end in staying if keys[end - 1] in stored), default=0)
+        stored.update(keys[end - 1] for end in staying)
         trained.append(_Trained(config, trial.facts["macs"], config.num_epochs - begun))
         stages_asked += len(staying)
         epochs_asked += config.num_epochs
@@ -174,7 +172,7 @@ def _trials(space: SearchSpace, measures: Measures) -> tuple[list[_Trained], Tri
         refused=refused,
         repeated=repeated,
         stages_asked=stages_asked,
-        stages=len(stored) if space.stages.share else stages_asked,
+        stages=len(stored),
         epochs_asked=epochs_asked,
         epochs=sum(each.epochs for each in trained),
     )

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sqtune.config.corners import corner_points
 from sqtune.config.space import SearchSpace
 from sqtune.config.trial import TrialConfig
-from sqtune.search.records import TrialRecord
 from sqtune.store import Store
+
+if TYPE_CHECKING:
+    from sqtune.deploy.footprint import Footprint
+    from sqtune.train.stage_store import StageStore
 
 
 def prepare_data(space: SearchSpace, store: Store) -> dict[Path, Any]:
@@ -56,11 +61,51 @@ def named_files(config: TrialConfig) -> list[str]:
     return start if teacher is None else [*start, teacher]
 
 
-def prepared(trial: TrialRecord, store: Store) -> Path:
+def prepared(config: TrialConfig, store: Store) -> Path:
     """Return a trial's prepared data; makes it where a searched value asks for another split."""
     from sqtune.data.split import prepare, prepared_path
 
-    path = prepared_path(trial.config.data, store.data)
+    path = prepared_path(config.data, store.data)
     if not path.exists():
-        prepare(trial.config.data, store.data)
+        prepare(config.data, store.data)
     return path
+
+
+@cache
+def data_fingerprint(path: Path) -> str:
+    """Return the sha256 of a prepared data set and its split."""
+    from sqtune.data.split import open_prepared
+
+    return open_prepared(path).fingerprint
+
+
+def stage_store(space: SearchSpace, store: Store) -> StageStore:
+    """Open the place of a search's stages.
+
+    Raises:
+        StoreError: It is none that can be opened.
+    """
+    from sqtune.train.stage_store import StageStore
+
+    return StageStore(space.stages.url or store.stages, space.stages.max_size)
+
+
+def footprints(space: SearchSpace, store: Store) -> Callable[[TrialConfig], Footprint]:
+    """Return what tells the footprint of a configuration of the space in the target's form."""
+    from sqtune.data.split import open_prepared
+    from sqtune.deploy.footprint import footprint
+
+    form = "onnx" if space.target is None else space.target.form
+    opened = cache(open_prepared)
+
+    def of(config: TrialConfig) -> Footprint:
+        splits = opened(prepared(config, store))
+        return footprint(
+            config,
+            in_channels=splits.num_channels,
+            num_classes=len(splits.classes),
+            image_size=splits.image_size,
+            form=form,
+        )
+
+    return of

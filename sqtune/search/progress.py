@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from dataclasses import dataclass, field
 
 from rich.console import Console, Group
@@ -36,8 +37,9 @@ class Progress:
     _target: int = 0
     _running: dict[int, TrialRecord] = field(default_factory=dict)
     _epochs: dict[int, dict[str, float]] = field(default_factory=dict)
-    _ended: list[TrialRecord] = field(default_factory=list)
-    _ended_before: int = 0
+    _counts: Counter[str] = field(default_factory=Counter)
+    _before: int = 0
+    _best: TrialRecord | None = None
     _started: float = 0.0
     _shown: float = 0.0
     _live: Live | None = None
@@ -46,9 +48,13 @@ class Progress:
         """Show a line."""
         self.console.print(text, highlight=False, markup=False, soft_wrap=True)
 
-    def begin(self, target: int, ended: list[TrialRecord]) -> None:
-        """Start to show a search that wants `target` ended trials and has some."""
-        self._target, self._ended, self._ended_before = target, list(ended), len(ended)
+    def begin(self, target: int, trials: list[TrialRecord]) -> None:
+        """Start to show a search that wants `target` trials to end and has some already."""
+        self._target = target
+        for trial in trials:
+            if trial.state not in ("running", "interrupted"):
+                self._take(trial)
+        self._before = self._num_ended
         self._started = time.monotonic()
         if self.console.is_terminal:
             self._live = Live(
@@ -64,13 +70,30 @@ class Progress:
         """Take in an epoch's results."""
         self._epochs[number] = metrics
 
-    def trial_ended(self, trial: TrialRecord) -> None:
-        """Take in a trial that finished or failed."""
-        self._running.pop(trial.number, None)
-        self._ended.append(trial)
+    def trial_paused(self, number: int) -> None:
+        """Take in a trial that is held at a rung."""
+        trial, epoch = self._running.pop(number), int(self._epochs.pop(number)["epoch"])
         if self._live is None:
+            self.say(f"trial {number:>3}  held after epoch {epoch} of {trial.config.num_epochs}")
+
+    def trial_ended(self, trial: TrialRecord) -> None:
+        """Take in a trial that ended; one that was refused is only counted."""
+        self._running.pop(trial.number, None)
+        self._epochs.pop(trial.number, None)
+        self._take(trial)
+        if self._live is None and trial.state != "refused":
             elapsed = duration(time.monotonic() - self._started)
-            self.say(f"{trial_line(trial)}  [{len(self._ended)}/{self._target}, {elapsed}]")
+            self.say(f"{trial_line(trial)}  [{self._num_ended}/{self._target}, {elapsed}]")
+
+    def _take(self, trial: TrialRecord) -> None:
+        """Count a trial and keep it if it is the best; others are let go, however many."""
+        self._counts[trial.state if trial.counts else f"not counted: {trial.state}"] += 1
+        known = [] if self._best is None else [self._best]
+        self._best = best([*known, trial])
+
+    @property
+    def _num_ended(self) -> int:
+        return sum(self._counts[state] for state in ("finished", "failed", "stopped"))
 
     def tick(self) -> None:
         """Refresh, if it is time."""
@@ -93,7 +116,7 @@ class Progress:
         table.add_column("ratio schedule", no_wrap=True, overflow="ellipsis")
         for number, trial in sorted(self._running.items()):
             metrics = self._epochs.get(number, {})
-            error = percent(metrics["val_error"]) if metrics else ""
+            error = percent(metrics["val_error"]) if "val_error" in metrics else ""
             table.add_row(
                 str(number),
                 f"{int(metrics.get('epoch', 0))}/{trial.config.num_epochs}",
@@ -102,8 +125,7 @@ class Progress:
                 f"{quantizer_text(trial.config)} {bits_text(trial)}",
                 schedule_text(trial.config),
             )
-        top = best(self._ended)
-        leader = trial_line(top) if top else "no trial has finished yet"
+        leader = trial_line(self._best) if self._best else "no trial has finished yet"
         return Group(
             Text(self._headline(), no_wrap=True, overflow="ellipsis"),
             Text(f"best   {leader}", no_wrap=True, overflow="ellipsis"),
@@ -112,12 +134,15 @@ class Progress:
 
     def _headline(self) -> str:
         elapsed = time.monotonic() - self._started
-        done = len(self._ended) - self._ended_before
-        left = max(0, self._target - len(self._ended))
+        ended = self._num_ended
+        done, left = ended - self._before, max(0, self._target - ended)
         remaining = f"about {duration(elapsed / done * left)} left" if done else "time left unknown"
-        failed = sum(trial.state == "failed" for trial in self._ended)
-        failures = f", {failed} failed" if failed else ""
+        others = "".join(
+            f", {self._counts[state]} {word}"
+            for state, word in (("failed", "failed"), ("stopped", "stopped early"))
+            if self._counts[state]
+        )
         return (
-            f"{len(self._ended)} of {self._target} trials ended{failures}  "
+            f"{ended} of {self._target} trials ended{others}  "
             f"{duration(elapsed)} so far, {remaining}"
         )

@@ -7,12 +7,12 @@ from collections.abc import Iterable
 from typing import Any
 
 import optuna
-from optuna.trial import FrozenTrial, TrialState
+from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from sqtune.config.grid import count
 from sqtune.config.space import SearchSpace
 from sqtune.search.points import Grid, new_points
-from sqtune.search.samplers import sampler_for, suggest
+from sqtune.search.samplers import Samplers, suggest
 from sqtune.search.stored import CONFIG, DUPLICATE_OF, REFUSED
 
 MOST_REPEATS = 5  # proposals in a row that repeat a trial; the next one is drawn at random
@@ -29,6 +29,7 @@ class Proposals:
     def __init__(self, study: optuna.Study, space: SearchSpace) -> None:
         self.exhausted: str | None = None
         self._study, self._storage, self._space = study, study._storage, space
+        self._samplers = Samplers(space)
         for point in new_points(space, study.get_trials(deepcopy=False)):
             self._storage.create_new_trial(study._study_id, point)
         trials = study.get_trials(deepcopy=False)
@@ -37,6 +38,7 @@ class Proposals:
         self._num_points = count(space)
         self._seen: set[frozenset[tuple[str, Any]]] = set()  # where there are finitely many
         self._useless = 0  # of the last proposals, how many cost nothing
+        self._next_number = len(trials)
         for trial in trials:
             if CONFIG in trial.user_attrs:
                 self._remember(trial)
@@ -52,13 +54,17 @@ class Proposals:
             return None
         number = self._storage.get_trial_number_from_id(trial_id)
         self._study._thread_local.cached_all_trials = None  # as Study.ask does
-        self._study.sampler = sampler_for(self._space, number)
+        self._study.sampler = self._samplers.of(number)
         trial, values = optuna.Trial(self._study, trial_id), dict[str, Any]()
         at_random = self._repeats(number)
         for path, parameter in self._space.active(values):
-            self._study.sampler = sampler_for(self._space, number, path, at_random=at_random)
-            values[path] = suggest(trial, path, parameter)
+            self._study.sampler = self._samplers.of(number, path, at_random=at_random)
+            values[path] = suggest(trial, path, parameter)  # one that is stored stays
         return trial, values
+
+    def added(self, num_trials: int) -> None:
+        """Take in that so many trials were added to the study."""
+        self._next_number += num_trials
 
     def settled(self, trial_id: int) -> None:
         """Take in that a proposal has its configuration and, where it cost nothing, its end."""
@@ -73,13 +79,28 @@ class Proposals:
             self._storage.set_trial_state_values(trial_id, TrialState.RUNNING)
             return trial_id
         if self._grid is not None:
-            point = self._grid.next()
-            if point is None:
+            template = self._grid.next()
+            if template is None:
                 self.exhausted = "every point of the grid has been proposed"
                 return None
-            return self._storage.create_new_trial(study_id, point)
-        self.exhausted = self._end_of_space()
-        return None if self.exhausted else self._storage.create_new_trial(study_id)
+        else:
+            self.exhausted = self._end_of_space()
+            if self.exhausted:
+                return None
+            template = self._drawn()
+        self._next_number += 1
+        return self._storage.create_new_trial(study_id, template)
+
+    def _drawn(self) -> FrozenTrial | None:
+        """Return a running trial with all its values, where they are drawn at random.
+
+        One line of the journal instead of one for each value; the values are the same.
+        """
+        if self._space.search.sampler != "random":
+            return None
+        params = self._samplers.draw(self._study, self._next_number)
+        distributions = {path: self._samplers.distributions[path] for path in params}
+        return create_trial(state=TrialState.RUNNING, params=params, distributions=distributions)
 
     def _end_of_space(self) -> str | None:
         if self._num_points is not None and len(self._seen) >= self._num_points:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from typing import Any
 
 from sqtune.search.prepare import prepared
@@ -26,13 +27,26 @@ def record_study(study: Study, space_text: str, tracker: Tracker, store: Store) 
         },
     )
     for trial in study.trials():
-        if trial.state in ("finished", "failed"):
-            tracker.record_ended_trial(
-                trial.number,
-                trial.config.flat(),
-                [{"epoch": epoch, **record} for epoch, record in enumerate(trial.epochs, 1)],
-                **recorded_end(trial, store, study.name),
-            )
+        if trial.state in ("finished", "failed", "stopped") and trial.counts:
+            record_trial(trial, tracker, store, study.name)
+
+
+def record_trial(trial: TrialRecord, tracker: Tracker, store: Store, study: str) -> None:
+    """Write whatever MLflow lacks of a trial that has ended."""
+    tracker.record_ended_trial(
+        trial.number,
+        trial.config.flat(),
+        [{"epoch": epoch, **figures(each)} for epoch, each in enumerate(trial.epochs, 1)],
+        **recorded_end(trial, store, study),
+    )
+
+
+BOOKKEEPING = ("seconds", "restored")  # of an epoch, for the study alone
+
+
+def figures(epoch: Mapping[str, float]) -> dict[str, float]:
+    """Return what MLflow gets of an epoch."""
+    return {key: value for key, value in epoch.items() if key not in BOOKKEEPING}
 
 
 def recorded_end(trial: TrialRecord, store: Store, study: str) -> dict[str, Any]:
@@ -40,6 +54,8 @@ def recorded_end(trial: TrialRecord, store: Store, study: str) -> dict[str, Any]
     from sqtune.train.checkpoint import CODES
     from sqtune.train.history import LAYERS
 
+    if trial.state == "stopped":
+        return {"status": "KILLED", "tags": {"sqtune.state": "stopped"}}
     if trial.val_error is None:
         return {"status": "FAILED", "tags": {"sqtune.failure": (trial.failure or "")[:5000]}}
     facts, folder = trial.facts, store.network(study, trial.number)
@@ -48,7 +64,7 @@ def recorded_end(trial: TrialRecord, store: Store, study: str) -> dict[str, Any]
         "metrics": {
             "size_bytes": float(facts["size_bytes"]),
             **({} if trial.weight_bits is None else {"bits": float(trial.weight_bits)}),
-            "seconds": facts["ended_at"] - facts["started_at"],
+            "seconds": trial.seconds,
         },
         "tags": {"sqtune.node": str(trial.facts["node"])},
         "files": [file for file in (folder / CODES, folder / LAYERS) if file.exists()],
@@ -64,7 +80,7 @@ def hand_over(study: Study, top: TrialRecord, tracker: Tracker, store: Store) ->
     folder = store.network(study.name, top.number)
     test_error = top.test_error
     if test_error is None:
-        test_error = saved_error(folder, open_prepared(prepared(top, store)), "test")
+        test_error = saved_error(folder, open_prepared(prepared(top.config, store)), "test")
         study.set_test_error(top.number, test_error)
     tracker.choose(
         top.number,

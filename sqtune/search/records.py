@@ -76,10 +76,24 @@ class TrialRecord:
 
     @property
     def epochs_asked(self) -> int:
-        """Epochs that its training would take alone and to its end; 0 where it was refused."""
-        return 0 if self.state == "refused" else self.config.num_epochs
+        """Epochs that its training takes alone and to its end; 0 where it is not trained at all."""
+        never = self.state == "refused" or self.duplicate_of is not None
+        return 0 if never else self.config.num_epochs
 
     @property
     def epochs_trained(self) -> int:
         """Epochs that were trained for it, and not by another trial."""
-        return sum(not epoch.get("restored") for epoch in self.epochs)
+        own = () if self.duplicate_of is not None else self.epochs
+        return sum(not epoch.get("restored") for epoch in own)
+
+    @property
+    def epochs_shared(self) -> int:
+        """Epochs that another trial trained for it."""
+        own = () if self.duplicate_of is not None else self.epochs
+        return sum(bool(epoch.get("restored")) for epoch in own)
+
+    @property
+    def seconds(self) -> float:
+        """How long its own epochs took, on one slot."""
+        own = () if self.duplicate_of is not None else self.epochs
+        return sum(epoch.get("seconds", 0.0) for epoch in own if not epoch.get("restored"))

@@ -8,7 +8,7 @@ from the study at any time.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -59,6 +59,16 @@ def state_of(trial: FrozenTrial) -> State:
             return "refused" if REFUSED in attrs else "stopped"
         case TrialState.FAIL:
             return "failed"
+
+
+def finished_configurations(trials: Iterable[FrozenTrial]) -> dict[str, int]:
+    """Return which trial was the first to finish with a configuration (as JSON)."""
+    first: dict[str, int] = {}
+    for trial in trials:
+        attrs = trial.user_attrs
+        if trial.state == TrialState.COMPLETE and CONFIG in attrs and DUPLICATE_OF not in attrs:
+            first.setdefault(attrs[CONFIG], trial.number)
+    return first
 
 
 def record_of(trial: FrozenTrial, config: TrialConfig | None = None) -> TrialRecord:

@@ -33,6 +33,7 @@ from sqtune.search.stored import (
     STOPPED,
     epoch_key,
     epochs_of,
+    finished_configurations,
 )
 from sqtune.search.view import StudyView
 from sqtune.search.warm_start import WarmStart, take_over
@@ -107,16 +108,8 @@ class Study(StudyView):
         study._footprint = footprint
         study.release_unfinished()
         study._proposals = Proposals(study._study, space)
-        study._finished = study._finished_by_configuration()
+        study._finished = finished_configurations(study._study.get_trials(deepcopy=False))
         return study
-
-    def _finished_by_configuration(self) -> dict[str, int]:
-        complete = self._study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
-        return {
-            trial.user_attrs[CONFIG]: trial.number
-            for trial in reversed(complete)  # the first one stays
-            if CONFIG in trial.user_attrs and DUPLICATE_OF not in trial.user_attrs
-        }
 
     def release_unfinished(self) -> list[int]:
         """Make the unfinished trials the next ones to be asked for; return their numbers.
@@ -245,6 +238,10 @@ class Study(StudyView):
         """End a trial that cannot go on."""
         self._end(number, TrialState.FAIL, FAILURE, reason)
 
+    def refuse(self, number: int, why: str) -> None:
+        """End a trial untrained; it costs nothing and does not count."""
+        self._end(number, TrialState.PRUNED, REFUSED, why)
+
     def stop(self, number: int, epoch: int, why: str) -> None:
         """End a trial early, at the rung after an epoch. It is no candidate for best."""
         self._end(number, TrialState.PRUNED, STOPPED, {"epoch": epoch, "why": why})
@@ -295,7 +292,10 @@ class Study(StudyView):
 
         Those that were taken before are not taken again.
         """
-        return take_over(self._study, self.space, other, self._footprint)
+        result = take_over(self._study, self.space, other, self._footprint)
+        if self._proposals is not None:
+            self._proposals.added(len(result.taken))
+        return result
 
     def set_run_id(self, number: int, run_id: str) -> None:
         """Store an open trial's MLflow run; of one that has ended, MLflow itself knows it."""

@@ -199,6 +199,24 @@ def trials_table(
     return table
 
 
+def epochs_line(trials: Sequence[TrialRecord]) -> list[str]:
+    """Return what sharing and early stopping saved, as one line; none before anything is saved.
+
+    Asked for are the epochs that the trials would have trained alone and to their end.
+    """
+    begun = [trial for trial in trials if trial.epochs and trial.duplicate_of is None]
+    asked = sum(trial.epochs_asked for trial in begun)
+    trained = sum(trial.epochs_trained for trial in begun)
+    running = any(trial.state in ("running", "interrupted", "paused") for trial in begun)
+    if not asked or running or trained >= asked:
+        return []
+    shared = sum(trial.epochs_shared for trial in begun)
+    return [
+        f"epochs    {trained} trained of {asked} asked for ({100 * trained / asked:.0f} %): "
+        f"{shared} shared, {asked - trained - shared} not begun"
+    ]
+
+
 @dataclass(frozen=True, slots=True)
 class _Column:
     name: str

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections import Counter
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 import optuna
 from optuna.trial import TrialState, create_trial
 
-from sqtune.config.parameters import ChoiceParameter, Parameter, no_value_of
+from sqtune.config.parameters import no_value_of
 from sqtune.config.space import SearchSpace
 from sqtune.search.fit import Measure
 from sqtune.search.records import TrialRecord
-from sqtune.search.samplers import distribution, stored_value
+from sqtune.search.samplers import distribution, stored_value, unstored
 from sqtune.search.stored import FROM_STUDY
 
 if TYPE_CHECKING:
@@ -32,6 +32,12 @@ class WarmStart:
     taken: tuple[int, ...]
     left: dict[int, str]
 
+    def summary(self) -> str:
+        """Return in a line what was taken and, for each reason, what was not."""
+        reasons = Counter(self.left.values())
+        left = "".join(f"; {count} left out: {reason}" for reason, count in reasons.items())
+        return f"{len(self.taken)} trials taken over{left}"
+
 
 def take_over(
     study: optuna.Study, space: SearchSpace, other: StudyView, measure: Measure | None
@@ -44,6 +50,8 @@ def take_over(
         other: Where they come from; repeated trials add nothing and are passed over.
         measure: Returns what a configuration takes; needed for objectives beside val_error.
     """
+    from sqtune.deploy.footprint import excess
+
     uuid = other.attrs["uuid"]
     marks = (trial.user_attrs.get(FROM_STUDY) for trial in study.get_trials(deepcopy=False))
     here = {mark["number"] for mark in marks if mark is not None and mark["study"] == uuid}
@@ -53,9 +61,10 @@ def take_over(
             continue
         values = dict[str, Any]()
         reason = _fill(space, trial, values)
-        facts = dict(trial.facts)
+        facts, footprint = dict(trial.facts), None
         if reason is None and measure is not None:
-            facts.update(asdict(measure(space.config(values))))
+            footprint = measure(space.config(values))
+            facts.update(asdict(footprint))
         lacking = [name for name in space.search.objectives if name not in ("val_error", *facts)]
         if reason is None and lacking:
             reason = f"it has no {lacking[0]}"
@@ -71,7 +80,7 @@ def take_over(
                     trial.val_error if name == "val_error" else float(facts[name])
                     for name in space.search.objectives
                 ],
-                constraints=_constraints(space, facts),
+                constraints=None if footprint is None else excess(footprint, space.target),
                 user_attrs={FROM_STUDY: {"study": uuid, "number": trial.number}},
             )
         )
@@ -84,26 +93,9 @@ def _fill(space: SearchSpace, trial: TrialRecord, values: dict[str, Any]) -> str
     for path, parameter in space.active(values):
         if path not in trial.values:
             return f"it has no value of {path}"
-        value = _unstored(parameter, trial.values[path])
+        value = unstored(parameter, trial.values[path])
         if no_value_of(parameter, value):
             return f"{path}={trial.values[path]} is not among the values of this space"
         values[path] = value
     unknown = [path for path in trial.values if path not in values]
     return f"{unknown[0]} is not searched here" if unknown else None
-
-
-def _unstored(parameter: Parameter, value: Any) -> Any:
-    """Return what a stored value stands for."""
-    if not isinstance(parameter, ChoiceParameter):
-        return value
-    return next((choice for choice in parameter.choice if stored_value(choice) == value), value)
-
-
-def _constraints(space: SearchSpace, facts: Mapping[str, Any]) -> dict[str, float] | None:
-    """Return by how much a target is missed, where the facts say it."""
-    from sqtune.deploy.footprint import Footprint, excess
-
-    fields = Footprint.__dataclass_fields__
-    if space.target is None or not fields.keys() <= facts.keys():
-        return None
-    return excess(Footprint(**{name: facts[name] for name in fields}), space.target)

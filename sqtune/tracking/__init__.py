@@ -1,20 +1,23 @@
 """MLflow: one run per study, one child run per trial, written by a thread of its own.
 
-The study's storage is the truth and MLflow a picture of it: whatever a crash or a dead server kept
-from being written is written when the study is driven again, from the same times, so nothing is
+The study's storage is the truth and MLflow a picture of it. A server that is away for a while is
+waited for and then told all it missed; whatever a crash or a server that stayed away kept from
+being written is written when the study is driven again, from the same times, so nothing is
 doubled. A tracking store that fails never stops a search.
 """
 
 from __future__ import annotations
 
 import queue
-import threading
-from collections.abc import Callable, Mapping, Sequence
+import time
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from sqtune.errors import TrackingError
-from sqtune.tracking.writer import FLUSH_SECONDS, RunStatus, Writer, quiet_environment
+from sqtune.tracking.jobs import Job, Jobs, Kind, Left
+from sqtune.tracking.worker import Worker, first_line
+from sqtune.tracking.writer import RunStatus, Writer, quiet_environment
 
 __all__ = ["RunStatus", "Tracker", "quiet_environment"]
 
@@ -27,22 +30,29 @@ class Tracker:
         artifacts: Folder for the artifacts where the store is embedded; None leaves the choice to
             the tracking server.
         study: The study's name, which is also the experiment's.
+        spool_folder: Where a nameless file takes what memory should not hold while the server is
+            away; None for the system's folder of temporary files.
     """
 
-    def __init__(self, uri: str, artifacts: Path | None, study: str) -> None:
+    def __init__(
+        self, uri: str, artifacts: Path | None, study: str, spool_folder: Path | None = None
+    ) -> None:
         self._uri = uri
-        self._writer = Writer(uri, artifacts, study)
-        self._queue: queue.Queue[Callable[[], None] | None] = queue.Queue(maxsize=100_000)
-        self._error: Exception | None = None
-        self._connected = threading.Event()
+        self._jobs = Jobs(spool_folder)
+        self._missing: TrackingError | None = None
         self.new_run_ids: queue.SimpleQueue[tuple[int, str]] = queue.SimpleQueue()
-        self._thread = threading.Thread(target=self._work, name="sqtune-tracking", daemon=True)
-        self._thread.start()
+        writer = Writer(uri, artifacts, study, lambda *new: self.new_run_ids.put(new))
+        self._worker = Worker(writer, self._jobs)
 
     @property
     def error(self) -> Exception | None:
-        """What kept it from recording; None while all is well."""
-        return self._error
+        """What kept it from recording; None while all is well, or may yet be."""
+        return self._worker.unreachable or self._missing
+
+    @property
+    def trouble(self) -> str | None:
+        """What keeps something from being recorded just now, and may pass; None if nothing does."""
+        return self._worker.trouble
 
     def wait_until_connected(self) -> None:
         """Wait until the tracking store has answered.
@@ -50,12 +60,13 @@ class Tracker:
         Raises:
             TrackingError: It did not.
         """
-        self._connected.wait()
-        if self._error is not None:
+        self._worker.connected.wait()
+        if self._worker.unreachable is not None:
             raise TrackingError(
-                f"the tracking store {self._uri} does not answer: {_first_line(self._error)}. "
+                f"the tracking store {self._uri} does not answer: "
+                f"{first_line(self._worker.unreachable)}. "
                 "Start it, give another --tracking-uri, or leave it out for the embedded one."
-            ) from self._error
+            ) from self._worker.unreachable
 
     def start_study(
         self,
@@ -68,15 +79,17 @@ class Tracker:
 
         `uuid` is the study's identity: two studies of one name on a server are kept apart.
         """
-        self._queue.put(lambda: self._writer.start_study(uuid, tags, params, texts))
+        words = _as_text(params)
+        self._put("start_study", None, uuid=uuid, tags=dict(tags), params=words, time_ms=_now_ms())
+        self._put("log_texts", None, texts=dict(texts))
 
     def start_trial(self, number: int, params: Mapping[str, Any]) -> None:
         """Create a trial's run, or open the one there is."""
-        self._queue.put(lambda: self._start_trial(number, params))
+        self._put("start_trial", number, params=_as_text(params), time_ms=_now_ms())
 
     def log_epoch(self, number: int, record: Mapping[str, float]) -> None:
         """Record an epoch's metrics; `epoch` is the step and `time` the time in ms since 1970."""
-        self._queue.put(lambda: self._writer.log_epoch(number, record))
+        self._put("log_epoch", number, record=dict(record))
 
     def end_trial(
         self,
@@ -86,73 +99,101 @@ class Tracker:
         tags: Mapping[str, str] | None = None,
         files: Sequence[Path] = (),
     ) -> None:
-        """End a trial's run with its last metrics, tags and files."""
-        self._queue.put(
-            lambda: self._writer.end_trial(number, status, metrics or {}, tags or {}, tuple(files))
-        )
+        """End a trial's run with its last metrics, tags and files.
+
+        The run of a trial that was stopped early is KILLED with the tag sqtune.state=stopped; one
+        that is KILLED without it is taken for interrupted, and is opened again.
+        """
+        self._put("end_trial", number, **_end(status, metrics, tags, files))
 
     def record_ended_trial(
         self,
         number: int,
         params: Mapping[str, Any],
         epochs: Sequence[Mapping[str, float]],
-        **end: Any,
+        status: RunStatus,
+        metrics: Mapping[str, float] | None = None,
+        tags: Mapping[str, str] | None = None,
+        files: Sequence[Path] = (),
     ) -> None:
-        """Record a trial that ended in an earlier run of the driver, where that is missing."""
+        """Record a trial that ended in an earlier run of the driver, where that is missing.
 
-        def record() -> None:
-            if self._writer.is_recorded(number):
-                return
-            self._start_trial(number, params)
-            for epoch in epochs:
-                self._writer.log_epoch(number, epoch)
-            self._writer.end_trial(number, **end)
-
-        self._queue.put(record)
+        `epochs` are as in `log_epoch`, the end as in `end_trial`.
+        """
+        end = _end(status, metrics, tags, files)
+        records = [dict(epoch) for epoch in epochs]
+        self._put("record_ended_trial", number, params=_as_text(params), epochs=records, **end)
 
     def choose(self, number: int, files: Sequence[Path], tags: Mapping[str, str]) -> None:
         """Mark a trial's run as the study's best and add its files, unless that is done."""
-        self._queue.put(lambda: self._writer.choose(number, files, tags))
+        self._put("choose", number, files=[str(file) for file in files], tags=dict(tags))
+
+    def tag_front(self, numbers: Collection[int]) -> None:
+        """Tag the runs of these trials sqtune.front=true and all others false."""
+        self._put("tag_front", None, numbers=sorted(numbers))
 
     def end_study(self, status: RunStatus, metrics: Mapping[str, float]) -> None:
         """End the study's run with its summary."""
-        self._queue.put(lambda: self._writer.end_study(status, metrics))
+        self._put("end_study", None, status=status, metrics=dict(metrics), time_ms=_now_ms())
 
     def close(self, timeout_seconds: float = 60.0) -> None:
-        """Write what is left and end the thread."""
-        self._queue.put(None)
-        self._thread.join(timeout_seconds)
-        if self._thread.is_alive() and self._error is None:
-            self._error = TrackingError(f"{self._uri} was still busy after {timeout_seconds:g} s")
+        """Write what is left and end the thread; afterwards `error` says what is missing.
 
-    def _work(self) -> None:
-        try:
-            self._writer.connect()
-        except Exception as error:  # whatever MLflow, SQLAlchemy or a socket raises
-            self._error = error
-        self._connected.set()
-        while True:
-            try:
-                job = self._queue.get(timeout=FLUSH_SECONDS)
-            except queue.Empty:
-                self._guarded(self._writer.flush_old)
-                continue
-            if job is None:
-                return
-            self._guarded(job)
-            self._guarded(self._writer.flush_old)
+        For a server that does not answer it waits 20 seconds, for one that does the given time.
+        """
+        if self._jobs.closed:
+            return
+        self._jobs.close()
+        self._worker.finish(timeout_seconds)
+        left = self._jobs.left()
+        self._jobs.discard()
+        if left:
+            reason = self._worker.trouble or f"still busy after {timeout_seconds:g} s"
+            self._missing = TrackingError(f"{_in_words(left)} missing on {self._uri}: {reason}")
 
-    def _guarded(self, job: Callable[[], None]) -> None:
-        """Do a job unless an earlier one failed: the study brings MLflow up to date later."""
-        if self._error is None:
-            try:
-                job()
-            except Exception as error:
-                self._error = error
-
-    def _start_trial(self, number: int, params: Mapping[str, Any]) -> None:
-        self.new_run_ids.put((number, self._writer.start_trial(number, params)))
+    def _put(self, kind: Kind, number: int | None, **arguments: Any) -> None:
+        if self._worker.unreachable is None:
+            self._jobs.put(Job(kind, number, arguments))
 
 
-def _first_line(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]
+def _end(
+    status: RunStatus,
+    metrics: Mapping[str, float] | None,
+    tags: Mapping[str, str] | None,
+    files: Sequence[Path],
+) -> dict[str, Any]:
+    return {
+        "status": status,
+        "metrics": dict(metrics or {}),
+        "tags": dict(tags or {}),
+        "files": [str(file) for file in files],
+        "time_ms": _now_ms(),
+    }
+
+
+def _as_text(params: Mapping[str, Any]) -> dict[str, str]:
+    return {key: str(value) for key, value in params.items()}
+
+
+def _now_ms() -> int:
+    return int(time.time() * 1000)
+
+
+def _in_words(left: Left) -> str:
+    """Say what is left, for example "3 epochs and 1 other entry of trial 7 are"."""
+    counts = (
+        (sum(left.epochs.values()), "epoch", "epochs"),
+        (
+            sum(left.entries.values()),
+            "other entry",
+            "other entries",
+        ),
+    )
+    parts = [f"{count} {one if count == 1 else many}" for count, one, many in counts if count]
+    numbers = sorted(key for key in {*left.epochs, *left.entries} if key is not None)
+    shown = ", ".join(map(str, numbers[:10])) + (", ..." if len(numbers) > 10 else "")
+    whose = [f"trial{'s' if len(numbers) > 1 else ''} {shown}"] if numbers else []
+    if None in left.entries:
+        whose.append("the study")
+    verb = "is" if sum(count for count, _, _ in counts) == 1 else "are"
+    return f"{' and '.join(parts)} of {' and '.join(whose)} {verb}"

@@ -22,7 +22,7 @@ from typing import Any
 import torch
 from pydantic import TypeAdapter, ValidationError
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save, save_file
 from torch import Tensor, nn
 
 from sqtune.config.trial import TrialConfig
@@ -163,7 +163,17 @@ def _save_codes(path: Path, quantization: StochasticQuantization) -> None:
         "offsets": json.dumps({name: layer.offset for name, layer in layers.items()}),
         "groups": json.dumps({name: layer.groups for name, layer in layers.items()}),
     }
-    save_file(tensors, path, metadata)
+    path.write_bytes(_metadata_in_order(save(tensors, metadata)))
+
+
+def _metadata_in_order(data: bytes) -> bytes:
+    """Return a safetensors file with its metadata sorted: equal networks have equal files."""
+    end = 8 + int.from_bytes(data[:8], "little")
+    header = json.loads(data[8:end])
+    header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+    text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
+    text += b" " * (-len(text) % 8)  # tensors begin at a multiple of 8
+    return len(text).to_bytes(8, "little") + text + data[end:]
 
 
 def load_network(folder: Path) -> SavedNetwork:

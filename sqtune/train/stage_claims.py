@@ -102,10 +102,10 @@ class Claims:
         if content is None:
             return None
         try:
-            found: dict[str, object] = json.loads(content)
-        except ValueError:
-            return {}
-        return found
+            found = json.loads(content)
+        except ValueError:  # its writer has not come further, or died there
+            found = None
+        return found if isinstance(found, dict) else {}
 
     def _is_alive(self, name: str, holder: dict[str, object]) -> bool:
         if holder.get("host") == _this_process()["host"]:

@@ -136,8 +136,9 @@ class StagedTraining:
                 raise ValueError(f"{len(self._epochs)} epochs instead of {epoch}")
         except (KeyError, TypeError, ValueError, RuntimeError, QuantizationError) as error:
             store.remove(key)
+            reason = " ".join(str(error).split())
             raise StoreError(
-                f"stage {key[:12]} in {store.place} did not fit and was removed: {error}. The same "
+                f"stage {key[:12]} in {store.place} did not fit and was removed: {reason} The same "
                 "training again goes on without it."
             ) from error
         try:

@@ -21,6 +21,7 @@ from sqtune.data import Digits
 from sqtune.networks import ResNet, build
 from sqtune.quant import Binary, Exponential, Float, Selection, Stages
 from sqtune.train.loop import train
+from sqtune.train.training import Training
 
 BATCH_SIZE = 128
 
@@ -153,13 +154,23 @@ def test_binary_training_at_ratio_1_is_a_literal_loop_bit_for_bit(digits):
         literal.put(latent)
 
 
-def test_a_warm_up_is_float_training_and_its_quantized_error_has_its_own_statistics(digits):
+def test_a_warm_up_is_float_training_and_tells_nothing_of_the_quantizer(digits):
     literal = Literal(digits)
     warm_up = Stages(ratios=(0.0, 1.0))
     result = next(train(config(quantizer=Binary(), schedule=warm_up), splits=digits))
     assert result.ratio == 0
     assert result.train_loss == literal.epoch(binary=False)
     assert result.val_error_hybrid == literal.error()
+    assert result.val_error is result.quantization_error is result.changed_rows is None
+    assert {"val_error", "quantization_error", "changed_rows"}.isdisjoint(result.metrics())
+
+
+def test_the_quantized_error_has_batch_norm_statistics_of_its_own(digits):
+    literal = Literal(digits)
+    half = config(quantizer=Binary(), schedule=Stages(ratios=(0.5, 1.0)))
+    training = Training(half, digits, torch.device("cpu"))
+    result = training.run_epoch(1)
+    literal.model.load_state_dict(training.model.state_dict())
     assert result.val_error == literal.quantized_error() != result.val_error_hybrid
 
 

@@ -1,0 +1,1 @@
+"""Commands beside those of the straight line; `sqtune.cli` lists them all."""

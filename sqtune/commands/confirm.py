@@ -1,0 +1,141 @@
+"""`sqtune confirm`: the best networks again, with new seeds, judged by their mean."""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import TYPE_CHECKING
+
+import click
+
+from sqtune.errors import StudyError
+from sqtune.options import (
+    INTERRUPTED,
+    json_option,
+    options,
+    store_option,
+    study_storage_option,
+    tracking_option,
+)
+from sqtune.output import console, print_json
+from sqtune.store import Store
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from sqtune.search.confirm import Confirmed
+
+
+@click.command()
+@click.argument("name", required=False)
+@click.option("--top", type=click.IntRange(min=1), default=3, show_default=True, help="Networks.")
+@click.option(
+    "--seeds", type=click.IntRange(min=1), default=5, show_default=True, help="New seeds of each."
+)
+@click.option(
+    "--epochs", type=click.IntRange(min=1), help="Train for so many epochs; by default as before."
+)
+@options(store_option, study_storage_option, tracking_option, json_option)
+def confirm(
+    name: str | None,
+    top: int,
+    seeds: int,
+    epochs: int | None,
+    store: str,
+    study_storage: str | None,
+    tracking_uri: str | None,
+    as_json: bool,
+) -> None:
+    r"""Train the best networks again with new seeds, and name the winner by the mean.
+
+    The best are the front's, where several objectives were searched. The same command again goes
+    on; with more seeds it adds them.
+
+    \b
+    sqtune confirm
+    sqtune confirm resnet --top 3 --seeds 5
+    sqtune confirm resnet --top 1 --seeds 3 --epochs 200
+    """
+    from sqtune.search import confirm as confirming
+    from sqtune.search.look import load_study
+    from sqtune.search.pareto import front, ranking
+    from sqtune.search.progress import Progress
+    from sqtune.search.run import Places, run_search
+
+    study, trials = load_study(store, study_storage, name)
+    several = len(study.space.search.objectives) > 1
+    best = front(trials, study.space.search.objectives) if several else ranking(trials)
+    chosen = [trial for trial in best if trial.duplicate_of is None][:top]
+    if not chosen:
+        raise StudyError(f'no trial of "{study.name}" has finished yet; see: sqtune show')
+    space = confirming.confirmation_space(study.space, chosen, seeds, epochs)
+    progress = Progress(console(to_stderr=as_json))
+
+    outcome = run_search(
+        space,
+        json.dumps(space.model_dump(mode="json", by_alias=True), indent=1),
+        Places(Store.at(store), study_storage, tracking_uri),
+        progress,
+        choose=lambda trials: (found := confirming.winner(chosen, trials)) and found[1],
+    )
+    results = confirming.confirmed(chosen, outcome.trials)
+    found = confirming.winner(chosen, outcome.trials)
+    if outcome.ending == "complete":
+        study.set_attr("confirmed", [each.as_data() for each in results])
+    if as_json:
+        print_json(
+            {
+                "study": study.name,
+                "confirmation": outcome.study,
+                "ending": outcome.ending,
+                "confirmed": [each.as_data() for each in results],
+                "winner": None if found is None else found[0].trial,
+                "network": None if outcome.network is None else str(outcome.network),
+            }
+        )
+    else:
+        out = progress.console
+        out.print(_table(results))
+        if found is not None:
+            out.print(_verdict(results), highlight=False, soft_wrap=True)
+            out.print(f"network   {outcome.network}", highlight=False, soft_wrap=True)
+    if outcome.ending == "interrupted":
+        click.echo("interrupted; the same command goes on from what is stored", err=True)
+        sys.exit(INTERRUPTED)
+    if found is None:
+        sys.exit(1)
+
+
+def _table(results: list[Confirmed]) -> Table:
+    from rich import box
+    from rich.table import Table
+
+    from sqtune.search.tables import kib, percent
+
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
+    for column in ("trial", "first %", "mean %", "std", "lowest", "highest", "seeds", "size"):
+        table.add_column(column, justify="right", no_wrap=True)
+    for each in results:
+        errors = [percent(each.mean), _points(each.deviation)] if each.errors else ["", ""]
+        ends = [percent(min(each.errors)), percent(max(each.errors))] if each.errors else ["", ""]
+        count = f"{len(each.errors)}" + (f" ({each.failed} failed)" if each.failed else "")
+        first = percent(each.first_error)
+        table.add_row(str(each.trial), first, *errors, *ends, count, kib(each.size_bytes))
+    return table
+
+
+def _points(share: float | None) -> str:
+    return "" if share is None else f"{100 * share:.2f}"
+
+
+def _verdict(results: list[Confirmed]) -> str:
+    """Return who wins by the mean, and whether the next one is within the noise."""
+    first, *others = [each for each in results if each.errors]
+    line = f"winner    trial {first.trial}, by the mean: {100 * first.mean:.2f} %"
+    if first.standard_error is not None:
+        line += f" ± {100 * first.standard_error:.2f} (standard error over the seeds)"
+    if others and others[0].standard_error is not None and first.standard_error is not None:
+        noise = (first.standard_error**2 + others[0].standard_error ** 2) ** 0.5
+        if others[0].mean - first.mean < 2 * noise:
+            line += f"; trial {others[0].trial} is within the noise of it"
+    return line

@@ -1,0 +1,75 @@
+"""`sqtune stop` and `sqtune logs`: a search that runs, and what became of a trial."""
+
+from __future__ import annotations
+
+import time
+
+import click
+
+from sqtune.errors import StudyError
+from sqtune.options import json_option, options, store_option, study_storage_option
+from sqtune.output import print_json
+from sqtune.store import Store
+
+POLL_SECONDS = 0.5
+
+
+@click.command()
+@click.argument("name", required=False)
+@click.option("--wait", is_flag=True, help="Return when the search has ended.")
+@options(store_option, study_storage_option, json_option)
+def stop(
+    name: str | None, wait: bool, store: str, study_storage: str | None, as_json: bool
+) -> None:
+    r"""End a running search: running trials finish their epoch, and everything is stored.
+
+    \b
+    sqtune stop
+    sqtune stop resnet --wait
+    """
+    from sqtune.search.look import load_study
+
+    study, _ = load_study(store, study_storage, name)
+    places = Store.at(store)
+    if not places.is_driven(study.name):
+        raise StudyError(f'nobody drives the study "{study.name}" now; see: sqtune show')
+    places.request_stop(study.name)
+    while wait and places.is_driven(study.name):
+        time.sleep(POLL_SECONDS)
+    if as_json:
+        print_json({"study": study.name, "ended": not places.is_driven(study.name)})
+    elif wait:
+        click.echo(f'the search "{study.name}" has ended; the same command goes on')
+    else:
+        click.echo(f'the search "{study.name}" ends when its running trials finish their epoch')
+
+
+@click.command()
+@click.argument("trial", type=click.IntRange(min=0))
+@click.argument("name", required=False)
+@options(store_option, study_storage_option, json_option)
+def logs(
+    trial: int, name: str | None, store: str, study_storage: str | None, as_json: bool
+) -> None:
+    r"""Print what happened to a trial, line by line, its failure and where it hung included.
+
+    \b
+    sqtune logs 7
+    sqtune logs 7 resnet
+    """
+    from sqtune.search.look import load_study
+
+    study, trials = load_study(store, study_storage, name)
+    path = Store.at(store).log(study.name, trial)
+    if not path.exists():
+        known = {each.number: each for each in trials}
+        if trial not in known:
+            raise StudyError(f'there is no trial {trial} in "{study.name}"; see: sqtune show')
+        raise StudyError(
+            f'trial {trial} of "{study.name}" has no log: {known[trial].why or "no worker had it"}.'
+        )
+    text = path.read_text(encoding="utf-8", errors="replace")
+    if as_json:
+        print_json({"study": study.name, "trial": trial, "file": str(path), "log": text})
+    else:
+        click.echo(text, nl=False)

@@ -1,0 +1,35 @@
+"""`sqtune plan`: what a search will cost, before it costs anything."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+
+import click
+
+from sqtune.options import json_option, options, set_option, space_option, store_option
+from sqtune.output import console, print_json, print_plan
+from sqtune.store import Store
+
+
+@click.command()
+@options(space_option, set_option, store_option, json_option)
+def plan(space_file: Path, overrides: tuple[str, ...], store: str, as_json: bool) -> None:
+    r"""Say what a search is about to cost, and what fits, before anything is trained.
+
+    \b
+    sqtune plan --space search_spaces/resnet.yaml
+    sqtune plan --space search_spaces/resnet.yaml --set search.num_trials=100 --json
+    """
+    from sqtune.config import load_space
+
+    space = load_space(space_file, overrides)
+    from sqtune.data.split import prepare
+    from sqtune.search.plan import plan as make_plan
+
+    folder = Store.at(store).data if Path(store).is_dir() else None
+    made = make_plan(space, lambda data: prepare(data, folder))
+    if as_json:
+        print_json({"space": space.name, **asdict(made)})
+    else:
+        print_plan(console(), space, made)

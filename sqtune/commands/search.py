@@ -1,0 +1,112 @@
+"""`sqtune search`: propose, train, record; the same command again goes on."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import click
+
+from sqtune.options import (
+    INTERRUPTED,
+    json_option,
+    options,
+    set_option,
+    space_option,
+    store_option,
+    study_storage_option,
+    tracking_option,
+    with_unit,
+)
+from sqtune.output import console, outcome_data, print_json, print_outcome
+from sqtune.store import Store
+
+AFTER = {  # why a search ended, in the words of the next step
+    "interrupted": "interrupted; the same command goes on from what is stored",
+    "stopped": "ended by sqtune stop; the same command goes on",
+    "time limit": "the time limit ended the search; the same command goes on",
+    "GPU hours": "the search has used its GPU hours (search.max_gpu_hours); with more, the same "
+    "command goes on",
+    "failures": "too many trials failed for the same reason (search.max_failures); see sqtune logs "
+    "TRIAL; the same command goes on",
+    "target error": "the wanted error is reached (search.target_error)",
+}
+
+
+@click.command()
+@options(space_option, set_option)
+@click.option("--trials", type=click.IntRange(min=1), help="Trials to end (search.num_trials).")
+@click.option("--concurrent", type=click.IntRange(min=1), help="At once (search.max_concurrent).")
+@click.option("--name", help="Name of the study; by default the space file's.")
+@click.option(
+    "--time-limit",
+    callback=with_unit("time"),
+    metavar="TIME",
+    help="End after this time: 2h, 90min or seconds (search.time_limit_seconds).",
+)
+@click.option(
+    "--target-error",
+    callback=with_unit("share"),
+    metavar="ERROR",
+    help="End once a quantized network has at most this validation error: 1% or 0.01.",
+)
+@click.option("--warm-start", metavar="NAME", help="Tell the sampler of another study's trials.")
+@options(store_option, study_storage_option, tracking_option, json_option)
+def search(
+    space_file: Path,
+    overrides: tuple[str, ...],
+    trials: int | None,
+    concurrent: int | None,
+    name: str | None,
+    time_limit: float | None,
+    target_error: float | None,
+    warm_start: str | None,
+    store: str,
+    study_storage: str | None,
+    tracking_uri: str | None,
+    as_json: bool,
+) -> None:
+    r"""Search a space; the same command again goes on where it stopped.
+
+    \b
+    sqtune search --space search_spaces/resnet.yaml
+    sqtune search --space search_spaces/resnet.yaml --trials 48 --time-limit 2h
+    sqtune search --space search_spaces/resnet.yaml --set trial.num_epochs=2 --name quick
+    """
+    from sqtune.config import load_space
+
+    extra = {
+        "search.num_trials": trials,
+        "search.max_concurrent": concurrent,
+        "search.time_limit_seconds": time_limit,
+        "search.target_error": target_error,
+    }
+    more = [f"{path}={value}" for path, value in extra.items() if value is not None]
+    more += [f"name={json.dumps(name)}"] if name is not None else []
+    space = load_space(space_file, [*overrides, *more])
+    from sqtune.search.progress import Progress
+    from sqtune.search.run import Places, run_search
+
+    places = Places(Store.at(store), study_storage, tracking_uri)
+    progress = Progress(console(to_stderr=as_json))
+    text = space_file.read_text(encoding="utf-8")
+    outcome = run_search(space, text, places, progress, warm_start=warm_start)
+    if as_json:
+        print_json(outcome_data(outcome, places.store))
+    else:
+        print_outcome(progress.console, outcome, places.store, store)
+    if outcome.tracking_problem:
+        click.echo(
+            f"warning: MLflow does not have everything: {outcome.tracking_problem}\n"
+            "The same command brings it up to date.",
+            err=True,
+        )
+    if outcome.why:
+        click.echo(outcome.why, err=True)
+    elif outcome.ending in AFTER:
+        click.echo(AFTER[outcome.ending], err=True)
+    if outcome.ending == "interrupted":
+        sys.exit(INTERRUPTED)
+    if outcome.ending == "failures" or (outcome.best is None and outcome.ending == "complete"):
+        sys.exit(1)

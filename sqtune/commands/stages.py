@@ -1,0 +1,105 @@
+"""`sqtune store`: what the store holds, and room made in it."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+import click
+
+from sqtune.options import json_option, options, store_option, with_unit
+from sqtune.output import console, print_json
+from sqtune.store import Store
+
+stages_option = click.option(
+    "--stages", metavar="URL", help="Folder or URL of the stages; by default in the store."
+)
+
+
+@click.group(invoke_without_command=True)
+@options(store_option, stages_option, json_option)
+@click.pass_context
+def store(context: click.Context, store: str, stages: str | None, as_json: bool) -> None:
+    r"""Show what the store holds; `sqtune store prune` makes room in it.
+
+    \b
+    sqtune store
+    sqtune store prune --max-size 2GiB
+    """
+    context.obj = (store, stages, as_json)
+    if context.invoked_subcommand is None:
+        _show(Store.at(store), stages, as_json)
+
+
+@store.command()
+@click.option(
+    "--max-size",
+    callback=with_unit("size"),
+    required=True,
+    metavar="SIZE",
+    help="What stages may take, such as 2GiB; 1B removes all.",
+)
+@click.pass_context
+def prune(context: click.Context, max_size: int) -> None:
+    """Remove the stages used longest ago until the rest fits; networks are never touched."""
+    folder, stages, as_json = context.obj
+    opened = _open(Store.at(folder), stages)
+    before = sum(entry.size_bytes for entry in opened.entries())
+    removed = opened.prune(max_size)
+    after = sum(entry.size_bytes for entry in opened.entries())
+    if as_json:
+        print_json({"removed": len(removed), "bytes_before": before, "bytes_after": after})
+    else:
+        click.echo(f"removed {len(removed)} checkpoints: {_mib(before)} -> {_mib(after)}")
+
+
+def _open(places: Store, stages: str | None) -> Any:
+    from sqtune.config.options import Stages
+    from sqtune.train.stage_store import StageStore
+
+    return StageStore(stages or places.stages, Stages().max_size)
+
+
+def _show(places: Store, stages: str | None, as_json: bool) -> None:
+    entries = _open(places, stages).entries()
+    content = {
+        "store": str(places.root),
+        "stages": len(entries),
+        "stage_bytes": sum(entry.size_bytes for entry in entries),
+        "oldest_use_days": max(
+            ((time.time() - entry.used_at) / 86400 for entry in entries), default=0.0
+        ),
+        "network_bytes": _size(places.root / "networks"),
+        "data_bytes": _size(places.data),
+        "tracking_bytes": _size(places.artifacts) + _size(places.root / "mlflow.db"),
+        "study_bytes": _size(places.journal),
+    }
+    if as_json:
+        print_json(content)
+        return
+    out = console()
+    out.print(f"store     {places.root}", highlight=False, soft_wrap=True)
+    days = content["oldest_use_days"]
+    for what, text in (
+        (
+            "stages",
+            f"{_mib(content['stage_bytes'])} in {content['stages']} checkpoints, the one "
+            f"used longest ago {days:.1f} days ago; sqtune store prune --max-size SIZE makes room",
+        ),
+        ("networks", f"{_mib(content['network_bytes'])}, never removed"),
+        ("data", _mib(content["data_bytes"])),
+        ("tracking", _mib(content["tracking_bytes"])),
+        ("studies", _mib(content["study_bytes"])),
+    ):
+        out.print(f"{what:<9} {text}", highlight=False, soft_wrap=True)
+
+
+def _size(path: Path) -> int:
+    if path.is_file():
+        return path.stat().st_size
+    return sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
+
+
+def _mib(num_bytes: int) -> str:
+    return f"{num_bytes / 2**20:.1f} MiB"

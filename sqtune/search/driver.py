@@ -1,0 +1,304 @@
+"""The driver: stands between study, executor, tracker and progress while trials run."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+from sqtune.search.courses import Courses
+from sqtune.search.limits import Ending, Limits
+from sqtune.search.progress import Progress
+from sqtune.search.record import figures, recorded_end
+from sqtune.search.records import TrialRecord
+from sqtune.search.rungs import Rungs
+from sqtune.search.sharing import Course
+from sqtune.search.study import Study
+from sqtune.store import Store
+from sqtune.tracking import Tracker
+
+if TYPE_CHECKING:
+    from sqtune.search.worker import Assignment
+
+WAITING_PER_SLOT = 4  # trials that wait for a stage, at most, while others are asked for
+BUSY_SECONDS = 5.0  # before a stage that another study trains is looked at again
+
+
+@dataclass(slots=True)
+class _Waiting:
+    """A trial that waits for a stage.
+
+    Attributes:
+        trial: The trial.
+        course: What it trains.
+        not_before: When it is looked at again (monotonic seconds).
+    """
+
+    trial: TrialRecord
+    course: Course
+    not_before: float = 0.0
+
+
+class Driver:
+    """Decides what is trained next and what becomes of reports (an executor's TrialSource).
+
+    Args:
+        study: The study.
+        tracker: Told of everything.
+        progress: Shown everything.
+        store: Where networks and logs lie.
+        limits: When the search ends before its trials have.
+        courses: What trials train, and which of them begin alike.
+        num_slots: Trials at once.
+    """
+
+    def __init__(
+        self,
+        study: Study,
+        tracker: Tracker,
+        progress: Progress,
+        store: Store,
+        limits: Limits,
+        courses: Courses,
+        *,
+        num_slots: int,
+    ) -> None:
+        self.study, self.tracker, self.progress, self.store = study, tracker, progress, store
+        self.limits, self._courses, self._sharing = limits, courses, courses.sharing
+        self._most_waiting = WAITING_PER_SLOT * num_slots
+        search = study.space.search
+        self._early = search.early_stopping
+        self._rungs = Rungs(self._early, several_objectives=len(search.objectives) > 1)
+        self._running: dict[int, TrialRecord] = {}
+        self._waiting: dict[int, _Waiting] = {}
+        self._returned: list[int] = []
+        self._paused: set[int] = set()
+        self._ahead: dict[int, set[int]] = {}  # rungs that a running trial has yet to pass
+        self.counted = 0  # trials that ended and count
+        self._take_up(study.trials())
+
+    def _take_up(self, trials: list[TrialRecord]) -> None:
+        """Take in what earlier drivers came to."""
+        for trial in trials:
+            self.counted += trial.state in ("finished", "failed", "stopped") and trial.counts
+            for epoch, record in enumerate(trial.epochs, 1):
+                self._at_rung(trial, epoch, record)
+            if trial.state == "paused":
+                self._paused.add(trial.number)
+                self._rungs.hold(trial.number, len(trial.epochs))
+
+    @property
+    def committed(self) -> int:
+        """Trials that count and have been begun."""
+        return self.counted + len(self._running) + len(self._waiting) + len(self._paused)
+
+    def next_trial(self) -> Assignment | Literal["wait", "end"]:
+        """Return the next leg: what was given back, what is promoted, what waited, what is new."""
+        if self.should_stop() or self.limits.soon():
+            return "end"
+        if promoted := self._promoted():
+            return self._begin(promoted, passed=len(promoted.epochs))
+        if trial := self._given_back() or self._waited() or self._proposed():
+            return self._begin(trial)
+        return "wait" if self._running or self._waiting else "end"
+
+    def _given_back(self) -> TrialRecord | None:
+        return self._running[self._returned.pop(0)] if self._returned else None
+
+    def _promoted(self) -> TrialRecord | None:
+        for number in self._promotable():
+            self._paused.remove(number)
+            self._rungs.release(number)
+            self.study.resume(number)
+            return self.study.trial(number)
+        return None
+
+    def _promotable(self) -> list[int]:
+        if self._early.name != "pause":
+            return []
+        return self._rungs.promotable()
+
+    def _waited(self) -> TrialRecord | None:
+        now = time.monotonic()
+        for number, waiting in list(self._waiting.items()):
+            if self.study.settle_duplicate(number):
+                del self._waiting[number]
+                self._ended_at_once(self.study.trial(number))
+            elif (twin := self.study.twin(number)) in self._paused:
+                del self._waiting[number]
+                self.study.refuse(number, f"it repeats trial {twin}, which is held")
+            elif now >= waiting.not_before and self._free(waiting.trial, waiting.course):
+                del self._waiting[number]
+                return waiting.trial
+        return None
+
+    def _proposed(self) -> TrialRecord | None:
+        """Return a new trial that can be trained now; those that have to wait are put aside."""
+        while (
+            self.committed < self.study.space.search.num_trials
+            and len(self._waiting) < self._most_waiting
+            and not self.limits.soon()
+            and not self.should_stop()
+        ):
+            trial = self.study.ask()
+            if trial is None:
+                return None
+            if trial.state != "running":
+                self._ended_at_once(trial)
+                continue
+            course = self._courses.course(trial.config)
+            if self._free(trial, course):
+                return trial
+            self._waiting[trial.number] = _Waiting(trial, course)
+        return None
+
+    def _free(self, trial: TrialRecord, course: Course) -> bool:
+        """Tell whether nobody is training, or about to, what a trial needs next."""
+        twin = self.study.twin(trial.number)
+        return twin is None and self._sharing.waits_for(course) is None
+
+    def _begin(self, trial: TrialRecord, passed: int = 0) -> Assignment:
+        """Return a trial's next leg; rungs up to the epoch `passed` are behind it."""
+        number, epochs = trial.number, self.study.trial(trial.number).epochs
+        self._running[number] = trial
+        self._sharing.begin(number, self._courses.course(trial.config))
+        self.tracker.start_trial(number, trial.config.flat())
+        self.progress.trial_started(trial)
+        passed = max(passed, len(epochs) - 1)  # the last one's rung may not have been decided
+        rungs = self._early.epochs(trial.config.num_epochs)
+        self._ahead[number] = {epoch for epoch in rungs if epoch > passed}
+        return self._courses.leg(trial, tuple(sorted(self._ahead[number])))
+
+    def on_report(self, report: dict[str, Any]) -> bool:
+        """Store a report; end the leg where the trial has ended, is held at a rung, or is to."""
+        number = report["number"]
+        if number not in self._running:
+            return True
+        for result in report["epochs"]:
+            self._on_epoch(number, result)
+        if "failure" in report:
+            self.study.fail(number, report["failure"])
+            self._ended(number)
+        elif "facts" in report:
+            self.study.finish(number, self.study.trial_last_error(number), report["facts"])
+            self._ended(number)
+        elif "busy" in report:
+            self._give_way(number)
+        elif self._held(number, report["epochs"]):
+            return True
+        elif self.limits.soon():
+            self._leave(number)
+        else:
+            return False
+        return True
+
+    def _on_epoch(self, number: int, result: dict[str, float]) -> None:
+        epoch = int(result["epoch"])
+        metrics = {key: value for key, value in result.items() if key != "epoch"}
+        record = self.study.report(number, epoch, metrics)
+        self.tracker.log_epoch(number, {"epoch": epoch, **figures(record)})
+        self.progress.epoch_done(number, result)
+        self._sharing.progress(number, epoch)
+        self.limits.trained(result["seconds"])
+        self._at_rung(self._running[number], epoch, record)
+
+    def _at_rung(self, trial: TrialRecord, epoch: int, record: dict[str, float]) -> None:
+        """Enter an epoch into the rung tables, if it is at a rung."""
+        num_epochs = trial.config.num_epochs
+        if epoch in self._early.epochs(num_epochs):
+            value, ratio = record.get(self._early.metric), record["ratio"]
+            self._rungs.add(trial.number, epoch, value, ratio, trial.size_bytes, num_epochs)
+
+    def _held(self, number: int, epochs: list[dict[str, float]]) -> bool:
+        """Stop or pause a trial that has come to a rung and is not among the better part."""
+        for epoch in sorted({int(result["epoch"]) for result in epochs} & self._ahead[number]):
+            self._ahead[number].remove(epoch)
+            if self._rungs.goes_on(number, epoch):
+                continue
+            if self._early.name == "pause":
+                self.study.pause(number, epoch)
+                self._leave(number)
+                self._paused.add(number)
+                self._rungs.hold(number, epoch)
+                self.progress.trial_paused(number)
+            else:
+                self.study.stop(number, epoch, f"not among the better part after epoch {epoch}")
+                self._ended(number)
+            return True
+        return False
+
+    def _give_way(self, number: int) -> None:
+        """Put a trial aside until another study has trained what it needs."""
+        trial = self._running[number]
+        self._leave(number)
+        later = time.monotonic() + BUSY_SECONDS
+        self._waiting[number] = _Waiting(trial, self._courses.course(trial.config), later)
+
+    def _leave(self, number: int) -> None:
+        """Leave a trial where it is."""
+        self._running.pop(number)
+        self._sharing.end(number)
+
+    def on_return(self, number: int) -> None:
+        """Take back a trial whose leg was ended in between."""
+        self._sharing.end(number)
+        self._returned.append(number)
+
+    def on_death(self, number: int, times: int) -> None:
+        """Fail a trial whose worker died again and again."""
+        if number in self._running:
+            self.study.fail(number, death(times, self.store.log(self.study.name, number)))
+            self._ended(number)
+
+    def _ended(self, number: int) -> None:
+        trial = self.study.trial(number)
+        self._running.pop(number, None)
+        self._sharing.end(number)
+        self._ended_at_once(trial)
+        self.record_end(number)
+
+    def _ended_at_once(self, trial: TrialRecord) -> None:
+        """Take in a trial that ended, also one that was never trained."""
+        self.counted += trial.counts
+        self.limits.ended(trial)
+        self.progress.trial_ended(trial)
+
+    def record_end(self, number: int) -> None:
+        """Tell MLflow how a trial ended."""
+        trial = self.study.trial(number)
+        self.tracker.end_trial(number, **recorded_end(trial, self.store, self.study.name))
+
+    def ending(self) -> Ending:
+        """Return why the search ended."""
+        left = self._running or self._waiting or self._promotable()
+        if self.committed >= self.study.space.search.num_trials and not left:
+            return "complete"
+        ending = self.limits.now() or self.limits.soon()
+        return ending or ("exhausted" if self.study.exhausted else "complete")
+
+    def on_tick(self) -> None:
+        """Do what is done between reports."""
+        while not self.tracker.new_run_ids.empty():
+            self.study.set_run_id(*self.tracker.new_run_ids.get())
+        self.progress.tick()
+
+    def should_stop(self) -> bool:
+        """Tell whether running trials are left where they are."""
+        return self.limits.now() is not None
+
+
+def death(times: int, log: Any) -> str:
+    """Return why a worker process died: what its log says of a watchdog, or the usual reason."""
+    hint = (
+        "out of memory is the usual reason: give fewer trials at once (search.max_concurrent) or "
+        "a smaller batch_size"
+    )
+    try:
+        if "Timeout (" in log.read_text(encoding="utf-8", errors="replace")[-20_000:]:
+            hint = (
+                "no epoch ended within search.watchdog_seconds; its log has the stacks. Give a "
+                "longer time if epochs really take so long"
+            )
+    except OSError:
+        pass
+    return f"its worker process died {times} times; {hint}. See: {log}"

@@ -1,0 +1,183 @@
+"""What a worker does with a trial, without Ray: trains it on, epoch by epoch, and reports.
+
+A trial may take several legs: it is given back at a rung, when the search ends, or when another
+trial is training what it needs next. Its stages are stored, so the next leg goes on where this one
+ended.
+"""
+
+from __future__ import annotations
+
+import faulthandler
+import os
+import time
+import traceback
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TextIO
+
+from sqtune.errors import SqtuneError, StageBusy
+
+REPORT_SECONDS = 1.0  # epochs shorter than this travel together
+
+
+@dataclass(frozen=True, slots=True)
+class Assignment:
+    """One leg of a trial as a worker gets it.
+
+    Attributes:
+        number: The trial's number.
+        config: Its TrialConfig as JSON.
+        data: The prepared data set.
+        save_to: Folder for the trained network.
+        num_threads: Threads of torch.
+        device: "cpu" or "cuda".
+        log: File that what happens is appended to.
+        watchdog_seconds: An epoch that takes longer ends the process.
+        rungs: Epochs after which the search decides whether the trial goes on.
+        stages: Folder or URL of the stage store; None trains everything anew.
+        stages_max_size: Bytes that the stages may take.
+        keep: Epochs whose checkpoint other trials may start from.
+        owner: The trial's name among all that use the stage store.
+    """
+
+    number: int
+    config: str
+    data: str
+    save_to: str
+    num_threads: int
+    device: str
+    log: str
+    watchdog_seconds: float
+    rungs: Sequence[int] = ()
+    stages: str | None = None
+    stages_max_size: int = 0
+    keep: Sequence[int] = ()
+    owner: str = ""
+
+
+class Leg:
+    """One leg of a trial, in the process that trains it."""
+
+    def __init__(self, assignment: Assignment) -> None:
+        import sqtune.train.loop  # noqa: F401  (once per process, before the trial's clock starts)
+
+        self.assignment = assignment
+        self._started_at = time.time()
+        self._session: Any = None
+        self._results: Iterator[Any] | None = None
+        self._log = _open_log(Path(assignment.log))
+        self._say(f"on process {os.getpid()}: {assignment.config}")
+
+    def advance(self) -> dict[str, Any]:
+        """Train for about a second, at least one epoch, and never past a rung; report.
+
+        The report has `number`, `epochs` (their results) and `done`; at the end one of `facts`
+        (finished), `failure` (the reason) and `busy` (another trial trains what is needed next).
+        """
+        report: dict[str, Any] = {"number": self.assignment.number, "epochs": [], "done": True}
+        try:
+            report["done"] = self._train(report["epochs"])
+            if report["done"]:
+                report["facts"] = self._facts()
+        except StageBusy as busy:
+            report["busy"] = str(busy)
+        except SqtuneError as error:
+            report["failure"] = str(error)
+        except Exception:  # a fault in the program: the study goes on, the reason is kept
+            report["failure"] = traceback.format_exc()
+        self._say_ending(report)
+        return report
+
+    def close(self) -> None:
+        """Let go of the trial."""
+        faulthandler.cancel_dump_traceback_later()
+        if self._results is not None:
+            self._results.close()  # type: ignore[attr-defined]
+        self._results = self._session = None
+        self._log.close()
+
+    def _train(self, epochs: list[dict[str, float]]) -> bool:
+        """Append the results of epochs; tell whether the last one is among them."""
+        if self._results is None:
+            self._results = self._start()
+        stop_at = time.perf_counter() + REPORT_SECONDS
+        self._watch()
+        begun = time.perf_counter()
+        for result in self._results:
+            seconds, begun = time.perf_counter() - begun, time.perf_counter()
+            epochs.append(
+                {
+                    "epoch": result.epoch,
+                    "seconds": round(seconds, 4),
+                    **({"restored": 1.0} if result.restored else {}),
+                    **result.metrics(),
+                }
+            )
+            self._say_epoch(epochs[-1])
+            if result.final:
+                return True
+            if result.epoch in self.assignment.rungs or time.perf_counter() >= stop_at:
+                return False
+            self._watch()
+        raise AssertionError("train() ends with a final result")
+
+    def _start(self) -> Iterator[Any]:
+        from sqtune.config.trial import TrialConfig
+        from sqtune.data.split import open_prepared
+        from sqtune.train.loop import train
+
+        assignment = self.assignment
+        if assignment.stages is not None:
+            from sqtune.train.stage_session import StageSession
+            from sqtune.train.stage_store import StageStore
+
+            store = StageStore(assignment.stages, assignment.stages_max_size)
+            self._session = StageSession(store, assignment.owner, tuple(assignment.keep))
+        return train(
+            TrialConfig.model_validate_json(assignment.config),
+            splits=open_prepared(Path(assignment.data)),
+            device=assignment.device,
+            num_threads=assignment.num_threads,
+            save_to=Path(assignment.save_to),
+            stages=self._session,
+        )
+
+    def _facts(self) -> dict[str, Any]:
+        from sqtune.data.split import open_prepared
+
+        problem = None if self._session is None else self._session.problem
+        return {
+            "num_validation": len(open_prepared(Path(self.assignment.data)).validation),
+            "started_at": self._started_at,
+            "ended_at": time.time(),
+            "process": os.getpid(),
+            **({} if problem is None else {"stage_problem": problem}),
+        }
+
+    def _watch(self) -> None:
+        """End this process, with its stacks in the log, unless an epoch ends in time.
+
+        The timer is the interpreter's own thread: a step that never returns does not stop it.
+        """
+        faulthandler.dump_traceback_later(
+            self.assignment.watchdog_seconds, exit=True, file=self._log
+        )
+
+    def _say_epoch(self, epoch: dict[str, float]) -> None:
+        shown = {key: f"{value:.4g}" for key, value in epoch.items()}
+        self._say("  ".join(f"{key} {value}" for key, value in shown.items()))
+
+    def _say_ending(self, report: dict[str, Any]) -> None:
+        faulthandler.cancel_dump_traceback_later()
+        for kind in ("facts", "failure", "busy"):
+            if kind in report:
+                self._say(f"{kind}: {report[kind]}")
+
+    def _say(self, text: str) -> None:
+        print(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {text}", file=self._log, flush=True)
+
+
+def _open_log(path: Path) -> TextIO:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return path.open("a", encoding="utf-8", errors="replace")

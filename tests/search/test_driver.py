@@ -1,0 +1,283 @@
+"""What the driver decides, with a real study and a real stage store; only workers are simulated."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from queue import SimpleQueue
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from sqtune.config import TrialConfig, load_space
+from sqtune.search.courses import Courses
+from sqtune.search.driver import Driver
+from sqtune.search.limits import Limits
+from sqtune.search.prepare import footprints, prepare_data, stage_store
+from sqtune.search.progress import Progress
+from sqtune.search.storage import open_storage
+from sqtune.search.study import Study
+from sqtune.search.worker import Assignment
+from sqtune.store import Store
+
+SPACE = """
+trial:
+  network: {name: resnet8, width: 4}
+  num_epochs: 8
+  schedule: {name: stages, ratios: [0, 1], starts: [0, 0.5]}
+space:
+  optimizer.lr: {choice: [0.01, 0.02, 0.03, 0.04, 0.05, 0.06, 0.07, 0.08]}
+  quantizer.name: {choice: [binary, ternary]}
+search: {num_trials: 8, sampler: grid}
+"""
+
+
+@dataclass
+class Recorder:
+    """A tracker that remembers how runs ended."""
+
+    ended: dict[int, str] = field(default_factory=dict)
+    new_run_ids: SimpleQueue[tuple[int, str]] = field(default_factory=SimpleQueue)
+
+    def start_trial(self, number: int, params: Any) -> None: ...
+
+    def log_epoch(self, number: int, record: Any) -> None:
+        assert not record.keys() & {"seconds", "restored"}
+
+    def end_trial(self, number: int, status: str, **rest: Any) -> None:
+        self.ended[number] = status
+
+
+@dataclass
+class Search:
+    """A driver with all that it needs."""
+
+    driver: Driver
+    study: Study
+    courses: Courses
+    tracker: Recorder
+    limits: Limits
+
+
+class Leg:
+    """A worker's part of a trial: takes up what is stored, then trains epoch by epoch."""
+
+    def __init__(self, search: Search, assignment: Assignment, trained: list[tuple[int, int]]):
+        self.search, self.assignment, self.trained = search, assignment, trained
+        self.config = TrialConfig.model_validate_json(assignment.config)
+        self.course, self.stages = search.courses.course(self.config), search.courses._stages
+        self.stored, self.epoch = self.stages.longest(self.course.keys), 0
+
+    def advance(self) -> bool:
+        """Report on; tell whether the leg has ended."""
+        epochs = [self._next()]
+        while self.epoch < self.stored and self.epoch not in self.assignment.rungs:
+            epochs.append(self._next())
+        report: dict[str, Any] = {"number": self.assignment.number, "epochs": epochs}
+        if self.epoch == self.config.num_epochs:
+            report["facts"] = {"num_validation": 100, "node": "here"}
+        return self.search.driver.on_report(report)
+
+    def _next(self) -> dict[str, float]:
+        self.epoch += 1
+        if self.epoch <= self.stored:
+            return {**measured(self.config, self.epoch), "restored": 1.0}
+        self.trained.append((self.assignment.number, self.epoch))
+        if self.epoch in self.course.stops:
+            self.stages.put(self.course.keys[self.epoch - 1], b"a checkpoint")
+        return measured(self.config, self.epoch)
+
+
+def measured(config: TrialConfig, epoch: int) -> dict[str, float]:
+    """Return an epoch's results: the lower the learning rate, the better, from the first epoch."""
+    error = config.optimizer.lr + (0.001 if config.quantizer.name == "binary" else 0) + 1 / epoch
+    quantized = 2 * epoch > config.num_epochs
+    return {
+        "epoch": epoch,
+        "seconds": 1.0,
+        "train_loss": error,
+        "val_error_hybrid": error,
+        "ratio": float(quantized),
+        **({"val_error": error} if quantized else {}),
+    }
+
+
+def run(search: Search, num_slots: int, most_steps: int = 10_000) -> list[tuple[int, int]]:
+    """Let simulated slots work, an epoch each in turn; return (trial, epoch) as trained."""
+    trained: list[tuple[int, int]] = []
+    legs: list[Leg] = []
+    for _ in range(most_steps):
+        while len(legs) < num_slots:
+            assignment = search.driver.next_trial()
+            if not isinstance(assignment, Assignment):
+                break
+            legs.append(Leg(search, assignment, trained))
+        if not legs:
+            assert assignment == "end"
+            break
+        legs = [leg for leg in legs if not leg.advance()]
+    return trained
+
+
+@pytest.fixture
+def begin(tmp_path: Path) -> Callable[..., Search]:
+    path = tmp_path / "space.yaml"
+    path.write_text(SPACE)
+    store = Store.at(tmp_path / "store")
+    store.create()
+
+    def open_search(*changes: str, stop: Callable[[], bool] = lambda: False) -> Search:
+        space = load_space(path, changes)
+        for file, splits in prepare_data(space, store).items():
+            from sqtune.data.split import write_prepared
+
+            write_prepared(splits, file)
+        study = Study.create_or_continue(
+            open_storage(store, None, mend=True), space, {}, footprint=footprints(space, store)
+        )
+        tracker, limits = Recorder(), Limits(space.search, 0.0, 0.0, stop)
+        courses = Courses(space, store, stage_store(space, store), study.attrs["uuid"])
+        progress = Progress(Console(quiet=True))
+        driver = Driver(study, tracker, progress, store, limits, courses, num_slots=2)  # type: ignore[arg-type]
+        return Search(driver, study, courses, tracker, limits)
+
+    return open_search
+
+
+def states(search: Search) -> dict[int, str]:
+    return {trial.number: trial.state for trial in search.study.trials()}
+
+
+def test_every_shared_stage_is_trained_once_and_by_one_trial(begin) -> None:
+    search = begin()
+    trained = run(search, 2)
+    assert set(states(search).values()) == {"finished"}
+    assert search.driver.ending() == "complete"
+    warmups = {trial.number: trial.config.optimizer.lr for trial in search.study.trials()}
+    float_epochs = [(warmups[number], epoch) for number, epoch in trained if epoch <= 4]
+    assert len(float_epochs) == len(set(float_epochs)) == 4 * len(set(warmups.values()))
+    assert len(trained) == 4 * 8 + 4 * len(set(warmups.values()))
+    assert sum(trial.epochs_trained for trial in search.study.trials()) == len(trained)
+    assert sum(trial.epochs_shared for trial in search.study.trials()) == 8 * 8 - len(trained)
+    assert set(search.tracker.ended.values()) == {"FINISHED"}
+
+
+def test_a_trial_that_needs_what_another_trains_waits_and_others_come_first(begin) -> None:
+    search = begin()
+    first, second = search.driver.next_trial(), search.driver.next_trial()
+    assert isinstance(first, Assignment)
+    assert isinstance(second, Assignment)
+    lrs = [TrialConfig.model_validate_json(each.config).optimizer.lr for each in (first, second)]
+    assert lrs[0] != lrs[1]  # the grid has both quantizers of a learning rate next to each other
+
+
+STOP = ("search.early_stopping={name: stop, rungs: [0.75], keep: 0.25, min_trials: 4}",)
+PAUSE = ("search.early_stopping={name: pause, rungs: [0.75], keep: 0.25, min_trials: 4}",)
+
+
+def test_stop_ends_the_worse_part_as_pruned_with_its_epochs(begin) -> None:
+    search = begin(*STOP, "search.num_trials=16")
+    run(search, 2)
+    found = states(search)
+    assert set(found.values()) == {"finished", "stopped"}
+    stopped = [trial for trial in search.study.trials() if trial.state == "stopped"]
+    assert {len(trial.epochs) for trial in stopped} == {6}
+    assert all(trial.val_error is None for trial in stopped)
+    pruned = search.study._study.get_trials()[stopped[0].number]
+    assert pruned.state.name == "PRUNED"
+    assert pruned.intermediate_values[6] == stopped[0].epochs[-1]["val_error"]
+    assert search.tracker.ended[stopped[0].number] == "KILLED"
+    best = min(search.study.trials(), key=lambda trial: trial.epochs[-1]["val_error"])
+    assert best.state == "finished"
+
+
+def test_pause_holds_trials_and_promotes_them_once_others_are_worse(begin) -> None:
+    search = begin(
+        *PAUSE,
+        "search.num_trials=16",
+        "space.optimizer.lr={choice: [.08, .07, .06, .05, .04, .03, .02, .01]}",
+    )
+    trained = run(search, 2)
+    assert search.driver.ending() == "complete"
+    finished = {number for number, state in states(search).items() if state == "finished"}
+    paused = {number for number, state in states(search).items() if state == "paused"}
+    assert paused
+    assert finished | paused == set(range(16))
+    assert len(trained) == len(set(trained))  # nobody trains an epoch twice, promoted or not
+    errors = {t.number: t.epochs[5]["val_error_hybrid"] for t in search.study.trials()}
+    best = sorted(errors, key=errors.__getitem__)[:4]
+    assert set(best) <= finished  # whoever is among the best quarter in the end has gone on
+    assert sorted(search.study.close_paused()) == sorted(paused)
+    assert set(states(search).values()) == {"finished", "stopped"}
+
+
+def test_a_killed_driver_keeps_rungs_and_paused_trials(begin) -> None:
+    undisturbed = begin(*PAUSE, "search.num_trials=16")
+    run(undisturbed, 1)
+    expected = states(undisturbed)
+    for steps in range(3, 90, 9):
+        first = begin(*PAUSE, "search.num_trials=16", f"name=killed-{steps}")
+        run(first, 1, most_steps=steps)
+        second = begin(*PAUSE, "search.num_trials=16", f"name=killed-{steps}")
+        run(second, 1)
+        assert states(second) == expected, steps
+
+
+def test_a_request_to_stop_leaves_running_trials_where_they_are(begin) -> None:
+    asked: list[bool] = []
+    search = begin(stop=lambda: bool(asked))
+    run(search, 2, most_steps=3)
+    asked.append(True)
+    run(search, 2)
+    assert search.driver.ending() == "stopped"
+    assert sorted(search.study.release_unfinished()) == [0, 1, 2]  # 1 waits for 0
+    again = begin()
+    run(again, 2)
+    assert set(states(again).values()) == {"finished"}
+
+
+def test_a_small_network_is_never_stopped_by_a_larger_one(begin) -> None:
+    search = begin(
+        *STOP,
+        "search.num_trials=16",
+        "search.objectives=[val_error, size_bytes]",
+        "space.quantizer.name={choice: [binary, ternary]}",
+    )
+    run(search, 2)
+    binary = [t for t in search.study.trials() if t.config.quantizer.name == "binary"]
+    best_binary = min(binary, key=lambda trial: trial.epochs[-1]["val_error_hybrid"])
+    assert best_binary.state == "finished"
+
+
+def test_repeats_cost_nothing_and_do_not_count(begin) -> None:
+    search = begin(
+        "search.sampler=random", "search.num_trials=6", "space.optimizer.lr={choice: [0.01, 0.02]}"
+    )
+    trained = run(search, 2)
+    trials = search.study.trials()
+    assert search.driver.ending() == "exhausted"
+    assert sum(trial.counts for trial in trials) == 4
+    repeats = [trial for trial in trials if trial.duplicate_of is not None]
+    by_number = {trial.number: trial for trial in trials}
+    for repeat in repeats:
+        twin = by_number[repeat.duplicate_of]
+        assert (repeat.config, repeat.val_error) == (twin.config, twin.val_error)
+    assert len(trained) == 4 * 4 + 2 * 4
+
+
+def test_refused_configurations_are_never_trained(begin) -> None:
+    probe = begin("name=probe")
+    sizes = sorted({t.size_bytes for t in [probe.study.ask(), probe.study.ask()]})
+    assert len(sizes) == 2
+    search = begin(f"target={{max_flash: {sizes[0]}}}", "search.num_trials=8")
+    trained = run(search, 2)
+    trials = search.study.trials()
+    refused = {trial.number for trial in trials if trial.state == "refused"}
+    assert len(refused) >= 7
+    assert sum(trial.state == "finished" for trial in trials) == 8
+    assert not refused & {number for number, _ in trained}
+    assert all(
+        trial.why and "max_flash" in trial.why for trial in trials if trial.number in refused
+    )
