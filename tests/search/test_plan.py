@@ -66,12 +66,6 @@ def test_a_grid_by_hand(planned):
     assert survey.ram_bytes == (4 * 3 * 128, 4 * 4 * 3 * 128)
 
 
-def test_without_sharing_every_epoch_is_trained(planned):
-    trials = planned("stages.share=false").trials
-    assert (trials.epochs_asked, trials.epochs) == (48, 48)
-    assert trials.stages_asked == trials.stages == 30
-
-
 FIXED = ("trial.network.width=4", "trial.quantizer.name=binary", "trial.schedule={name: stages}")
 
 
