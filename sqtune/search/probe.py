@@ -12,7 +12,7 @@ from sqtune.data.split import Split, Splits
 from sqtune.train.training import Training
 
 # Multiply-adds of a probe, forward and backward: some seconds on a core, or a GPU.
-WORK = {"cpu": 2e10, "cuda": 2e13}
+WORK = {"cpu": 1e10, "cuda": 1e13}
 PASSES = 3  # of multiply-adds in a training step: one forward, two backward
 EVALUATIONS = 2  # in an epoch: the hybrid network and the quantized one
 
@@ -73,6 +73,7 @@ def probe_epoch(
 
 def _part(splits: Splits, num_images: int, batch_size: int) -> Splits:
     """Return about so many training images, in whole batches, and their share of the validation."""
+    num_images = min(num_images, len(splits.train))
     if num_images > batch_size:
         num_images -= num_images % batch_size
     stride = max(1, len(splits.train) // max(num_images, 2))
