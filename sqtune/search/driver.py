@@ -6,6 +6,7 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
+from sqtune.config.trial import TrialConfig
 from sqtune.search.courses import Courses
 from sqtune.search.limits import Ending, Limits
 from sqtune.search.progress import Progress
