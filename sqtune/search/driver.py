@@ -4,22 +4,19 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
-from sqtune.config.trial import TrialConfig
 from sqtune.search.courses import Courses
+from sqtune.search.halving import Halving
 from sqtune.search.limits import Ending, Limits
 from sqtune.search.progress import Progress
 from sqtune.search.record import figures, recorded_end
 from sqtune.search.records import TrialRecord
-from sqtune.search.rungs import Rungs
 from sqtune.search.sharing import Course
 from sqtune.search.study import Study
+from sqtune.search.worker import Assignment, death_reason
 from sqtune.store import Store
 from sqtune.tracking import Tracker
-
-if TYPE_CHECKING:
-    from sqtune.search.worker import Assignment
 
 WAITING_PER_SLOT = 4  # trials that wait for a stage, at most, while others are asked for
 BUSY_SECONDS = 5.0  # before a stage that another study trains is looked at again
@@ -68,31 +65,21 @@ class Driver:
         self.limits, self._courses, self._sharing = limits, courses, courses.sharing
         self._most_waiting = WAITING_PER_SLOT * num_slots
         search = study.space.search
-        self._early = search.early_stopping
-        self._rungs = Rungs(self._early, several_objectives=len(search.objectives) > 1)
+        several = len(search.objectives) > 1
+        self._halving = Halving(search.early_stopping, several_objectives=several)
         self._running: dict[int, TrialRecord] = {}
         self._waiting: dict[int, _Waiting] = {}
         self._returned: list[int] = []
-        self._paused: dict[int, TrialConfig] = {}
         self._known: dict[int, Course] = {}  # of trials that have not ended
-        self._ahead: dict[int, set[int]] = {}  # rungs that a running trial has yet to pass
         self.counted = 0  # trials that ended and count
-        self._take_up(study.trials())
-
-    def _take_up(self, trials: list[TrialRecord]) -> None:
-        """Take in what earlier drivers came to."""
-        for trial in trials:
-            self.counted += trial.state in ("finished", "failed", "stopped") and trial.counts
-            for epoch, record in enumerate(trial.epochs, 1):
-                self._at_rung(trial, epoch, record)
-            if trial.state == "paused":
-                self._paused[trial.number] = trial.config
-                self._rungs.hold(trial.number, len(trial.epochs))
+        for trial in study.trials():
+            self.counted += trial.counts
+            self._halving.take_up(trial)
 
     @property
     def committed(self) -> int:
         """Trials that count and have been begun."""
-        return self.counted + len(self._running) + len(self._waiting) + len(self._paused)
+        return self.counted + len(self._running) + len(self._waiting) + self._halving.num_held
 
     def next_trial(self) -> Assignment | Literal["wait", "end"]:
         """Return the next leg: what was given back, what is promoted, what waited, what is new."""
@@ -108,17 +95,10 @@ class Driver:
         return self._running[self._returned.pop(0)] if self._returned else None
 
     def _promoted(self) -> TrialRecord | None:
-        for number in self._promotable():
-            del self._paused[number]
-            self._rungs.release(number)
-            self.study.resume(number)
-            return self.study.trial(number)
+        for number in self._halving.promotable():
+            self._halving.release(number)
+            return self.study.resume(number)
         return None
-
-    def _promotable(self) -> list[int]:
-        if self._early.name == "none":  # what was held when the search went by rungs
-            return list(self._paused)
-        return self._rungs.promotable()
 
     def _waited(self) -> TrialRecord | None:
         now = time.monotonic()
@@ -142,12 +122,12 @@ class Driver:
             trial = self.study.ask()
             if trial is None:
                 return None
-            held = [number for number, config in self._paused.items() if config == trial.config]
-            if held and trial.state == "running":
-                self.study.refuse(trial.number, f"it repeats trial {held[0]}, which is held")
-                continue
             if trial.state != "running":
                 self._ended_at_once(trial)
+                continue
+            held = self._halving.held_like(trial.config)
+            if held is not None:
+                self.study.refuse(trial.number, f"it repeats trial {held}, which is held")
                 continue
             course = self._course(trial)
             if self._free(trial, course):
@@ -174,9 +154,7 @@ class Driver:
         self.tracker.start_trial(number, trial.config.flat())
         self.progress.trial_started(trial)
         passed = max(passed, len(epochs) - 1)  # the last one's rung may not have been decided
-        rungs = self._early.epochs(trial.config.num_epochs)
-        self._ahead[number] = {epoch for epoch in rungs if epoch > passed}
-        return self._courses.leg(trial, tuple(sorted(self._ahead[number])))
+        return self._courses.leg(trial, self._halving.begin(trial, passed))
 
     def on_report(self, report: dict[str, Any]) -> bool:
         """Store a report; end the leg where the trial has ended, is held at a rung, or is to."""
@@ -209,32 +187,22 @@ class Driver:
         self.progress.epoch_done(number, result)
         self._sharing.progress(number, epoch)
         self.limits.trained(result["seconds"])
-        self._at_rung(self._running[number], epoch, record)
-
-    def _at_rung(self, trial: TrialRecord, epoch: int, record: dict[str, float]) -> None:
-        """Enter an epoch into the rung tables, if it is at a rung."""
-        num_epochs = trial.config.num_epochs
-        if epoch in self._early.epochs(num_epochs):
-            value, ratio = record.get(self._early.metric), record["ratio"]
-            self._rungs.add(trial.number, epoch, value, ratio, trial.size_bytes, num_epochs)
+        self._halving.note(self._running[number], epoch, record)
 
     def _held(self, number: int, epochs: list[dict[str, float]]) -> bool:
         """Stop or pause a trial that has come to a rung and is not among the better part."""
-        for epoch in sorted({int(result["epoch"]) for result in epochs} & self._ahead[number]):
-            self._ahead[number].remove(epoch)
-            if self._rungs.goes_on(number, epoch):
-                continue
-            if self._early.name == "pause":
-                self.study.pause(number, epoch)
-                self._paused[number] = self._running[number].config
-                self._leave(number)
-                self._rungs.hold(number, epoch)
-                self.progress.trial_paused(number)
-            else:
-                self.study.stop(number, epoch, f"not among the better part after epoch {epoch}")
-                self._ended(number)
-            return True
-        return False
+        epoch = self._halving.stops_at(number, {int(result["epoch"]) for result in epochs})
+        if epoch is None:
+            return False
+        if self._halving.pauses:
+            self.study.pause(number, epoch)
+            self._halving.hold(self._running[number], epoch)
+            self._leave(number)
+            self.progress.trial_paused(number)
+        else:
+            self.study.stop(number, epoch, f"not among the better part after epoch {epoch}")
+            self._ended(number)
+        return True
 
     def _give_way(self, number: int) -> None:
         """Put a trial aside until another study has trained what it needs."""
@@ -256,13 +224,15 @@ class Driver:
     def on_death(self, number: int, times: int) -> None:
         """Fail a trial whose worker died again and again."""
         if number in self._running:
-            self.study.fail(number, death(times, self.store.log(self.study.name, number)))
+            log = self.store.log(self.study.name, number)
+            self.study.fail(number, death_reason(times, log))
             self._ended(number)
 
     def _ended(self, number: int) -> None:
         trial = self.study.trial(number)
-        for known in (self._running, self._ahead, self._known):
-            known.pop(number, None)
+        self._running.pop(number, None)
+        self._known.pop(number, None)
+        self._halving.end(number)
         self._sharing.end(number)
         self._ended_at_once(trial)
         self.record_end(number)
@@ -280,7 +250,7 @@ class Driver:
 
     def ending(self) -> Ending:
         """Return why the search ended."""
-        left = self._running or self._waiting or self._promotable()
+        left = self._running or self._waiting or self._halving.promotable()
         if self.committed >= self.study.space.search.num_trials and not left:
             return "complete"
         ending = self.limits.now() or self.limits.soon()
@@ -295,20 +265,3 @@ class Driver:
     def should_stop(self) -> bool:
         """Tell whether running trials are left where they are."""
         return self.limits.now() is not None
-
-
-def death(times: int, log: Any) -> str:
-    """Return why a worker process died: what its log says of a watchdog, or the usual reason."""
-    hint = (
-        "out of memory is the usual reason: give fewer trials at once (search.max_concurrent) or "
-        "a smaller batch_size"
-    )
-    try:
-        if "Timeout (" in log.read_text(encoding="utf-8", errors="replace")[-20_000:]:
-            hint = (
-                "no epoch ended within search.watchdog_seconds; its log has the stacks. Give a "
-                "longer time if epochs really take so long"
-            )
-    except OSError:
-        pass
-    return f"its worker process died {times} times; {hint}. See: {log}"

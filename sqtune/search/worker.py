@@ -181,3 +181,20 @@ class Leg:
 def _open_log(path: Path) -> TextIO:
     path.parent.mkdir(parents=True, exist_ok=True)
     return path.open("a", encoding="utf-8", errors="replace")
+
+
+def death_reason(times: int, log: Path) -> str:
+    """Return why a worker process died: what its log says of a watchdog, or the usual reason."""
+    hint = (
+        "out of memory is the usual reason: give fewer trials at once (search.max_concurrent) or "
+        "a smaller batch_size"
+    )
+    try:
+        if "Timeout (" in log.read_text(encoding="utf-8", errors="replace")[-20_000:]:
+            hint = (
+                "no epoch ended within search.watchdog_seconds; its log has the stacks. Give a "
+                "longer time if epochs really take so long"
+            )
+    except OSError:
+        pass
+    return f"its worker process died {times} times; {hint}. See: {log}"
