@@ -27,9 +27,22 @@ def problems(space: SearchSpace) -> Iterator[tuple[Keys, str]]:
     What follows a problem may rest on it: only the first one is sure.
     """
     yield from _wrong_conditions(space)
+    yield from _other_losses(space)
     for values in corner_points(space):
         yield from _wrong_configuration(space, values)
     yield from wrong_points(space, _wrong_configuration)
+
+
+def _other_losses(space: SearchSpace) -> Iterator[tuple[Keys, str]]:
+    """Yield where early stopping would compare losses of which each trial has another."""
+    early = space.search.early_stopping
+    searched = [path for path in space.space if path.split(".")[0] == "distillation"]
+    if early.name != "none" and early.metric == "train_loss" and searched:
+        yield (
+            ("search", "early_stopping"),
+            f"trials are compared by their training loss, and {searched[0]} gives each another "
+            "one. Compare by metric: val_error, or fix the distillation.",
+        )
 
 
 def _wrong_conditions(space: SearchSpace) -> Iterator[tuple[Keys, str]]:
