@@ -49,14 +49,18 @@ $(BENCH_INSTALLED): requirements-bench.lock $(INSTALLED)
 	$(UV) pip install --quiet --python $(BIN)/python --no-deps -r requirements-bench.lock
 	@touch $@
 
-bench: setup $(BENCH_INSTALLED)  ## measure what the README claims (about an hour); results go to benchmarks/results/
+bench: setup $(BENCH_INSTALLED)  ## measure what the README claims (about two hours); results go to benchmarks/results/
 	$(BIN)/python benchmarks/step_tax.py
 	$(BIN)/python benchmarks/train_throughput.py
 	$(BIN)/python benchmarks/gpu_sharing.py
 	$(BIN)/python benchmarks/reestimation.py
 	$(BIN)/python benchmarks/rung_metric.py
 	$(BIN)/python benchmarks/early_stopping.py
+	$(BIN)/python benchmarks/stage_cost.py
+	$(BIN)/python benchmarks/stage_sharing.py
 	$(BIN)/python benchmarks/search_overhead.py
+	$(BIN)/python benchmarks/driver_scale.py
+	$(BIN)/python benchmarks/propose.py
 	$(BIN)/python benchmarks/slot_memory.py
 	$(BIN)/python benchmarks/tracking_cost.py
 

@@ -19,6 +19,7 @@ from sqtune.data import Data
 from sqtune.data.split import Splits
 from sqtune.deploy.footprint import Form
 from sqtune.errors import ResourceError
+from sqtune.search.courses import branch_epochs
 from sqtune.search.machine import this_machine
 from sqtune.search.probe import probe_epoch
 from sqtune.search.storage import in_memory
@@ -143,7 +144,7 @@ def _trials(space: SearchSpace, measures: Measures) -> tuple[list[_Trained], Tri
         {},
         footprint=measures.footprint,
     )
-    stored: set[str] = set()
+    stored, branches = set[str](), branch_epochs(space)
     trained: list[_Trained] = []
     refused = repeated = stages_asked = epochs_asked = 0
     for _ in range(MOST_PROPOSALS):
@@ -158,7 +159,8 @@ def _trials(space: SearchSpace, measures: Measures) -> tuple[list[_Trained], Tri
             continue
         config = trial.config
         rungs = search.early_stopping.epochs(config.num_epochs)
-        staying = {*stage_ends(config), *rungs}  # whose checkpoints others can take up
+        others = branches.get(config.num_epochs, ())
+        staying = {*stage_ends(config), *rungs, *others}  # whose checkpoints others can take up
         keys = _keys(space, config)
         begun = max((end for end in staying if keys[end - 1] in stored), default=0)
         stored.update(keys[end - 1] for end in staying)
