@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from sqtune.quant import Ternary
@@ -23,5 +25,6 @@ TIMES = {"started_at": 1.0, "ended_at": 3.5, "node": "here"}
 )
 def test_the_metric_bits_is_the_average_of_the_weights(tmp_path, trial, bits):
     trial.facts.update(TIMES)
+    trial = replace(trial, epochs=tuple({**epoch, "seconds": 2.5} for epoch in trial.epochs))
     end = recorded_end(trial, Store.at(tmp_path), "study")
     assert end["metrics"] == {"bits": bits, "size_bytes": 2048.0, "seconds": 2.5}
