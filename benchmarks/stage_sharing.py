@@ -54,9 +54,7 @@ def main() -> None:
     pedigree, figures, notes = Pedigree(), [], []
     trained, asked = searched(SPACES / "schedules_digits.yaml", options.trials)
     figures.append(Figure("schedules_digits.yaml, searched", "", [trained / asked], MOST_SHARE))
-    notes.append(
-        f"schedules_digits.yaml: {trained} of {asked} epochs trained"
-    )
+    notes.append(f"schedules_digits.yaml: {trained} of {asked} epochs trained")
     spaces = [("schedules_digits", MOST_SHARE, []), ("resnet", None, [])]
     if options.data is not None:
         data = f"trial.data={{name: image_folder, root: {options.data.absolute()}}}"

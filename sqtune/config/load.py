@@ -24,8 +24,9 @@ def load_space(path: Path, overrides: Sequence[str] = ()) -> SearchSpace:
 
     Args:
         path: The YAML file.
-        overrides: `PATH=VALUE` each, the path starting with trial, space, search, resources or
-            name, the value as YAML. A fixed value takes the place of a searched one.
+        overrides: `PATH=VALUE` each, the path starting with a section of the file, the value as
+            YAML. A fixed value takes the place of a searched one, and of its values in points;
+            points that have another one there are left out.
 
     Raises:
         ConfigError: Something breaks a rule; the message names place, rule and remedy.
@@ -71,7 +72,25 @@ def _override(content: dict[str, Any], text: str) -> Keys:
         for searched in list(content["space"]):
             if searched == rest or searched.startswith(f"{rest}."):
                 del content["space"][searched]
+    if section == "trial" and isinstance(content.get("points"), list):
+        content["points"] = [
+            kept for point in content["points"] if (kept := _still(point, rest, parsed)) is not None
+        ]
     return keys
+
+
+def _still(point: Any, path: str, value: Any) -> Any:
+    """Return what is left of a point once a path is fixed; None where it has another value there.
+
+    Such a point does not belong to the space any more.
+    """
+    if not isinstance(point, dict):
+        return point
+    overlaps = any(f"{other}.".startswith(f"{path}.") for other in point if other != path)
+    inside = any(path.startswith(f"{other}.") for other in point)
+    if overlaps or inside or point.get(path, value) != value:
+        return None
+    return {other: given for other, given in point.items() if other != path}
 
 
 def _located(file: YamlFile, origin: dict[str, Keys], problem: tuple[Keys, str]) -> ConfigError:

@@ -11,6 +11,7 @@ from sqtune.config.paths import Keys
 from sqtune.config.space import SearchSpace
 from sqtune.errors import did_you_mean
 
+OUT = " Change the point, or leave all out: --set 'points=[]'."
 Findings = Iterator[tuple[Keys, str]]
 
 
@@ -44,7 +45,7 @@ def _wrong_values(space: SearchSpace, home: Keys, point: dict[str, Any]) -> Find
             continue
         remedy = no_value_of(space.space[path], value)
         if remedy:
-            yield keys, f"{json.dumps(value)} is not among the values of {path}. {remedy}"
+            yield keys, f"{json.dumps(value)} is not among the values of {path}. {remedy}{OUT}"
         for other, wanted in space.space[path].when.items():
             if other in space.space and other not in point:
                 yield keys, f"it depends on {other}, which the point leaves open: add it."

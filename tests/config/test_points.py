@@ -6,7 +6,6 @@ import pytest
 from mistakes import assert_told, cases
 
 from sqtune.config import load_space
-from sqtune.errors import ConfigError
 
 SPACE = """
 trial: {num_epochs: 4, batch_size: 32, quantizer: {name: uniform}}
@@ -88,8 +87,35 @@ points: [{optimizer.lr: 0.2}]
     ]
 
 
-def test_fixing_a_value_on_the_command_line_names_the_point_that_has_it(tmp_path):
+POINTS = """
+trial: {num_epochs: 4}
+space:
+  quantizer.name: {choice: [binary, ternary]}
+  optimizer.lr: {float: [0.01, 0.3]}
+  schedule: {choice: [{name: exponential}, {name: average}]}
+points:
+  - {quantizer.name: binary, optimizer.lr: 0.1}
+  - {quantizer.name: ternary, schedule: {name: average}}
+"""
+
+
+@pytest.mark.parametrize(
+    ("override", "left"),
+    [
+        ("trial.quantizer.name=binary", [{"optimizer.lr": 0.1}]),
+        ("trial.quantizer.name=float", []),
+        (
+            "trial.optimizer.lr=0.1",
+            [
+                {"quantizer.name": "binary"},
+                {"quantizer.name": "ternary", "schedule": {"name": "average"}},
+            ],
+        ),
+        ("trial.schedule.name=cubic", [{"quantizer.name": "binary", "optimizer.lr": 0.1}]),
+        ("points=[]", []),
+    ],
+)
+def test_a_value_fixed_by_an_override_leaves_the_points(tmp_path, override, left):
     path = tmp_path / "space.yaml"
-    path.write_text(SPACE + "  - {optimizer.lr: 0.3}\n")
-    with pytest.raises(ConfigError, match=r"points.0.optimizer.lr: it is fixed at 0.2"):
-        load_space(path, ["trial.optimizer.lr=0.2"])
+    path.write_text(POINTS)
+    assert load_space(path, [override]).points == left
