@@ -39,7 +39,7 @@ from sqtune.config.options import Resources  # noqa: E402
 from sqtune.search.worker import Assignment, Leg  # noqa: E402
 
 MAX_WORKER_DEATHS = 2
-LEGS_IN_WAVE = 500
+LEGS_IN_WAVE = 1000
 OBJECT_STORE_BYTES = 100 * 2**20  # data travel as files; Ray's default is a third of the memory
 Nothing = Literal["wait", "end"]
 
