@@ -62,11 +62,12 @@ def outcome_data(outcome: Outcome, store: Store) -> dict[str, Any]:
 
 def print_outcome(out: Console, outcome: Outcome, places: Store, store: str) -> None:
     """Print the table of trials, the best network, where things lie and what to type next."""
-    from sqtune.search.tables import epochs_line, trials_table
+    from sqtune.search.tables import counts_text, epochs_line, trials_table
 
     objectives, target = outcome.space.search.objectives, outcome.space.target
     out.print(trials_table(outcome.trials, most=30, objectives=objectives, target=target))
-    for line in epochs_line(outcome.trials):
+    lines = [f"trials    {counts_text(outcome.trials)}", *epochs_line(outcome.trials)]
+    for line in lines:
         out.print(line, highlight=False, soft_wrap=True)
     if outcome.stage_problem:
         problem = f"warning: stages could not all be stored: {outcome.stage_problem}"

@@ -77,11 +77,11 @@ class Progress:
             self.say(f"trial {number:>3}  held after epoch {epoch} of {trial.config.num_epochs}")
 
     def trial_ended(self, trial: TrialRecord) -> None:
-        """Take in a trial that ended; one that was refused is only counted."""
+        """Take in a trial that ended; what was refused or repeats another is only counted."""
         self._running.pop(trial.number, None)
         self._epochs.pop(trial.number, None)
         self._take(trial)
-        if self._live is None and trial.state != "refused":
+        if self._live is None and trial.counts:
             elapsed = duration(time.monotonic() - self._started)
             self.say(f"{trial_line(trial)}  [{self._num_ended}/{self._target}, {elapsed}]")
 
