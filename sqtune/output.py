@@ -85,7 +85,8 @@ def print_outcome(out: Console, outcome: Outcome, places: Store, store: str) -> 
     at = "" if store == DEFAULT_STORE else f" --store {store}"
     out.print(f"study     {places.root}", highlight=False, soft_wrap=True)
     out.print(
-        f"next      sqtune ui{at}        every figure, in MLflow\n"
+        f"next      sqtune confirm {shlex.quote(outcome.study)}{at}        the best again, with new seeds\n"
+        f"          sqtune ui{at}        every figure, in MLflow\n"
         f"          sqtune best{at} --max-size {budget}KiB        the best under a size budget",
         highlight=False,
         soft_wrap=True,
