@@ -15,7 +15,8 @@ from typing import NamedTuple
 
 from sqtune.config.options import EarlyStopping
 
-_Key = tuple[float, int]  # (value, number of the trial): equal values rank by number
+_Key = tuple[float, int]  # (value, number of the trial)
+_FIRST = -1  # below the number of every trial: equal values have the same place
 _TOLERANCE = 1e-9  # 0.29 of 100 trials are 29
 
 
@@ -91,7 +92,8 @@ class Rungs:
         """Tell whether a trial goes on from a rung, as things stand.
 
         It does if it is among the better `keep` of the comparable trials, itself included, if those
-        are fewer than `min_trials`, or if it has no value there.
+        are fewer than `min_trials`, or if it has no value there. Equal values have the same place:
+        trials that share their beginning, such as a float warm-up, are all held or none.
         """
         pool = self._pool_of.get((number, epoch))
         return pool is None or self._better(pool.standing(number))
@@ -133,7 +135,7 @@ class Rungs:
 
 
 class _Standing(NamedTuple):
-    """A trial's place, from 1, among so many comparable ones."""
+    """A trial's place, 1 more than those that are better, among so many comparable ones."""
 
     rank: int
     among: int
@@ -176,7 +178,7 @@ class _Pool:
         value, own = self._entries[number]
         if not self._has_median(own):
             return _Standing(1, len(self._by_ratio[own.ratio]))
-        key = (value - self._median(own), number)
+        key = (value - self._median(own), _FIRST)
         rank, among = 1, 0
         for cell, keys in self._cells.items():
             if cell.size <= own.size and self._has_median(cell):
@@ -195,7 +197,7 @@ class _Pool:
             while cells and cells[-1].size <= own.size:
                 self._merge(cells.pop(), merged)
             if self._has_median(own):
-                key = (value - self._median(own), number)
+                key = (value - self._median(own), _FIRST)
                 yield number, _Standing(bisect.bisect_left(merged, key) + 1, len(merged))
             else:
                 yield number, _Standing(1, len(self._by_ratio[own.ratio]))

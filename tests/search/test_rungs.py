@@ -74,7 +74,8 @@ def by_definition(found, number, early, several_objectives):
     if len(comparable) < early.min_trials:
         return True
     part = max(1, math.floor(early.keep * len(comparable) + 1e-9))
-    return number in [i for _, i in comparable[:part]]
+    worst = comparable[part - 1][0]
+    return own.value - medians[own.ratio] <= worst
 
 
 @pytest.mark.parametrize("several_objectives", [False, True])
@@ -127,9 +128,11 @@ def test_too_few_to_compare_all_go_on():
     assert [rungs.goes_on(number, 6) for number in range(4)] == [True, True, False, False]
 
 
-def test_of_equal_values_the_earlier_trials_go_on():
+def test_equal_values_have_the_same_place():
     rungs = rungs_of([Arrival(0.9)] * 8)
-    assert [rungs.goes_on(number, 6) for number in range(8)] == [True] * 4 + [False] * 4
+    assert all(rungs.goes_on(number, 6) for number in range(8))
+    rungs = rungs_of([Arrival(value) for value in (0.2, 0.1, 0.2, 0.3, 0.3, 0.2)])
+    assert [number for number in range(6) if rungs.goes_on(number, 6)] == [0, 1, 2, 5]
 
 
 def test_even_the_smallest_share_lets_the_best_go_on():
