@@ -15,7 +15,8 @@ from typing import NamedTuple
 
 from sqtune.config.options import EarlyStopping
 
-_Key = tuple[float, int]  # (value, number of the trial): equal values rank by number
+_Key = tuple[float, int]  # (value, number of the trial)
+_FIRST = -1  # before the number of any trial: equal values have equal ranks
 _TOLERANCE = 1e-9  # 0.29 of 100 trials are 29
 
 
@@ -91,7 +92,8 @@ class Rungs:
         """Tell whether a trial goes on from a rung, as things stand.
 
         It does if it is among the better `keep` of the comparable trials, itself included, if those
-        are fewer than `min_trials`, or if it has no value there.
+        are fewer than `min_trials`, or if it has no value there. Equal values have equal ranks, so
+        that trials which have shared all stages so far go on together.
         """
         pool = self._pool_of.get((number, epoch))
         return pool is None or self._better(pool.standing(number))
@@ -176,7 +178,7 @@ class _Pool:
         value, own = self._entries[number]
         if not self._has_median(own):
             return _Standing(1, len(self._by_ratio[own.ratio]))
-        key = (value - self._median(own), number)
+        key = (value - self._median(own), _FIRST)
         rank, among = 1, 0
         for cell, keys in self._cells.items():
             if cell.size <= own.size and self._has_median(cell):
@@ -195,7 +197,7 @@ class _Pool:
             while cells and cells[-1].size <= own.size:
                 self._merge(cells.pop(), merged)
             if self._has_median(own):
-                key = (value - self._median(own), number)
+                key = (value - self._median(own), _FIRST)
                 yield number, _Standing(bisect.bisect_left(merged, key) + 1, len(merged))
             else:
                 yield number, _Standing(1, len(self._by_ratio[own.ratio]))
