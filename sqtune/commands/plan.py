@@ -15,7 +15,7 @@ from sqtune.store import Store
 @click.command()
 @options(space_option, set_option, store_option, json_option)
 def plan(space_file: Path, overrides: tuple[str, ...], store: str, as_json: bool) -> None:
-    r"""Say what a search is about to cost, and what fits, before anything is trained.
+    """Say what a search will cost and what fits, before it trains.
 
     \b
     sqtune plan --space search_spaces/resnet.yaml
