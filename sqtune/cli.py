@@ -29,6 +29,7 @@ from sqtune.output import (
     console,
     nothing_fits,
     print_best,
+    print_confirmed,
     print_json,
     print_saved,
 )
@@ -89,10 +90,13 @@ def best(
     if top is None:
         raise nothing_fits(study.name, trials, max_size, max_error)
     folder = Store.at(store).network(study.name, top.number)
+    confirmed = study.attrs.get("confirmed")
     if as_json:
-        print_json({"study": study.name, "network": str(folder), **as_data(top)})
+        content = {"study": study.name, "network": str(folder), **as_data(top)}
+        print_json({**content, "confirmed": confirmed})
     else:
         print_best(console(), top, folder)
+        print_confirmed(console(), confirmed)
 
 
 @main.command()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shlex
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -84,8 +84,10 @@ def print_outcome(out: Console, outcome: Outcome, places: Store, store: str) -> 
     budget = -(-min(sizes) // 1024) + 1
     at = "" if store == DEFAULT_STORE else f" --store {store}"
     out.print(f"study     {places.root}", highlight=False, soft_wrap=True)
+    again = f"sqtune confirm {shlex.quote(outcome.study)}{at}"
     out.print(
-        f"next      sqtune ui{at}        every figure, in MLflow\n"
+        f"next      {again}        the best again, with new seeds\n"
+        f"          sqtune ui{at}        every figure, in MLflow\n"
         f"          sqtune best{at} --max-size {budget}KiB        the best under a size budget",
         highlight=False,
         soft_wrap=True,
@@ -102,6 +104,22 @@ def print_best(out: Console, trial: TrialRecord, folder: Path) -> None:
     lines.append(f"network   {folder}")
     for line in lines:
         out.print(line, highlight=False, markup=False, soft_wrap=True)
+
+
+def print_confirmed(out: Console, confirmed: Mapping[str, Any] | None) -> None:
+    """Print which network has the lowest mean over new seeds, if that was measured."""
+    from sqtune.search.tables import percent
+
+    results = [each for each in (confirmed or {}).get("results", ()) if each["errors"]]
+    if confirmed is None or not results:
+        return
+    first = min(results, key=lambda each: float(each["mean"]))
+    out.print(
+        f"confirmed trial {first['trial']:>3} has the lowest mean: {percent(first['mean'])} % over "
+        f"{len(first['errors'])} new seeds; see: sqtune show {shlex.quote(confirmed['study'])}",
+        highlight=False,
+        soft_wrap=True,
+    )
 
 
 def nothing_fits(

@@ -77,11 +77,13 @@ def confirm(
         Places(Store.at(store), study_storage, tracking_uri),
         progress,
         choose=lambda trials: (found := confirming.winner(chosen, trials)) and found[1],
+        confirms=study.name,
     )
     results = confirming.confirmed(chosen, outcome.trials)
     found = confirming.winner(chosen, outcome.trials)
     if outcome.ending == "complete":
-        study.set_attr("confirmed", [each.as_data() for each in results])
+        names = {"study": outcome.study, "results": [each.as_data() for each in results]}
+        study.set_attr("confirmed", names)
     if as_json:
         print_json(
             {

@@ -76,6 +76,7 @@ def run_search(
     *,
     warm_start: str | None = None,
     choose: Callable[[list[TrialRecord]], TrialRecord | None] = best,
+    confirms: str | None = None,
 ) -> Outcome:
     """Run a search, or go on with it, until its trials have ended or somebody stops it.
 
@@ -86,6 +87,7 @@ def run_search(
         progress: Where to show how it goes.
         warm_start: Another study, whose finished trials the sampler is told of.
         choose: Returns the best of the trials.
+        confirms: The study that this one confirms.
 
     Raises:
         StudyError: The study exists with another space, or the one to start from does not.
@@ -120,6 +122,8 @@ def run_search(
             study = Study.create_or_continue(
                 storage, space, provenance(), files, footprint=footprint
             )
+            if confirms is not None:
+                study.set_attr("confirms", confirms)
             if warm_start is not None:
                 told = study.warm_start(Study.load(storage, warm_start))
                 progress.say(f'warm start from "{warm_start}": {told.summary()}')

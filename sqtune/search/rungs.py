@@ -16,7 +16,7 @@ from typing import NamedTuple
 from sqtune.config.options import EarlyStopping
 
 _Key = tuple[float, int]  # (value, number of the trial)
-_FIRST = -1  # before the number of any trial: equal values have equal ranks
+_FIRST = -1  # below the number of every trial: equal values have the same place
 _TOLERANCE = 1e-9  # 0.29 of 100 trials are 29
 
 
@@ -92,8 +92,8 @@ class Rungs:
         """Tell whether a trial goes on from a rung, as things stand.
 
         It does if it is among the better `keep` of the comparable trials, itself included, if those
-        are fewer than `min_trials`, or if it has no value there. Equal values have equal ranks, so
-        that trials which have shared all stages so far go on together.
+        are fewer than `min_trials`, or if it has no value there. Equal values have the same place:
+        trials that share their beginning, such as a float warm-up, are all held or none.
         """
         pool = self._pool_of.get((number, epoch))
         return pool is None or self._better(pool.standing(number))
@@ -135,7 +135,7 @@ class Rungs:
 
 
 class _Standing(NamedTuple):
-    """A trial's place, from 1, among so many comparable ones."""
+    """A trial's place, 1 more than those that are better, among so many comparable ones."""
 
     rank: int
     among: int

@@ -112,9 +112,14 @@ def _mend(journal: Path, lock: _KernelLock) -> None:
 
 
 def study_names(storage: BaseStorage) -> list[str]:
-    """Return the names of all studies, the one driven last at the end."""
+    """Return the names of all studies: confirmations of others first, the one driven last last."""
     studies = [study for study in storage.get_all_studies() if "space" in study.user_attrs]
-    studies.sort(key=lambda study: study.user_attrs.get("driven_at", 0.0))
+    studies.sort(
+        key=lambda study: (
+            "confirms" not in study.user_attrs,
+            study.user_attrs.get("driven_at", 0.0),
+        )
+    )
     return [study.study_name for study in studies]
 
 

@@ -8,6 +8,7 @@ from the study at any time.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Any
@@ -61,13 +62,18 @@ def state_of(trial: FrozenTrial) -> State:
             return "failed"
 
 
-def finished_configurations(trials: Iterable[FrozenTrial]) -> dict[str, int]:
-    """Return which trial was the first to finish with a configuration (as JSON)."""
-    first: dict[str, int] = {}
+def digest(config: str) -> bytes:
+    """Return what tells configurations (as JSON) apart, in 32 bytes."""
+    return hashlib.sha256(config.encode()).digest()
+
+
+def finished_configurations(trials: Iterable[FrozenTrial]) -> dict[bytes, int]:
+    """Return which trial was the first to finish with a configuration, by its digest."""
+    first: dict[bytes, int] = {}
     for trial in trials:
         attrs = trial.user_attrs
         if trial.state == TrialState.COMPLETE and CONFIG in attrs and DUPLICATE_OF not in attrs:
-            first.setdefault(attrs[CONFIG], trial.number)
+            first.setdefault(digest(attrs[CONFIG]), trial.number)
     return first
 
 

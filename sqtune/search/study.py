@@ -31,6 +31,7 @@ from sqtune.search.stored import (
     REFUSED,
     RUN_ID,
     STOPPED,
+    digest,
     epoch_key,
     epochs_of,
     finished_configurations,
@@ -57,7 +58,7 @@ class Study(StudyView):
         self._proposals: Proposals | None = None
         self._footprint: Measure | None = None
         self._running: dict[int, _Running] = {}
-        self._finished: dict[str, int] = {}  # configuration -> the trial that finished with it
+        self._finished: dict[bytes, int] = {}  # by the configuration's digest
 
     @classmethod
     def create_or_continue(
@@ -136,9 +137,8 @@ class Study(StudyView):
         """Propose the next trial; interrupted ones and points come first. None: no more.
 
         It comes back ended where it costs nothing: `refused` where it does not fit the target, or
-        `finished`, with `duplicate_of`, where an equal configuration has finished. Proposals depend
-        on the sampler's seed, the trial's number and the trials so far, not on when the study was
-        reopened.
+        `finished`, with `duplicate_of`, where an equal configuration has finished. When the study
+        was reopened does not matter to what is proposed.
         """
         assert self._proposals is not None, "a study that is only looked at proposes nothing"
         proposal = self._proposals.next()
@@ -146,9 +146,8 @@ class Study(StudyView):
             return None
         trial, values = proposal
         config = self.space.config(values)
-        opened = _Running(
-            trial._trial_id, config, config.model_dump_json(), epochs_of(trial.user_attrs)
-        )
+        text, epochs = config.model_dump_json(), epochs_of(trial.user_attrs)
+        opened = _Running(trial._trial_id, config, text, epochs)
         self._running[trial.number] = opened
         trial.set_user_attr(CONFIG, opened.text)
         refusal = store_footprint(trial, config, self._footprint, self.space.target)
@@ -176,13 +175,9 @@ class Study(StudyView):
         return min(alike, default=None)
 
     def settle_duplicate(self, number: int) -> bool:
-        """End an open trial with the results of an equal configuration that finished, if any did.
-
-        Returns:
-            Whether it has ended.
-        """
+        """End an open trial with the results of an equal one that finished; tell if one did."""
         opened = self._open(number)
-        twin = self._finished.get(opened.text)
+        twin = self._finished.get(digest(opened.text))
         if twin is None:
             return False
         values = self._storage.get_trial(self._id(twin)).values
@@ -231,7 +226,7 @@ class Study(StudyView):
         ]
         self._storage.set_trial_user_attr(opened.trial_id, FACTS, facts)
         self._study.tell(number, values)
-        self._finished.setdefault(opened.text, number)
+        self._finished.setdefault(digest(opened.text), number)
         del self._running[number]
 
     def fail(self, number: int, reason: str) -> None:

@@ -84,7 +84,11 @@ class StudyView:
         """Return all trials that have a configuration, by number."""
         test_errors = self._test_errors()
         trials = self._study.get_trials(deepcopy=False)
-        return [self._record(trial, test_errors) for trial in trials if CONFIG in trial.user_attrs]
+        records = [
+            self._record(trial, test_errors) for trial in trials if CONFIG in trial.user_attrs
+        ]
+        self._ended = {record.number: record for record in records if record.ended}
+        return records
 
     def _test_errors(self) -> Mapping[str, float]:
         attrs = self._storage.get_study_user_attrs(self._study._study_id)  # self.attrs is a copy
@@ -106,7 +110,5 @@ class StudyView:
             record = record_of(trial, self._config(number))
             if record.duplicate_of is not None:
                 record = with_results_of(record, self.trial(record.duplicate_of))
-            if record.ended:
-                self._ended[number] = record
         test_error = test_errors.get(str(number))
         return record if test_error is None else replace(record, test_error=test_error)

@@ -281,3 +281,17 @@ def test_refused_configurations_are_never_trained(begin) -> None:
     assert all(
         trial.why and "max_flash" in trial.why for trial in trials if trial.number in refused
     )
+
+
+@pytest.mark.parametrize("kind", ["stop", "pause"])
+def test_a_rung_within_a_shared_warm_up_holds_nobody(begin, kind) -> None:
+    search = begin(
+        f"search.early_stopping={{name: {kind}, rungs: [0.25], keep: 0.5, min_trials: 2}}",
+        "space.optimizer.lr={choice: [0.01]}",
+        "space.quantizer.name={choice: [ternary, lsq_ternary]}",
+        "space.selection.function={choice: [linear, constant, softmax]}",
+        "search.num_trials=6",
+    )
+    trained = run(search, 2)
+    assert set(states(search).values()) == {"finished"}
+    assert sum(epoch <= 4 for _, epoch in trained) == 4

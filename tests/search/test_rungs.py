@@ -51,7 +51,7 @@ def add(rungs, number, arrival):
 
 
 def by_definition(found, number, early, several_objectives):
-    """The rule written down plainly: sort what is comparable, look whether the value is kept."""
+    """The rule written down plainly: sort what is comparable, look where the trial stands."""
     own = found[number]
     rung = [(i, one) for i, one in enumerate(found) if one.epoch == own.epoch]
     medians = dict.fromkeys((one.ratio for _, one in rung), 0.0)
@@ -67,14 +67,15 @@ def by_definition(found, number, early, several_objectives):
             if len(values) >= early.min_trials
         }
     comparable = sorted(
-        one.value - medians[one.ratio]
-        for _, one in rung
+        (one.value - medians[one.ratio], i)
+        for i, one in rung
         if one.ratio in medians and (not several_objectives or one.size_bytes <= own.size_bytes)
     )
     if len(comparable) < early.min_trials:
         return True
     part = max(1, math.floor(early.keep * len(comparable) + 1e-9))
-    return own.value - medians[own.ratio] in comparable[:part]
+    worst = comparable[part - 1][0]
+    return own.value - medians[own.ratio] <= worst
 
 
 @pytest.mark.parametrize("several_objectives", [False, True])
@@ -127,14 +128,11 @@ def test_too_few_to_compare_all_go_on():
     assert [rungs.goes_on(number, 6) for number in range(4)] == [True, True, False, False]
 
 
-def test_trials_that_are_equal_so_far_go_on_or_not_together():
-    rungs = rungs_of([Arrival(0.9)] * 8)  # as after a float warm-up that all of them share
+def test_equal_values_have_the_same_place():
+    rungs = rungs_of([Arrival(0.9)] * 8)
     assert all(rungs.goes_on(number, 6) for number in range(8))
-    add(rungs, 8, Arrival(0.1))
-    assert [rungs.goes_on(number, 6) for number in range(9)] == [True] * 9
-    for number in range(9, 18):
-        add(rungs, number, Arrival(0.1))
-    assert [rungs.goes_on(number, 6) for number in range(18)] == [False] * 8 + [True] * 10
+    rungs = rungs_of([Arrival(value) for value in (0.2, 0.1, 0.2, 0.3, 0.3, 0.2)])
+    assert [number for number in range(6) if rungs.goes_on(number, 6)] == [0, 1, 2, 5]
 
 
 def test_even_the_smallest_share_lets_the_best_go_on():

@@ -1,0 +1,105 @@
+"""Confirming: the chosen networks with new seeds, judged by the mean; a study of its own."""
+
+from __future__ import annotations
+
+import json
+import statistics
+
+import pytest
+
+from sqtune.config import load_space
+from sqtune.search.confirm import confirmation_space, confirmed, winner
+from sqtune.search.storage import open_storage
+from sqtune.search.study import Study
+from sqtune.store import Store
+
+from .conftest import run
+
+SPACE = """
+trial: {num_epochs: 2, seed: 7}
+space:
+  schedule: {choice: [{name: exponential}, {name: average, num_stages: 2}]}
+  quantizer.name: {choice: [binary, uniform]}
+  quantizer.bits: {choice: [2, 3], when: {quantizer.name: uniform}}
+  optimizer.lr: {float: [0.02, 0.3], log: true}
+search: {num_trials: 4, sampler: random}
+"""
+ERRORS = {0: (0.30, 0.50), 1: (0.35, 0.36)}  # by chosen trial: what new seeds give
+
+
+@pytest.fixture
+def chosen(tmp_path):
+    path = tmp_path / "small.yaml"
+    path.write_text(SPACE)
+    space, store = load_space(path), Store.at(tmp_path / "store")
+    store.create()
+    study = Study.create_or_continue(open_storage(store, None), space, {})
+    for error in (0.2, 0.3):
+        trial = study.ask()
+        for epoch in (1, 2):
+            study.report(trial.number, epoch, {"val_error": error, "train_loss": 1.0})
+        study.finish(trial.number, error, {"size_bytes": 100})
+    return space, store, study.trials()
+
+
+def drive(space, store):
+    """Train a confirmation: errors as ERRORS says; return its trials."""
+    study = Study.create_or_continue(open_storage(store, None, mend=True), space, {})
+    lrs = [trial.config.optimizer.lr for trial in sorted(study.trials(), key=lambda t: t.number)]
+    while sum(trial.counts for trial in study.trials()) < space.search.num_trials:
+        trial = study.ask()
+        lrs.append(trial.config.optimizer.lr)
+        error = ERRORS[trial.number % 2][trial.number // 2]
+        for epoch in (1, 2):
+            study.report(trial.number, epoch, {"val_error": error, "train_loss": 1.0})
+        study.finish(trial.number, error, {"size_bytes": 100})
+    return study.trials()
+
+
+def test_points_are_the_chosen_with_seeds_of_their_own(chosen):
+    space, _, trials = chosen
+    again = confirmation_space(space, trials, 2, None)
+    assert again.name == "small-confirm"
+    assert again.search.num_trials == len(again.points) == 4
+    configs = [again.config(point) for point in again.points]
+    assert [config.seed for config in configs] == [8, 8, 9, 9]
+    for config, trial in zip(configs, [*trials, *trials], strict=True):
+        assert config.model_copy(update={"seed": 7}) == trial.config
+
+
+def test_another_budget_is_another_study(chosen):
+    space, _, trials = chosen
+    again = confirmation_space(space, trials, 1, 200)
+    assert again.name == "small-confirm-200"
+    assert {again.config(point).num_epochs for point in again.points} == {200}
+
+
+def test_the_mean_decides_and_more_seeds_are_added(chosen):
+    space, store, trials = chosen
+    once = drive(confirmation_space(space, trials, 1, None), store)
+    assert [each.trial for each in confirmed(trials, once)] == [0, 1]  # 0.30 against 0.35
+    twice = drive(confirmation_space(space, trials, 2, None), store)
+    assert [trial.number for trial in twice] == [0, 1, 2, 3]
+    first, second = confirmed(trials, twice)
+    assert (first.trial, first.errors) == (1, (0.35, 0.36))
+    assert first.mean == pytest.approx(0.355)
+    assert first.deviation == pytest.approx(statistics.stdev((0.35, 0.36)))
+    assert second.trial == 0
+    found, network = winner(trials, twice)
+    assert (found.trial, network.number) == (1, 1)
+
+
+def test_nothing_wins_before_something_has_finished(chosen):
+    assert winner(chosen[2], []) is None
+
+
+def test_the_command_confirms_the_best_of_a_search(searched):
+    store, _ = searched
+    answer = run("confirm", "small", "--store", store, "--top", 1, "--seeds", 2, "--json")
+    assert answer.returncode == 0, answer.stderr
+    content = json.loads(answer.stdout)
+    assert content["ending"] == "complete"
+    assert len(content["confirmed"][0]["errors"]) == 2
+    best = json.loads(run("best", "--store", store, "--json").stdout)
+    assert best["study"] == "small"  # a confirmation does not become the latest study
+    assert best["confirmed"]["results"] == content["confirmed"]
