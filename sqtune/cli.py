@@ -120,6 +120,7 @@ def train(
     """
     from sqtune.config import load_space
 
+    places = Store.at(store)
     space = load_space(space_file, overrides)
     config = space.config({})
     if out is not None:
@@ -131,7 +132,7 @@ def train(
 
     this_machine(space.resources)
     printer = console(to_stderr=as_json)
-    splits = prepare(config.data, Store.at(store).data if Path(store).is_dir() else None)
+    splits = prepare(config.data, places.data if places.root.is_dir() else None)
     results = []
     for result in train_network(
         config,
