@@ -39,7 +39,7 @@ from sqtune.store import Store
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="sqtune")
 def main() -> None:
-    r"""Find the most accurate low-bit network that fits.
+    """Find the most accurate low-bit network that fits.
 
     \b
     sqtune plan --space search_spaces/resnet.yaml      what it will cost, in seconds
@@ -71,7 +71,7 @@ def best(
     study_storage: str | None,
     as_json: bool,
 ) -> None:
-    r"""Name the best network: of all, within a budget, or at the knee.
+    """Name the best network: of all, within a budget, or at the knee.
 
     \b
     sqtune best                                   the smallest error
@@ -111,7 +111,7 @@ def best(
 def train(
     space_file: Path, overrides: tuple[str, ...], out: Path | None, store: str, as_json: bool
 ) -> None:
-    r"""Train one network: what stands under trial: in the space file. No Ray, no study.
+    """Train one network: what stands under trial: in the space file. No Ray, no study.
 
     \b
     sqtune train --space search_spaces/resnet.yaml --set trial.quantizer.name=ternary
@@ -120,6 +120,7 @@ def train(
     """
     from sqtune.config import load_space
 
+    places = Store.at(store)
     space = load_space(space_file, overrides)
     config = space.config({})
     if out is not None:
@@ -131,7 +132,7 @@ def train(
 
     this_machine(space.resources)
     printer = console(to_stderr=as_json)
-    splits = prepare(config.data, Store.at(store).data if Path(store).is_dir() else None)
+    splits = prepare(config.data, places.data if places.root.is_dir() else None)
     results = []
     for result in train_network(
         config,
@@ -163,7 +164,7 @@ def train(
 @click.option("--port", type=click.IntRange(1, 65535), help="By default a free one from 5000 on.")
 @options(store_option, json_option)
 def ui(port: int | None, store: str, as_json: bool) -> None:
-    """Open MLflow's pages on the store, on this machine only, until Ctrl-C."""
+    """Open MLflow's pages on the store until Ctrl-C, on this machine only."""
     from sqtune.mlflow_ui import serve
 
     places = Store.at(store)
@@ -179,7 +180,7 @@ def ui(port: int | None, store: str, as_json: bool) -> None:
 @main.command()
 @options(store_option, json_option)
 def schema(store: str, as_json: bool) -> None:
-    r"""Print the JSON schema of space files, for editors.
+    """Print the JSON schema of space files, for editors.
 
     \b
     sqtune schema > search_spaces/schema.json

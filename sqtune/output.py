@@ -140,7 +140,7 @@ def nothing_fits(
         limits.append(f"--max-error {percent(max_error)} %")
         nearest.append(f"the best, trial {top.number}, has {percent(top.val_error)} %")
     return ConfigError(
-        f'{", ".join(limits)}: no network of "{study}" is that good; {"; ".join(nearest)}.'
+        f'{", ".join(limits)}: no network of "{study}" fits; {"; ".join(nearest)}.'
     )
 
 

@@ -46,7 +46,7 @@ def confirm(
     tracking_uri: str | None,
     as_json: bool,
 ) -> None:
-    r"""Train the best networks again with new seeds, and name the winner by the mean.
+    """Train the best again with new seeds: the lowest mean error wins.
 
     The best are the front's, where several objectives were searched. The same command again goes
     on; with more seeds it adds them.

@@ -21,7 +21,9 @@ POLL_SECONDS = 0.5
 def stop(
     name: str | None, wait: bool, store: str, study_storage: str | None, as_json: bool
 ) -> None:
-    r"""End a running search: running trials finish their epoch, and everything is stored.
+    """End a running search; everything is stored, so that it can go on.
+
+    Running trials finish their epoch.
 
     \b
     sqtune stop
@@ -51,7 +53,7 @@ def stop(
 def logs(
     trial: int, name: str | None, store: str, study_storage: str | None, as_json: bool
 ) -> None:
-    r"""Print what happened to a trial, line by line, its failure and where it hung included.
+    """Print a trial's log: its epochs, its failure, where it hung.
 
     \b
     sqtune logs 7

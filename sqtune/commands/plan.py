@@ -15,7 +15,7 @@ from sqtune.store import Store
 @click.command()
 @options(space_option, set_option, store_option, json_option)
 def plan(space_file: Path, overrides: tuple[str, ...], store: str, as_json: bool) -> None:
-    r"""Say what a search is about to cost, and what fits, before anything is trained.
+    """Say what a search will cost and what fits, before it trains.
 
     \b
     sqtune plan --space search_spaces/resnet.yaml
@@ -23,11 +23,12 @@ def plan(space_file: Path, overrides: tuple[str, ...], store: str, as_json: bool
     """
     from sqtune.config import load_space
 
+    places = Store.at(store)
     space = load_space(space_file, overrides)
     from sqtune.data.split import prepare
     from sqtune.search.plan import plan as make_plan
 
-    folder = Store.at(store).data if Path(store).is_dir() else None
+    folder = places.data if places.root.is_dir() else None
     made = make_plan(space, lambda data: prepare(data, folder))
     if as_json:
         print_json({"space": space.name, **asdict(made)})

@@ -67,7 +67,7 @@ def search(
     tracking_uri: str | None,
     as_json: bool,
 ) -> None:
-    r"""Search a space; the same command again goes on where it stopped.
+    """Search a space; the same command again goes on where it stopped.
 
     \b
     sqtune search --space search_spaces/resnet.yaml

@@ -27,7 +27,9 @@ WATCH_SECONDS = 2.0
 def show(
     name: str | None, watch: bool, store: str, study_storage: str | None, as_json: bool
 ) -> None:
-    r"""Show a study's trials, best first; by default the study searched last.
+    """Show a study's trials, best first.
+
+    By default those of the study searched last.
 
     \b
     sqtune show

@@ -21,7 +21,7 @@ stages_option = click.option(
 @options(store_option, stages_option, json_option)
 @click.pass_context
 def store(context: click.Context, store: str, stages: str | None, as_json: bool) -> None:
-    r"""Show what the store holds; `sqtune store prune` makes room in it.
+    """Show what the store holds; `sqtune store prune` makes room in it.
 
     \b
     sqtune store

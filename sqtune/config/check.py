@@ -9,6 +9,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from sqtune.config.corners import corner_points
+from sqtune.config.grid import NO_GRID, endless
 from sqtune.config.layers import useless_rule
 from sqtune.config.messages import explain
 from sqtune.config.parameters import no_value_of
@@ -28,6 +29,7 @@ def problems(space: SearchSpace) -> Iterator[tuple[Keys, str]]:
     """
     yield from _wrong_conditions(space)
     yield from _other_losses(space)
+    yield from _endless_grid(space)
     for values in corner_points(space):
         yield from _wrong_configuration(space, values)
     yield from wrong_points(space, _wrong_configuration)
@@ -43,6 +45,12 @@ def _other_losses(space: SearchSpace) -> Iterator[tuple[Keys, str]]:
             f"trials are compared by their training loss, and {searched[0]} gives each another "
             "one. Compare by metric: val_error, or fix the distillation.",
         )
+
+
+def _endless_grid(space: SearchSpace) -> Iterator[tuple[Keys, str]]:
+    if space.search.sampler == "grid":
+        for path in endless(space):
+            yield ("space", path), NO_GRID
 
 
 def _wrong_conditions(space: SearchSpace) -> Iterator[tuple[Keys, str]]:

@@ -13,6 +13,11 @@ from sqtune.config.parameters import ChoiceParameter, FloatParameter, IntParamet
 from sqtune.config.space import SearchSpace
 from sqtune.errors import ConfigError
 
+NO_GRID = (
+    "a grid goes through every value, and a float without step has no end of them. Give it a step, "
+    "or take search.sampler: random, qmc or tpe."
+)
+
 
 def count(space: SearchSpace) -> int | None:
     """Return how many points a space has: combinations of values, conditions respected.
@@ -46,10 +51,7 @@ def points(space: SearchSpace) -> Iterator[dict[str, Any]]:
     """
     numbers = endless(space)
     if numbers:
-        raise ConfigError(
-            f"space.{numbers[0]}: a grid goes through every value, and a float without step has no "
-            "end of them. Give it a step, or take search.sampler: random, qmc or tpe."
-        )
+        raise ConfigError(f"space.{numbers[0]}: {NO_GRID}")
     order = space.order()
     listed = [all_values(space.space[path]) for path in order]
     return _points(space, order, listed, {})

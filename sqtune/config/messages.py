@@ -45,6 +45,8 @@ def explain(error: ValidationError, model: type[BaseModel]) -> tuple[Keys, str]:
                 f"a parameter has exactly one of {', '.join(PARAMETER_KINDS)}, "
                 "for example {choice: [a, b]}, {int: [2, 8]} or {float: [0.01, 0.3], log: true}."
             )
+        case "model_type" | "model_attributes_type" | "dict_type" | "dataclass_type":
+            return keys, f"a mapping is needed here, such as {{field: value}}, not {value!r}."
         case "tuple_type" | "list_type":
             shown = "a mapping" if isinstance(value, dict) else repr(value)
             return keys, f"a list is needed here, such as [a, b], not {shown}."

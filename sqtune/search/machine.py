@@ -29,9 +29,10 @@ def this_machine(resources: Resources) -> Machine:
     cpus, gpus = len(os.sched_getaffinity(0)), torch.cuda.device_count()
     for kind, asked, there in (("cpus", resources.cpus, cpus), ("gpus", resources.gpus, gpus)):
         if asked > there:
+            most = f"{there} or less" if there else "0"
             raise ResourceError(
                 f"resources.{kind}: a trial asks for {asked:g} {kind.upper()[:-1]}s, this machine "
-                f"has {there}. Give --set resources.{kind}={there} or less."
+                f"has {there}. Give --set resources.{kind}={most}."
             )
     slots = cpus / resources.cpus
     return Machine(cpus, gpus, int(min(slots, gpus / resources.gpus) if resources.gpus else slots))

@@ -94,8 +94,9 @@ def open_storage(store: Store, url: str | None, *, mend: bool = False) -> BaseSt
         return JournalStorage(_Journal(store.journal, lock))
     except Exception as error:  # SQLAlchemy and drivers raise all kinds
         place = f"--study-storage {url}" if url else str(store.journal)
+        reason = str(error).split("\n(Background on this error")[0]
         raise StoreError(
-            f"{place} cannot be opened as a study storage: {error}. Give the URL of a database "
+            f"{place} cannot be opened as a study storage: {reason}. Give the URL of a database "
             "that answers, or leave --study-storage out."
         ) from error
 

@@ -52,7 +52,7 @@ class StageStore:
             self._files = files_at(place)
         except (ValueError, ImportError, OSError) as error:
             raise StoreError(
-                f"search.stages.url: {place} cannot be opened: {error}. Give a folder, or a URL "
+                f"stages.url: {place} cannot be opened: {error}. Give a folder, or a URL "
                 "that fsspec knows, with the package that it needs."
             ) from error
         self._claims = Claims(self._files)

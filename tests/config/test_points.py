@@ -45,7 +45,7 @@ MISTAKES = """
 == condition on a fixed value
   - {schedule.warmup: 0.1}  #! points.0.schedule.warmup: it is searched only where batch_size is 64
 == no mapping
-  - 3  #! points.0: must be an object, not 3.
+  - 3  #! points.0: a mapping is needed here
 """
 
 

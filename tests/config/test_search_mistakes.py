@@ -29,6 +29,14 @@ trial: {schedule: {name: exponential, warmup: 0.5}}
 == an unknown sampler
 search:
   sampler: tpee  #! search.sampler: 'tpee' is unknown. Did you mean "tpe"?
+== a grid without end
+search:
+  sampler: grid
+space:
+  optimizer.momentum: {float: [0.5, 0.9]}  #! space.optimizer.momentum: a grid goes through & step
+== early stopping by name alone
+search:
+  early_stopping: stop  #! search.early_stopping: a mapping is needed here
 == an objective twice
 search:
   objectives: [val_error, val_error]  #! search.objectives: each objective stands once

@@ -105,13 +105,13 @@ trial:
     name: digits
     mirror: yes  #! trial.data.mirror: must be a valid boolean, not 'yes'.
 == number for a section
-trial: 3  #! trial: must be an object, not 3.
+trial: 3  #! trial: a mapping is needed here
 == empty section
 trial: {}
-search:  #! search: must be an object, not None.
+search:  #! search: a mapping is needed here
 == text for a mapping
 trial:
-  quantizer: binary  #! trial.quantizer: must be an object, not 'binary'.
+  quantizer: binary  #! trial.quantizer: a mapping is needed here
 == mapping without its name
 trial:
   quantizer: {bits: 3}  #! trial.quantizer: a mapping with a name is needed here, such as {name:
