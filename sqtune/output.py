@@ -139,9 +139,7 @@ def nothing_fits(
     if max_error is not None:
         limits.append(f"--max-error {percent(max_error)} %")
         nearest.append(f"the best, trial {top.number}, has {percent(top.val_error)} %")
-    return ConfigError(
-        f'{", ".join(limits)}: no network of "{study}" fits; {"; ".join(nearest)}.'
-    )
+    return ConfigError(f'{", ".join(limits)}: no network of "{study}" fits; {"; ".join(nearest)}.')
 
 
 def print_plan(out: Console, space: SearchSpace, plan: Plan) -> None:
