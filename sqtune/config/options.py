@@ -42,8 +42,10 @@ class EarlyStopping(Strict):
     @classmethod
     def _increasing(cls, rungs: tuple[float, ...]) -> tuple[float, ...]:
         if list(rungs) != sorted(set(rungs)) or not all(0 < rung < 1 for rung in rungs):
-            raise ValueError("rungs are shares of the training, increasing and between 0 and 1, such as "
-                f"[0.25, 0.5], not {list(rungs)}.")
+            raise ValueError(
+                "rungs are shares of the training, increasing and between 0 and 1, such as "
+                f"[0.25, 0.5], not {list(rungs)}."
+            )
         return rungs
 
     def epochs(self, num_epochs: int) -> tuple[int, ...]:
