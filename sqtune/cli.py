@@ -164,7 +164,10 @@ def train(
 @click.option("--port", type=click.IntRange(1, 65535), help="By default a free one from 5000 on.")
 @options(store_option, json_option)
 def ui(port: int | None, store: str, as_json: bool) -> None:
-    """Open MLflow's pages on the store until Ctrl-C, on this machine only."""
+    """Open MLflow's pages on the store until Ctrl-C.
+
+    They are served to this machine only.
+    """
     from sqtune.mlflow_ui import serve
 
     places = Store.at(store)

@@ -22,6 +22,16 @@ if TYPE_CHECKING:
     from sqtune.search.records import TrialRecord
     from sqtune.search.run import Outcome
 
+ENDINGS = {  # why a search ended, in the words of the next step
+    "interrupted": "interrupted; the same command goes on from what is stored",
+    "stopped": "ended by sqtune stop; the same command goes on",
+    "time limit": "the time limit ended the search; the same command goes on",
+    "GPU hours": "the search has used its GPU hours (search.max_gpu_hours); with more, the same "
+    "command goes on",
+    "failures": "too many trials failed for the same reason (search.max_failures); see sqtune logs "
+    "TRIAL; the same command goes on",
+    "target error": "the wanted error is reached (search.target_error)",
+}
 PLAIN_WIDTH = 120  # columns of a table that no terminal shows
 
 
@@ -69,9 +79,6 @@ def print_outcome(out: Console, outcome: Outcome, places: Store, store: str) -> 
     lines = [f"trials    {counts_text(outcome.trials)}", *epochs_line(outcome.trials)]
     for line in lines:
         out.print(line, highlight=False, soft_wrap=True)
-    if outcome.stage_problem:
-        problem = f"warning: stages could not all be stored: {outcome.stage_problem}"
-        out.print(problem, highlight=False, soft_wrap=True)
     if outcome.best is None or outcome.network is None:
         out.print("no trial has finished")
         for trial in outcome.trials:
@@ -91,6 +98,36 @@ def print_outcome(out: Console, outcome: Outcome, places: Store, store: str) -> 
         f"          sqtune best{at} --max-size {budget}KiB        the best under a size budget",
         highlight=False,
         soft_wrap=True,
+    )
+
+
+def print_ending(outcome: Outcome) -> None:
+    """Say on stderr what went wrong beside the trials, and why the search ended."""
+    if outcome.stage_problem:
+        click.echo(f"warning: not every stage was stored: {outcome.stage_problem}", err=True)
+    if outcome.tracking_problem:
+        click.echo(
+            f"warning: MLflow does not have everything: {outcome.tracking_problem}\n"
+            "The same command brings it up to date.",
+            err=True,
+        )
+    if outcome.why:
+        click.echo(outcome.why, err=True)
+    elif outcome.ending in ENDINGS:
+        click.echo(ENDINGS[outcome.ending], err=True)
+
+
+def nothing_trained(outcome: Outcome) -> ConfigError:
+    """Return an error that says why no proposal of a search was trained."""
+    from sqtune.search.fit import nearest
+
+    near = nearest(outcome.trials, outcome.space.target)
+    if near is None:
+        return ConfigError(f'no trial of "{outcome.study}" has finished: {outcome.why}.')
+    return ConfigError(
+        f"target: none of {len(outcome.trials):,} proposals fits. The nearest is trial "
+        f"{near.number}: {near.why} Relax the target or widen the space, with another --name; "
+        "sqtune plan says what fits."
     )
 
 
@@ -145,7 +182,7 @@ def nothing_fits(
 def print_plan(out: Console, space: SearchSpace, plan: Plan) -> None:
     """Print what a search is about to do."""
     from sqtune.config.parameters import label
-    from sqtune.search.tables import count_text, duration, kib
+    from sqtune.search.tables import count_text, kib
 
     survey, trials, cost = plan.survey, plan.trials, plan.cost
     whole = survey.configurations is not None
@@ -164,8 +201,10 @@ def print_plan(out: Console, space: SearchSpace, plan: Plan) -> None:
     lines.append(f"RAM       {kib(survey.ram_bytes[0])} to {kib(survey.ram_bytes[1])}")
     lines.append("MACs      {} to {}".format(*map(count_text, survey.macs)))
     of_all = "" if trials.trials == space.search.num_trials else f" of {space.search.num_trials:,}"
+    asked = space.search.sampler
+    by = asked if trials.sampler == asked else f"{trials.sampler} in place of {asked}, which learns"
     free = f"{trials.refused:,} proposals refused, {trials.repeated:,} repeated"
-    lines.append(f"trials    {trials.trials:,}{of_all}, proposed by {trials.sampler}; {free}")
+    lines.append(f"trials    {trials.trials:,}{of_all}, proposed by {by}; {free}")
     if trials.epochs_asked:
         share = f"{100 * trials.epochs / trials.epochs_asked:.0f}"
         lines.append(
@@ -175,9 +214,9 @@ def print_plan(out: Console, space: SearchSpace, plan: Plan) -> None:
     if cost is None:
         lines.append(f"time      {plan.no_cost}")
     else:
-        hours = f"{cost.cpu_hours:.1f} CPU-hours"
-        hours += f", {cost.gpu_hours:.1f} GPU-hours" if cost.gpu_hours else ""
-        lines.append(f"time      about {duration(cost.seconds)} ({hours}), {cost.slots} at once")
+        hours = f"{_hours(cost.cpu_hours)} CPU-hours"
+        hours += f", {_hours(cost.gpu_hours)} GPU-hours" if cost.gpu_hours else ""
+        lines.append(f"time      about {_time(cost.seconds)} ({hours}), {cost.slots} at once")
         lines.append(
             f"          an epoch of {label(cost.typical)} takes {cost.epoch_seconds:.1f} s "
             f"(measured on {cost.probed_images:,} images)"
@@ -186,6 +225,22 @@ def print_plan(out: Console, space: SearchSpace, plan: Plan) -> None:
         lines.append("          without what early stopping saves")
     for line in lines:
         out.print(line, highlight=False, soft_wrap=True)
+
+
+def _time(seconds: float) -> str:
+    """Return an estimated time, no finer than it is known.
+
+    >>> _time(70), _time(600), _time(243_700)
+    ('1.2 minutes', '10 minutes', '67.7 hours')
+    """
+    minutes = seconds / 60
+    if minutes < 120:
+        return f"{minutes:.1f} minutes" if minutes < 10 else f"{minutes:.0f} minutes"
+    return f"{minutes / 60:.1f} hours"
+
+
+def _hours(hours: float) -> str:
+    return f"{hours:,.1f}" if hours >= 1 else f"{hours:.2g}"
 
 
 def check_new_folder(folder: Path) -> None:

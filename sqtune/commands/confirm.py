@@ -17,7 +17,7 @@ from sqtune.options import (
     study_storage_option,
     tracking_option,
 )
-from sqtune.output import console, print_json
+from sqtune.output import console, print_ending, print_json
 from sqtune.store import Store
 
 if TYPE_CHECKING:
@@ -103,8 +103,8 @@ def confirm(
         if found is not None:
             out.print(_verdict(results), highlight=False, soft_wrap=True)
             out.print(f"network   {outcome.network}", highlight=False, soft_wrap=True)
+    print_ending(outcome)
     if outcome.ending == "interrupted":
-        click.echo("interrupted; the same command goes on from what is stored", err=True)
         sys.exit(INTERRUPTED)
     if found is None:
         sys.exit(1)

@@ -68,7 +68,7 @@ def logs(
         if trial not in known:
             raise StudyError(f'there is no trial {trial} in "{study.name}"; see: sqtune show')
         raise StudyError(
-            f'trial {trial} of "{study.name}" has no log: {known[trial].why or "no worker had it"}.'
+            f'trial {trial} of "{study.name}" has no log: {known[trial].why or "no worker had it."}'
         )
     text = path.read_text(encoding="utf-8", errors="replace")
     if as_json:

@@ -19,19 +19,15 @@ from sqtune.options import (
     tracking_option,
     with_unit,
 )
-from sqtune.output import console, outcome_data, print_json, print_outcome
+from sqtune.output import (
+    console,
+    nothing_trained,
+    outcome_data,
+    print_ending,
+    print_json,
+    print_outcome,
+)
 from sqtune.store import Store
-
-AFTER = {  # why a search ended, in the words of the next step
-    "interrupted": "interrupted; the same command goes on from what is stored",
-    "stopped": "ended by sqtune stop; the same command goes on",
-    "time limit": "the time limit ended the search; the same command goes on",
-    "GPU hours": "the search has used its GPU hours (search.max_gpu_hours); with more, the same "
-    "command goes on",
-    "failures": "too many trials failed for the same reason (search.max_failures); see sqtune logs "
-    "TRIAL; the same command goes on",
-    "target error": "the wanted error is reached (search.target_error)",
-}
 
 
 @click.command()
@@ -96,16 +92,9 @@ def search(
         print_json(outcome_data(outcome, places.store))
     else:
         print_outcome(progress.console, outcome, places.store, store)
-    if outcome.tracking_problem:
-        click.echo(
-            f"warning: MLflow does not have everything: {outcome.tracking_problem}\n"
-            "The same command brings it up to date.",
-            err=True,
-        )
-    if outcome.why:
-        click.echo(outcome.why, err=True)
-    elif outcome.ending in AFTER:
-        click.echo(AFTER[outcome.ending], err=True)
+    if outcome.ending == "exhausted" and outcome.best is None:
+        raise nothing_trained(outcome)
+    print_ending(outcome)
     if outcome.ending == "interrupted":
         sys.exit(INTERRUPTED)
     if outcome.ending == "failures" or (outcome.best is None and outcome.ending == "complete"):

@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from sqtune.errors import StoreError
 from sqtune.options import json_option, options, store_option, with_unit
 from sqtune.output import console, print_json
 from sqtune.store import Store
@@ -29,7 +30,10 @@ def store(context: click.Context, store: str, stages: str | None, as_json: bool)
     """
     context.obj = (store, stages, as_json)
     if context.invoked_subcommand is None:
-        _show(Store.at(store), stages, as_json)
+        places = Store.at(store)
+        if stages is None and not places.root.exists():
+            raise StoreError(f"there is no store in {places.root}. Give --store another folder.")
+        _show(places, stages, as_json)
 
 
 @store.command()
@@ -40,11 +44,22 @@ def store(context: click.Context, store: str, stages: str | None, as_json: bool)
     metavar="SIZE",
     help="What stages may take, such as 2GiB; 1B removes all.",
 )
+@options(
+    click.option("--store", metavar="DIR", help="As of sqtune store."),
+    stages_option,
+    json_option,
+)
 @click.pass_context
-def prune(context: click.Context, max_size: int) -> None:
-    """Remove the stages used longest ago until the rest fits; networks are never touched."""
-    folder, stages, as_json = context.obj
-    opened = _open(Store.at(folder), stages)
+def prune(
+    context: click.Context, max_size: int, store: str | None, stages: str | None, as_json: bool
+) -> None:
+    """Remove the stages used longest ago until the rest fits.
+
+    Networks are never touched.
+    """
+    outer_store, outer_stages, outer_json = context.obj  # options before the word prune
+    as_json = as_json or outer_json
+    opened = _open(Store.at(store or outer_store), stages or outer_stages)
     before = sum(entry.size_bytes for entry in opened.entries())
     removed = opened.prune(max_size)
     after = sum(entry.size_bytes for entry in opened.entries())
@@ -81,12 +96,13 @@ def _show(places: Store, stages: str | None, as_json: bool) -> None:
     out = console()
     out.print(f"store     {places.root}", highlight=False, soft_wrap=True)
     days = content["oldest_use_days"]
+    used = (
+        f", not used for up to {days:.1f} days; sqtune store prune --max-size SIZE makes room"
+        if entries
+        else ""
+    )
     for what, text in (
-        (
-            "stages",
-            f"{_mib(content['stage_bytes'])} in {content['stages']} checkpoints, the one "
-            f"used longest ago {days:.1f} days ago; sqtune store prune --max-size SIZE makes room",
-        ),
+        ("stages", f"{_mib(content['stage_bytes'])} in {content['stages']} checkpoints{used}"),
         ("networks", f"{_mib(content['network_bytes'])}, never removed"),
         ("data", _mib(content["data_bytes"])),
         ("tracking", _mib(content["tracking_bytes"])),

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import asdict
+from collections.abc import Callable, Iterable
+from dataclasses import asdict, fields
 from typing import TYPE_CHECKING
 
 import optuna
 
 from sqtune.config.options import Target
 from sqtune.config.trial import TrialConfig
+from sqtune.search.records import TrialRecord
 from sqtune.search.stored import FACTS
 
 if TYPE_CHECKING:
@@ -45,3 +46,16 @@ def store_footprint(
         if name not in trial.constraints:
             trial.set_constraint(name, value)
     return refusal(footprint, target)
+
+
+def nearest(trials: Iterable[TrialRecord], target: Target | None) -> TrialRecord | None:
+    """Return the refused trial that exceeds a target least; None where none was refused by it."""
+    from sqtune.deploy.footprint import Footprint, excess
+
+    def exceeded(trial: TrialRecord) -> float:
+        names = (field.name for field in fields(Footprint))
+        taken = Footprint(**{name: trial.facts[name] for name in names})
+        return max(excess(taken, target).values(), default=0.0)
+
+    refused = [trial for trial in trials if trial.state == "refused" and exceeded(trial) > 0]
+    return min(refused, key=exceeded, default=None)

@@ -10,6 +10,7 @@ from pathlib import Path
 from types import FrameType
 
 from sqtune.config.space import SearchSpace
+from sqtune.errors import StudyError
 from sqtune.provenance import provenance
 from sqtune.search.courses import Courses
 from sqtune.search.driver import Driver
@@ -96,6 +97,11 @@ def run_search(
         ResourceError: Not even one trial fits this machine.
         TrackingError: A tracking store that was named does not answer.
     """
+    if warm_start == space.name:
+        raise StudyError(
+            f"--warm-start {warm_start}: a study learns from its own trials anyway. Name another "
+            "one, or give this one another --name."
+        )
     store = places.store
     if store.journal.exists() and places.study_storage is None:
         storage = open_storage(store, None)
@@ -119,13 +125,14 @@ def run_search(
                 tracker.wait_until_connected()
             storage = open_storage(store, places.study_storage, mend=True)
             footprint = footprints(space, store)
+            other = None if warm_start is None else Study.load(storage, warm_start)
             study = Study.create_or_continue(
                 storage, space, provenance(), files, footprint=footprint
             )
             if confirms is not None:
                 study.set_attr("confirms", confirms)
-            if warm_start is not None:
-                told = study.warm_start(Study.load(storage, warm_start))
+            if other is not None:
+                told = study.warm_start(other)
                 progress.say(f'warm start from "{warm_start}": {told.summary()}')
             record_study(study, space_text, tracker, store)
             limits = Limits(

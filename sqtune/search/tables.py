@@ -145,8 +145,8 @@ def trial_line(trial: TrialRecord) -> str:
 
 
 def state_text(trial: TrialRecord) -> str:
-    """Return a trial's state: stopped and paused ones with the epochs they have of all."""
-    if trial.state not in ("stopped", "paused"):
+    """Return a trial's state; of one that has begun and is not at its end, with its epochs."""
+    if trial.state not in ("running", "interrupted", "stopped", "paused"):
         return trial.state
     return f"{trial.state} {len(trial.epochs)}/{trial.config.num_epochs}"
 

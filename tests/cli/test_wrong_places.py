@@ -163,3 +163,17 @@ def test_the_command_that_a_saved_network_suggests_can_be_typed(folder):
     prepare_data(space, Store.at(str(folder / "store")))  # the weights fit
     assert space.config({}).network.width == 2
     assert len(prepare(Digits()).classes) == 10
+
+
+@pytest.mark.parametrize("command", ["train", "plan"])
+def test_a_store_that_is_a_file_is_refused(folder, command):
+    (folder / "file").write_text("mine")
+    assert "is not a folder. Give --store" in refused("--store", "file", command=command)
+
+
+def test_a_study_to_start_from_is_looked_for_before_a_study_is_made(folder):
+    said = refused("--name", "new", "--warm-start", "old", "--store", "store", command="search")
+    assert said.startswith("error: there is no study")
+    assert study_names(open_storage(Store.at("store"), None)) == []
+    said = refused("--name", "new", "--warm-start", "new", "--store", "store", command="search")
+    assert said.startswith("error: --warm-start new: a study learns from its own trials")

@@ -8,10 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from sqtune.config.options import SearchOptions
+from sqtune.config.options import SearchOptions, Target
 from sqtune.config.space import SearchSpace
 from sqtune.errors import ConfigError
 from sqtune.search import propose
+from sqtune.search.fit import nearest
 from sqtune.search.stored import DUPLICATE_OF
 from sqtune.store import Store
 
@@ -280,3 +281,19 @@ def test_a_warm_start_tells_why_it_leaves_trials_out(tmp_path, space):
     assert reasons(space=more) == {"it has no value of batch_size"}
     sizes = with_search(space, objectives=("val_error", "size_bytes")).search
     assert reasons(search=sizes) == {"it has no size_bytes"}
+
+
+def test_of_refused_configurations_the_nearest_is_named(tmp_path, store):
+    space = with_target(space_of(tmp_path, BUDGET), Target(max_flash=100, max_macs=10**9))
+    study = opened(store, space, footprint=on_digits)
+    trials = [study.ask() for _ in range(12)]
+    smallest = min(trials, key=lambda trial: trial.size_bytes)
+    found = nearest(trials, space.target)
+    assert found.size_bytes == smallest.size_bytes
+    assert "max_flash" in found.why
+    assert nearest(trials, None) is None
+    assert nearest([], space.target) is None
+
+
+def with_target(space: SearchSpace, target: Target) -> SearchSpace:
+    return space.model_copy(update={"target": target})
