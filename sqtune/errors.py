@@ -44,6 +44,10 @@ class StoreError(SqtuneError):
     """A store is in use, unreadable or not writable."""
 
 
+class WriteError(StoreError):
+    """Something cannot be written now, as on a full disk; later the same may succeed."""
+
+
 class StudyError(SqtuneError):
     """A study is unknown, or its space has changed."""
 

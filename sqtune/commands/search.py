@@ -97,5 +97,7 @@ def search(
     print_ending(outcome)
     if outcome.ending == "interrupted":
         sys.exit(INTERRUPTED)
-    if outcome.ending == "failures" or (outcome.best is None and outcome.ending == "complete"):
+    if outcome.ending in ("failures", "unwritable") or (
+        outcome.best is None and outcome.ending == "complete"
+    ):
         sys.exit(1)

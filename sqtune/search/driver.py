@@ -167,6 +167,9 @@ class Driver:
         elif "facts" in report:
             self.study.finish(number, self.study.trial_last_error(number), report["facts"])
             self._ended(number)
+        elif "unwritable" in report:
+            self.limits.unwritable = report["unwritable"]
+            self._leave(number)
         elif "busy" in report:
             self._give_way(number)
         elif self._held(number, report["epochs"]):

@@ -20,6 +20,7 @@ Ending = Literal[
     "target error",
     "GPU hours",
     "failures",
+    "unwritable",
     "exhausted",
 ]
 GOOD_ENDINGS: tuple[Ending, ...] = ("complete", "target error", "exhausted")
@@ -33,6 +34,10 @@ class Limits:
         gpus: What one trial holds.
         seconds_before: Training time of the study so far, summed over its trials.
         stop_requested: Whether `sqtune stop` was typed.
+
+    Attributes:
+        interrupted: Whether a signal ends the search.
+        unwritable: Why a network could not be written; None if all could.
     """
 
     def __init__(
@@ -49,6 +54,7 @@ class Limits:
         self._deadline = None if limit is None else time.monotonic() + limit
         self._causes: Counter[str] = Counter()
         self._reached = False
+        self.unwritable: str | None = None
         self.interrupted = False
 
     def trained(self, seconds: float) -> None:
@@ -86,6 +92,8 @@ class Limits:
             return "stopped"
         if any(count >= self._options.max_failures for count in self._causes.values()):
             return "failures"
+        if self.unwritable is not None:
+            return "unwritable"
         return None
 
 

@@ -213,7 +213,7 @@ def _wrap_up(driver: Driver, choose: Callable[[list[TrialRecord]], TrialRecord |
         network=None if top is None else store.network(study.name, top.number),
         tracking_problem=None if tracker.error is None else str(tracker.error),
         stage_problem=next(filter(None, (t.facts.get("stage_problem") for t in trials)), None),
-        why=study.exhausted if ending == "exhausted" else None,
+        why=study.exhausted if ending == "exhausted" else driver.limits.unwritable,
     )
 
 

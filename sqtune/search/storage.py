@@ -127,9 +127,11 @@ def _write_whole(file: FileIO, content: bytes) -> None:
     try:
         while rest:
             rest = rest[file.write(rest) :]
-    except OSError:
+    except OSError as error:
         file.truncate(end)
-        raise
+        raise StoreError(
+            f"{file.name} cannot be written: {error}. Make room, and give the same command again."
+        ) from error
 
 
 def study_names(storage: BaseStorage) -> list[str]:

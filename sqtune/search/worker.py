@@ -7,6 +7,7 @@ ended.
 
 from __future__ import annotations
 
+import contextlib
 import faulthandler
 import os
 import time
@@ -16,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TextIO
 
-from sqtune.errors import SqtuneError, StageBusy
+from sqtune.errors import SqtuneError, StageBusy, WriteError
 
 REPORT_SECONDS = 1.0  # epochs shorter than this travel together
 
@@ -73,7 +74,8 @@ class Leg:
         """Train for about a second, at least one epoch, and never past a rung; report.
 
         The report has `number`, `epochs` (their results) and `done`; at the end one of `facts`
-        (finished), `failure` (the reason) and `busy` (another trial trains what is needed next).
+        (finished), `failure` (the reason), `busy` (another trial trains what is needed next) and
+        `unwritable` (why the network could not be written now).
         """
         report: dict[str, Any] = {"number": self.assignment.number, "epochs": [], "done": True}
         try:
@@ -82,6 +84,8 @@ class Leg:
                 report["facts"] = self._facts()
         except StageBusy as busy:
             report["busy"] = str(busy)
+        except WriteError as error:
+            report["unwritable"] = str(error)
         except SqtuneError as error:
             report["failure"] = str(error)
         except Exception:  # a fault in the program: the study goes on, the reason is kept
@@ -95,7 +99,8 @@ class Leg:
         if self._results is not None:
             self._results.close()  # type: ignore[attr-defined]
         self._results = self._session = None
-        self._log.close()
+        with contextlib.suppress(OSError):
+            self._log.close()
 
     def _train(self, epochs: list[dict[str, float]]) -> bool:
         """Append the results of epochs; tell whether the last one is among them."""
@@ -170,17 +175,21 @@ class Leg:
 
     def _say_ending(self, report: dict[str, Any]) -> None:
         faulthandler.cancel_dump_traceback_later()
-        for kind in ("facts", "failure", "busy"):
+        for kind in ("facts", "failure", "busy", "unwritable"):
             if kind in report:
                 self._say(f"{kind}: {report[kind]}")
 
     def _say(self, text: str) -> None:
-        print(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {text}", file=self._log, flush=True)
+        with contextlib.suppress(OSError):  # a full disk under the logs ends no trial
+            print(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {text}", file=self._log, flush=True)
 
 
 def _open_log(path: Path) -> TextIO:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    return path.open("a", encoding="utf-8", errors="replace")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return path.open("a", encoding="utf-8", errors="replace")
+    except OSError:  # a full disk
+        return Path(os.devnull).open("a", encoding="utf-8")
 
 
 def death_reason(times: int, log: Path) -> str:

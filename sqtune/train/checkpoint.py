@@ -26,7 +26,7 @@ from safetensors.torch import load_file, save, save_file
 from torch import Tensor, nn
 
 from sqtune.config.trial import TrialConfig
-from sqtune.errors import StoreError
+from sqtune.errors import StoreError, WriteError
 from sqtune.networks import build
 from sqtune.quant import FrozenLayer, StochasticQuantization, pack, unpack
 from sqtune.train.history import LayerHistory
@@ -114,14 +114,22 @@ def save_network(
         history: What happened to its layers.
 
     Raises:
-        StoreError: It cannot be written there.
+        WriteError: It cannot be written there.
     """
     try:
         _save_whole(
             folder, config, about, model, quantization or quantization_of(model, config), history
         )
-    except OSError as error:
-        raise StoreError(f"the network cannot be written to {folder}: {error}.") from error
+    except (OSError, SafetensorError) as error:
+        shutil.rmtree(_partial(folder), ignore_errors=True)
+        raise WriteError(
+            f"the network cannot be written to {folder}: {error}. Make room, and give the same "
+            "command again."
+        ) from error
+
+
+def _partial(folder: Path) -> Path:
+    return folder.with_name(f"{folder.name}.{os.getpid()}.part")
 
 
 def _save_whole(
@@ -133,7 +141,7 @@ def _save_whole(
     history: LayerHistory | None,
 ) -> None:
     folder.parent.mkdir(parents=True, exist_ok=True)
-    partial = folder.with_name(f"{folder.name}.{os.getpid()}.part")
+    partial = _partial(folder)
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir()
     state = {key: value.detach().cpu().contiguous() for key, value in model.state_dict().items()}

@@ -337,3 +337,18 @@ def test_proposals_that_only_repeat_what_is_held_come_to_an_end(begin, sampler, 
     )
     run(search, 2)
     assert search.driver.ending() == "exhausted"
+
+
+def test_a_network_that_cannot_be_written_ends_the_search_and_no_trial(begin) -> None:
+    search = begin("search.num_trials=4")
+    assignment = search.driver.next_trial()
+    assert isinstance(assignment, Assignment)
+    config = TrialConfig.model_validate_json(assignment.config)
+    epochs = [measured(config, epoch) for epoch in range(1, config.num_epochs)]
+    assert search.driver.on_report({"number": 0, "epochs": epochs, "unwritable": "no space left"})
+    assert search.driver.next_trial() == "end"
+    assert search.driver.ending() == "unwritable"
+    assert search.study.release_unfinished() == [0]
+    again = begin("search.num_trials=4")
+    run(again, 2)
+    assert set(states(again).values()) == {"finished"}

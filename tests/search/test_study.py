@@ -276,7 +276,7 @@ def test_a_full_disk_under_the_journal_leaves_whole_lines(store: Store, space: S
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (len(whole) + 20, limits[1]))
     try:
-        with pytest.raises(OSError, match="too large"):
+        with pytest.raises(StoreError, match=r"too large. Make room"):
             study.report(trial.number, 1, metrics(0.7))
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)

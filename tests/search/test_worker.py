@@ -1,0 +1,63 @@
+"""A leg of a trial, trained in this process."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from sqtune.config import TrialConfig
+from sqtune.data.split import prepare, prepared_path
+from sqtune.networks import ResNet
+from sqtune.search.worker import Assignment, Leg
+
+
+@pytest.fixture
+def assignment(tmp_path: Path) -> Assignment:
+    config = TrialConfig(network=ResNet(name="resnet8", width=4), num_epochs=1)
+    prepare(config.data, tmp_path / "data")
+    return Assignment(
+        number=0,
+        config=config.model_dump_json(),
+        data=str(prepared_path(config.data, tmp_path / "data")),
+        save_to=str(tmp_path / "networks" / "00000"),
+        num_threads=1,
+        device="cpu",
+        log=str(tmp_path / "logs" / "00000.log"),
+        watchdog_seconds=600.0,
+        stages=str(tmp_path / "stages"),
+        stages_max_size=2**30,
+        owner="study:0",
+    )
+
+
+def test_what_cannot_be_written_now_is_no_failure_and_is_written_later(assignment, tmp_path):
+    in_the_way = tmp_path / "networks"
+    in_the_way.write_text("no folder can be made here")
+    leg = Leg(assignment)
+    report = leg.advance()
+    leg.close()
+    assert "cannot be written" in report["unwritable"]
+    assert not report.keys() & {"failure", "facts"}
+    in_the_way.unlink()
+    leg = Leg(assignment)
+    report = leg.advance()
+    leg.close()
+    assert "facts" in report
+    assert [path.name for path in in_the_way.iterdir()] == ["00000"]
+    assert "unwritable" in Path(assignment.log).read_text()
+
+
+def test_a_log_that_cannot_be_written_ends_no_trial(assignment, tmp_path):
+    (tmp_path / "logs").write_text("no folder can be made here")
+    leg = Leg(assignment)
+    assert "facts" in leg.advance()
+    leg.close()
+
+
+def test_a_disk_that_is_full_under_the_log_ends_no_trial(assignment, tmp_path):
+    (tmp_path / "logs").mkdir()
+    Path(assignment.log).symlink_to("/dev/full")
+    leg = Leg(assignment)
+    assert "facts" in leg.advance()
+    leg.close()
