@@ -13,7 +13,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import lru_cache
 
-from sqtune.deploy.structure import IMAGE, Structure
+from sqtune.deploy.recorder import IMAGE
+from sqtune.deploy.structure import Structure
 
 FLOAT_BITS = 32
 IMAGE_BITS = 8  # as cameras and files have it

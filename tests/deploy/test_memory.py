@@ -10,7 +10,8 @@ from torch import nn
 from torch.nn import functional
 
 from sqtune.deploy.memory import peak_bytes, value_bits
-from sqtune.deploy.structure import IMAGE, trace
+from sqtune.deploy.recorder import IMAGE
+from sqtune.deploy.structure import trace
 
 
 def conv(channels, out, **options):
