@@ -58,17 +58,19 @@ def confirm(
     """
     from sqtune.search import confirm as confirming
     from sqtune.search.look import load_study
-    from sqtune.search.pareto import front, ranking
+    from sqtune.search.pareto import candidates, front, ranking
     from sqtune.search.progress import Progress
     from sqtune.search.run import Places, run_search
 
     study, trials = load_study(store, study_storage, name)
     several = len(study.space.search.objectives) > 1
-    best = front(trials, study.space.search.objectives) if several else ranking(trials)
-    chosen = [trial for trial in best if trial.duplicate_of is None][:top]
+    best = front(trials, study.space.search.objectives) if several else candidates(ranking(trials))
+    chosen = confirming.distinct(best, epochs)[:top]
     if not chosen:
         raise StudyError(f'no trial of "{study.name}" has finished yet; see: sqtune show')
-    space = confirming.confirmation_space(study.space, chosen, seeds, epochs)
+    before = study.beside(confirming.confirmation_name(study.name, epochs))
+    earlier = () if before is None else before.space.points
+    space = confirming.confirmation_space(study.space, chosen, seeds, epochs, earlier)
     progress = Progress(console(to_stderr=as_json))
 
     outcome = run_search(
@@ -76,11 +78,11 @@ def confirm(
         json.dumps(space.model_dump(mode="json", by_alias=True), indent=1),
         Places(Store.at(store), study_storage, tracking_uri),
         progress,
-        choose=lambda trials: (found := confirming.winner(chosen, trials)) and found[1],
+        choose=lambda trials: (found := confirming.winner(chosen, trials, epochs)) and found[1],
         confirms=study.name,
     )
-    results = confirming.confirmed(chosen, outcome.trials)
-    found = confirming.winner(chosen, outcome.trials)
+    results = confirming.confirmed(chosen, outcome.trials, epochs)
+    found = confirming.winner(chosen, outcome.trials, epochs)
     if outcome.ending == "complete":
         names = {"study": outcome.study, "results": [each.as_data() for each in results]}
         study.set_attr("confirmed", names)

@@ -1,7 +1,4 @@
-"""What a network does to an image: its operations, recorded during one run.
-
-Below autograd every operation shows, and views share their storage, whoever wrote the network.
-"""
+"""Every operation of a network's run on one image, recorded below autograd."""
 
 from __future__ import annotations
 

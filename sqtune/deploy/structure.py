@@ -1,7 +1,8 @@
 """What one image passes through: the layers of a network, its steps and the values between them.
 
-Found out by one run of the network on a black image (`sqtune.deploy.recorder`). What does not
-depend on the image is computed once and for all; it is no step.
+Found out by one run of the network on a black image, below autograd, where every operation shows:
+views share their storage, whoever wrote the network. What does not depend on the image is computed
+once and for all; it is no step.
 """
 
 from __future__ import annotations

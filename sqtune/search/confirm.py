@@ -14,6 +14,7 @@ from typing import Any
 from sqtune.config.options import EarlyStopping, SearchOptions
 from sqtune.config.parameters import ChoiceParameter, IntParameter, label
 from sqtune.config.space import SearchSpace
+from sqtune.config.trial import TrialConfig
 from sqtune.search.records import TrialRecord
 
 SEED = "seed"
@@ -59,29 +60,55 @@ class Confirmed:
         return {**asdict(self), "errors": list(self.errors), **derived}
 
 
+def distinct(trials: Sequence[TrialRecord], num_epochs: int | None) -> list[TrialRecord]:
+    """Return the trials without those that differ from an earlier one in their seed alone.
+
+    Args:
+        trials: Of a study.
+        num_epochs: Another budget for all; None keeps theirs.
+    """
+    first: dict[TrialConfig, TrialRecord] = {}
+    for trial in trials:
+        first.setdefault(_without_seed(trial.config, num_epochs), trial)
+    return list(first.values())
+
+
+def confirmation_name(study: str, num_epochs: int | None) -> str:
+    """Return the name of a study's confirmation; each budget has its own.
+
+    >>> confirmation_name("resnet", 200)
+    'resnet-confirm-200'
+    """
+    return f"{study}-confirm" + ("" if num_epochs is None else f"-{num_epochs}")
+
+
 def confirmation_space(
-    space: SearchSpace, chosen: Sequence[TrialRecord], num_seeds: int, num_epochs: int | None
+    space: SearchSpace,
+    chosen: Sequence[TrialRecord],
+    num_seeds: int,
+    num_epochs: int | None,
+    earlier: Sequence[dict[str, Any]] = (),
 ) -> SearchSpace:
     """Return the space whose points are the chosen trials with new seeds.
 
     Args:
         space: The space that they come from.
-        chosen: The trials.
+        chosen: The trials, distinct.
         num_seeds: Trainings of each, with the seeds after its own.
         num_epochs: Another budget; None keeps theirs.
+        earlier: Points of the same confirmation so far, perhaps of other trials: they stay.
     """
     trial, searched = dict(space.trial), {**space.space, SEED: SEEDS}
-    name = f"{space.name}-confirm"
     if num_epochs is not None:
         trial["num_epochs"] = num_epochs
         searched.pop("num_epochs", None)
-        name += f"-{num_epochs}"
-    points = []
+    points = list(earlier)
     for offset in range(1, num_seeds + 1):  # a first seed of all comes before a second of any
         for one in chosen:
             values = {path: _value(space, path, value) for path, value in one.values.items()}
             values = {path: value for path, value in values.items() if path in searched}
-            points.append({**values, SEED: (one.config.seed + offset) % 2**31})
+            point = {**values, SEED: (one.config.seed + offset) % 2**31}
+            points += [] if point in points else [point]
     search = SearchOptions(
         num_trials=len(points),
         sampler="random",
@@ -93,7 +120,7 @@ def confirmation_space(
     )
     return space.model_copy(
         update={
-            "name": name,
+            "name": confirmation_name(space.name, num_epochs),
             "trial": trial,
             "space": searched,
             "search": search,
@@ -111,14 +138,16 @@ def _value(space: SearchSpace, path: str, stored: Any) -> Any:
     return next(value for value in parameter.choice if label(value) == label(stored))
 
 
-def confirmed(chosen: Sequence[TrialRecord], trials: Sequence[TrialRecord]) -> list[Confirmed]:
+def confirmed(
+    chosen: Sequence[TrialRecord], trials: Sequence[TrialRecord], num_epochs: int | None = None
+) -> list[Confirmed]:
     """Return what the new trainings say of the chosen trials, lowest mean error first.
 
     Those of which no training has finished come last.
     """
     found = []
     for one in chosen:
-        again = [trial for trial in trials if _same(trial, one)]
+        again = _again(one, trials, num_epochs)
         errors = tuple(trial.val_error for trial in again if trial.val_error is not None)
         failed = sum(trial.state == "failed" for trial in again)
         assert one.val_error is not None
@@ -127,18 +156,26 @@ def confirmed(chosen: Sequence[TrialRecord], trials: Sequence[TrialRecord]) -> l
 
 
 def winner(
-    chosen: Sequence[TrialRecord], trials: Sequence[TrialRecord]
+    chosen: Sequence[TrialRecord], trials: Sequence[TrialRecord], num_epochs: int | None = None
 ) -> tuple[Confirmed, TrialRecord] | None:
     """Return what has the lowest mean error, and its training of the lowest; None before any."""
-    ranked = confirmed(chosen, trials)
+    ranked = confirmed(chosen, trials, num_epochs)
     if not ranked or not ranked[0].errors:
         return None
     original = next(one for one in chosen if one.number == ranked[0].trial)
-    again = [trial for trial in trials if _same(trial, original) and trial.val_error is not None]
-    return ranked[0], min(again, key=lambda trial: (trial.val_error, trial.number))
+    again = _again(original, trials, num_epochs)
+    ended = [trial for trial in again if trial.val_error is not None]
+    return ranked[0], min(ended, key=lambda trial: (trial.val_error, trial.number))
 
 
-def _same(trial: TrialRecord, original: TrialRecord) -> bool:
-    """Tell whether two trials differ in nothing but seed and number of epochs."""
-    alike = {"seed": 0, "num_epochs": original.config.num_epochs}
-    return trial.config.model_copy(update=alike) == original.config.model_copy(update=alike)
+def _again(
+    original: TrialRecord, trials: Sequence[TrialRecord], num_epochs: int | None
+) -> list[TrialRecord]:
+    """Return the trials that differ from a chosen one in nothing but seed and given budget."""
+    alike = _without_seed(original.config, num_epochs)
+    return [trial for trial in trials if _without_seed(trial.config, num_epochs) == alike]
+
+
+def _without_seed(config: TrialConfig, num_epochs: int | None) -> TrialConfig:
+    changes = {"seed": 0, "num_epochs": num_epochs or config.num_epochs}
+    return config.model_copy(update=changes)

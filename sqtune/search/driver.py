@@ -74,6 +74,7 @@ class Driver:
         self.counted = 0  # trials that ended and count
         for trial in study.trials():
             self.counted += trial.counts
+            self.limits.known(trial)
             self._halving.take_up(trial)
 
     @property
@@ -103,7 +104,8 @@ class Driver:
     def _waited(self) -> TrialRecord | None:
         now = time.monotonic()
         for number, waiting in list(self._waiting.items()):
-            if self.study.settle_duplicate(number):
+            held = self._halving.held_like(waiting.trial.config)
+            if self.study.settle_duplicate(number, held):
                 del self._waiting[number]
                 self._ended_at_once(self.study.trial(number))
             elif now >= waiting.not_before and self._free(waiting.trial, waiting.course):
@@ -119,15 +121,11 @@ class Driver:
             and not self.limits.soon()
             and not self.should_stop()
         ):
-            trial = self.study.ask()
+            trial = self.study.ask(self._halving.held_like)
             if trial is None:
                 return None
             if trial.state != "running":
                 self._ended_at_once(trial)
-                continue
-            held = self._halving.held_like(trial.config)
-            if held is not None:
-                self.study.refuse(trial.number, f"it repeats trial {held}, which is held")
                 continue
             course = self._course(trial)
             if self._free(trial, course):

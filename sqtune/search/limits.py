@@ -59,6 +59,10 @@ class Limits:
         """Take in a trial that ended."""
         if trial.failure is not None:
             self._causes[cause(trial.failure)] += 1
+        self.known(trial)
+
+    def known(self, trial: TrialRecord) -> None:
+        """Take in a trial of an earlier driver: its failure counts no more, its error does."""
         target = self._options.target_error
         if target is not None and trial.val_error is not None and trial.val_error <= target:
             self._reached = self._reached or trial.weight_bits != Float.bits

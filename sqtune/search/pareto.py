@@ -50,10 +50,10 @@ def best(
         if (max_size_bytes is None or _size(trial) <= max_size_bytes)
         and (max_error is None or _error(trial) <= max_error)
     ]
-    candidates = _candidates(fitting)
+    found = candidates(fitting)
     if max_error is not None:
-        candidates.sort(key=_size)
-    return next(iter(candidates), None)
+        found.sort(key=_size)
+    return next(iter(found), None)
 
 
 def front(
@@ -65,7 +65,7 @@ def front(
     objective is not known is no candidate.
     """
     known: list[tuple[tuple[float, ...], TrialRecord]] = []
-    for trial in _candidates(ranking(trials)):
+    for trial in candidates(ranking(trials)):
         values = tuple(value for value in objective_values(trial, objectives) if value is not None)
         if len(values) == len(objectives):
             known.append((values, trial))
@@ -110,7 +110,8 @@ def knee(trials: Sequence[TrialRecord]) -> TrialRecord | None:
     return between if below_chord(between) > 1e-9 else top
 
 
-def _candidates(ranked: Sequence[TrialRecord]) -> list[TrialRecord]:
+def candidates(ranked: Sequence[TrialRecord]) -> list[TrialRecord]:
+    """Return those of finished trials that may be best, in their order."""
     originals = [trial for trial in ranked if trial.duplicate_of is None]
     quantized = [trial for trial in originals if trial.weight_bits != Float.bits]
     return quantized or originals

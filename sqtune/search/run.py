@@ -158,7 +158,7 @@ def _drive(
     courses = Courses(space, store, stage_store(space, store), study.attrs["uuid"])
     driver = Driver(study, tracker, progress, store, limits, courses, num_slots=num_slots)
     to_go = space.search.num_trials - driver.counted
-    if to_go <= 0:
+    if to_go <= 0 or driver.should_stop():
         return driver
     if driver.counted:
         progress.say(f'continuing "{study.name}": {driver.counted} trials have ended')

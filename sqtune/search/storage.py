@@ -7,6 +7,7 @@ import json
 import os
 import time
 from collections.abc import Generator
+from io import FileIO
 from pathlib import Path
 from typing import Any
 
@@ -44,8 +45,9 @@ class _KernelLock(BaseJournalFileLock):
 class _Journal(JournalFileBackend):
     """Optuna's journal file, without opening it or waiting for the disk more than need be.
 
-    What a killed process wrote is with the kernel already. For the sake of power cuts the lines
-    that end trials wait for the disk, some 0.1 to 8 ms, at most once a second.
+    What a killed process wrote is with the kernel already; a line that it, or a full disk, left
+    half written is cut off before the next one. For the sake of power cuts the lines that end
+    trials wait for the disk, some 0.1 to 8 ms, at most once a second.
     """
 
     def __init__(self, path: Path, lock: _KernelLock) -> None:
@@ -62,9 +64,9 @@ class _Journal(JournalFileBackend):
         text = "".join(json.dumps(log, separators=(",", ":")) + "\n" for log in logs)
         self._kernel_lock.acquire()
         try:
-            with self._path.open("ab") as file:
-                file.write(text.encode())
-                file.flush()
+            with self._path.open("ab+", buffering=0) as file:
+                _cut_half_line(file)
+                _write_whole(file, text.encode())
                 ends = any(log["op_code"] == _ENDS for log in logs)
                 if ends and time.monotonic() - self._synced_at >= SYNC_SECONDS:
                     os.fsync(file.fileno())
@@ -104,12 +106,30 @@ def open_storage(store: Store, url: str | None, *, mend: bool = False) -> BaseSt
 def _mend(journal: Path, lock: _KernelLock) -> None:
     lock.acquire()
     try:
-        with journal.open("rb+") as file:
-            content = file.read()
-            if content and not content.endswith(b"\n"):
-                file.truncate(content.rfind(b"\n") + 1)
+        with journal.open("ab+", buffering=0) as file:
+            _cut_half_line(file)
     finally:
         lock.release()
+
+
+def _cut_half_line(file: FileIO) -> None:
+    """Cut off what follows the last whole line; whoever began it died, as the lock is ours."""
+    end = file.seek(0, os.SEEK_END)
+    if end == 0 or os.pread(file.fileno(), 1, end - 1) == b"\n":
+        return
+    file.seek(0)
+    file.truncate(file.readall().rfind(b"\n") + 1)
+
+
+def _write_whole(file: FileIO, content: bytes) -> None:
+    """Append lines, or none of them."""
+    end, rest = file.seek(0, os.SEEK_END), memoryview(content)
+    try:
+        while rest:
+            rest = rest[file.write(rest) :]
+    except OSError:
+        file.truncate(end)
+        raise
 
 
 def study_names(storage: BaseStorage) -> list[str]:

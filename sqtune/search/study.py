@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 import uuid
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -38,6 +38,8 @@ from sqtune.search.stored import (
 )
 from sqtune.search.view import StudyView
 from sqtune.search.warm_start import WarmStart, take_over
+
+HeldLike = Callable[[TrialConfig], int | None]  # the held trial of an equal configuration
 
 
 @dataclass(slots=True)
@@ -133,12 +135,12 @@ class Study(StudyView):
             self._proposals.put_back(released)
         return released
 
-    def ask(self) -> TrialRecord | None:
+    def ask(self, held_like: HeldLike | None = None) -> TrialRecord | None:
         """Propose the next trial; interrupted ones and points come first. None: no more.
 
         It comes back ended where it costs nothing: `refused` where it does not fit the target, or
-        `finished`, with `duplicate_of`, where an equal configuration has finished. When the study
-        was reopened does not matter to what is proposed.
+        `held_like` returns an equal one, or `finished`, with `duplicate_of`, where an equal one has
+        finished. When the study was reopened does not matter to what is proposed.
         """
         assert self._proposals is not None, "a study that is only looked at proposes nothing"
         proposal = self._proposals.next()
@@ -154,7 +156,7 @@ class Study(StudyView):
         if refusal is not None:
             self._end(trial.number, TrialState.PRUNED, REFUSED, refusal)
         else:
-            self.settle_duplicate(trial.number)
+            self.settle_duplicate(trial.number, held_like and held_like(config))
         self._proposals.settled(trial._trial_id)
         return self.trial(trial.number)
 
@@ -174,12 +176,14 @@ class Study(StudyView):
         )
         return min(alike, default=None)
 
-    def settle_duplicate(self, number: int) -> bool:
-        """End an open trial with the results of an equal one that finished; tell if one did."""
+    def settle_duplicate(self, number: int, held: int | None = None) -> bool:
+        """End an open trial as one that finished or, refused, as one that is held; tell if so."""
         opened = self._open(number)
         twin = self._finished.get(digest(opened.text))
+        if twin is None and held is not None:
+            self._end(number, TrialState.PRUNED, REFUSED, f"it repeats trial {held}, which is held")
         if twin is None:
-            return False
+            return held is not None
         values = self._storage.get_trial(self._id(twin)).values
         self._storage.set_trial_user_attr(opened.trial_id, DUPLICATE_OF, twin)
         self._study.tell(number, values)
@@ -232,10 +236,6 @@ class Study(StudyView):
     def fail(self, number: int, reason: str) -> None:
         """End a trial that cannot go on."""
         self._end(number, TrialState.FAIL, FAILURE, reason)
-
-    def refuse(self, number: int, why: str) -> None:
-        """End a trial untrained; it costs nothing and does not count."""
-        self._end(number, TrialState.PRUNED, REFUSED, why)
 
     def stop(self, number: int, epoch: int, why: str) -> None:
         """End a trial early, at the rung after an epoch. It is no candidate for best."""

@@ -49,6 +49,11 @@ class StudyView:
         study = optuna.load_study(study_name=name or names[-1], storage=storage)
         return cls(study, SearchSpace.model_validate_json(study.user_attrs["space"]))
 
+    def beside(self, name: str) -> StudyView | None:
+        """Return the study of a name in the same storage; None if there is none."""
+        known = name in study_names(self._storage)
+        return StudyView.load(self._storage, name) if known else None
+
     def refuse_changes(self, space: SearchSpace) -> None:
         """Raise StudyError, naming what differs, where trials of `space` would not compare."""
         refuse_changes(self.space, space)

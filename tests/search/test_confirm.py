@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 import statistics
+from dataclasses import replace
 
 import pytest
 
 from sqtune.config import load_space
-from sqtune.search.confirm import confirmation_space, confirmed, winner
+from sqtune.search.confirm import confirmation_space, confirmed, distinct, winner
 from sqtune.search.storage import open_storage
 from sqtune.search.study import Study
 from sqtune.store import Store
@@ -103,3 +104,29 @@ def test_the_command_confirms_the_best_of_a_search(searched):
     best = json.loads(run("best", "--store", store, "--json").stdout)
     assert best["study"] == "small"  # a confirmation does not become the latest study
     assert best["confirmed"]["results"] == content["confirmed"]
+
+
+def test_other_trials_are_confirmed_beside_those_before_them(chosen):
+    space, store, trials = chosen
+    once = confirmation_space(space, trials[:1], 2, None)
+    drive(once, store)
+    more = confirmation_space(space, trials[1:], 2, None, once.points)
+    assert more.search.num_trials == 4
+    assert [each.errors for each in confirmed(trials, drive(more, store))] == [
+        (0.30, 0.35),
+        (0.50, 0.36),
+    ]
+    fewer = confirmation_space(space, trials[1:], 3, None, more.points)  # of one of them more
+    assert fewer.search.num_trials == 5
+    assert confirmation_space(space, trials[1:], 2, None, fewer.points).points == fewer.points
+
+
+def test_trials_that_differ_in_their_seed_alone_are_confirmed_once(chosen):
+    _, _, (first, second) = chosen
+    reseeded = replace(first, number=9, config=first.config.model_copy(update={"seed": 8}))
+    longer = replace(first, number=10, config=first.config.model_copy(update={"num_epochs": 3}))
+    trials = [first, reseeded, second, longer]
+    assert distinct(trials, None) == [first, second, longer]
+    assert distinct(trials, 50) == [first, second]
+    results = confirmed([first, longer], [longer])
+    assert [(each.trial, len(each.errors)) for each in results] == [(10, 1), (0, 0)]

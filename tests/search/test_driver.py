@@ -295,3 +295,45 @@ def test_a_rung_within_a_shared_warm_up_holds_nobody(begin, kind) -> None:
     trained = run(search, 2)
     assert set(states(search).values()) == {"finished"}
     assert sum(epoch <= 4 for _, epoch in trained) == 4
+
+
+def test_a_target_error_that_was_reached_ends_the_next_command_at_once(begin) -> None:
+    reached = "search.target_error=0.16"  # 0.01 + 1 / 8 is below, of the first trial already
+    first = begin(reached)
+    assert run(first, 1)
+    assert first.driver.ending() == "target error"
+    again = begin(reached)
+    assert not run(again, 1)
+    assert again.driver.ending() == "target error"
+    assert begin("search.target_error=0.1").driver.next_trial() != "end"
+
+
+def test_a_repeat_that_waits_for_a_trial_that_is_then_held_is_refused(begin) -> None:
+    search = begin(
+        "search.early_stopping={name: pause, rungs: [0.75], keep: 0.25, min_trials: 2}",
+        "search.num_trials=3",
+        "space.schedule={choice: [{name: exponential}, {name: exponential, num_stages: 4}]}",
+        "points=[{optimizer.lr: 0.01, quantizer.name: binary, schedule: {name: exponential}}, "
+        "{optimizer.lr: 0.08, quantizer.name: binary, schedule: {name: exponential}}, {optimizer.lr"
+        ": 0.08, quantizer.name: binary, schedule: {name: exponential, num_stages: 4}}]",
+    )
+    trained = run(search, 3)
+    assert [states(search)[number] for number in range(3)] == ["finished", "paused", "refused"]
+    assert 2 not in dict(trained)
+
+
+@pytest.mark.parametrize("sampler", ["random", "tpe"])
+def test_proposals_that_only_repeat_what_is_held_come_to_an_end(begin, sampler, monkeypatch):
+    monkeypatch.setattr("sqtune.search.propose.MOST_USELESS", 20)
+    search = begin(
+        "search.early_stopping={name: pause, rungs: [0.75], keep: 0.25, min_trials: 2}",
+        f"search.sampler={sampler}",
+        "search.num_trials=20",
+        "space.optimizer.lr={choice: [0.01, 0.02, 0.03]}",
+        "space.quantizer.name={choice: [binary, float]}",  # float ones do not fit, and are endless
+        "space.optimizer.momentum={float: [0.8, 0.9], when: {quantizer.name: float}}",
+        "target={max_flash: 10000}",
+        "points=[{optimizer.lr: 0.01, quantizer.name: binary}]",
+    )
+    run(search, 2)
+    assert search.driver.ending() == "exhausted"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import resource
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -252,6 +253,37 @@ def test_a_last_line_cut_anywhere_loses_only_itself(store: Store, space: SearchS
         storage = open_storage(store, None, mend=True)
         assert store.journal.read_bytes() == whole
         assert Study.load(storage, space.name).trials() == before
+
+
+def test_a_half_written_line_does_not_spoil_what_another_study_writes_next(
+    store: Store, space: SearchSpace
+) -> None:
+    killed = Study.create_or_continue(open_storage(store, None), space, {})
+    other_space = space.model_copy(update={"name": "other"})
+    other = Study.create_or_continue(open_storage(store, None), other_space, {})
+    killed.ask()
+    with store.journal.open("ab") as journal:  # its last words
+        journal.write(b'{"op_code":8,"worker_id":"abc')
+    train(other, other.ask())
+    storage = open_storage(store, None, mend=True)
+    assert [trial.state for trial in Study.load(storage, "other").trials()] == ["finished"]
+    assert len(Study.load(storage, space.name).trials()) == 1
+
+
+def test_a_full_disk_under_the_journal_leaves_whole_lines(store: Store, space: SearchSpace) -> None:
+    study = Study.create_or_continue(open_storage(store, None), space, {})
+    trial, whole = study.ask(), store.journal.read_bytes()
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (len(whole) + 20, limits[1]))
+    try:
+        with pytest.raises(OSError, match="too large"):
+            study.report(trial.number, 1, metrics(0.7))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert store.journal.read_bytes() == whole
+    again = Study.create_or_continue(open_storage(store, None), space, {})
+    train(again, again.ask())
+    assert [trial.state for trial in again.trials()] == ["finished"]
 
 
 def test_a_whole_journal_is_not_touched(store: Store, space: SearchSpace) -> None:
