@@ -67,6 +67,7 @@ def _view(study: StudyView, trials: list[TrialRecord]) -> RenderableType:
     from rich.console import Group
     from rich.text import Text
 
+    from sqtune.search.fit import nearest
     from sqtune.search.tables import counts_text, epochs_line, trials_table
 
     failures = [
@@ -76,5 +77,8 @@ def _view(study: StudyView, trials: list[TrialRecord]) -> RenderableType:
     ]
     space = study.space
     table = trials_table(trials, objectives=space.search.objectives, target=space.target)
+    near = nearest(trials, space.target) if all(t.state == "refused" for t in trials) else None
+    if near is not None:
+        failures = [f"none fits the target; the nearest is trial {near.number}: {near.why}"]
     lines = [f'study "{study.name}": {counts_text(trials)}', *epochs_line(trials)]
     return Group(*map(Text, lines), table, *map(Text, failures))

@@ -146,6 +146,8 @@ def _limited(footprint: Footprint, target: Target | None) -> list[tuple[str, int
 
 
 def _kib_text(size_bytes: int) -> str:
+    if size_bytes < 1024:
+        return f"{size_bytes} B"
     return f"{size_bytes / 1024:,.1f} KiB"
 
 

@@ -39,22 +39,6 @@ class StageSession:
         kept = (epoch for epoch in self.keep if 0 < epoch <= config.num_epochs)
         return tuple(sorted({*stage_ends(config), *kept}))
 
-    def waits_for(self, config: TrialConfig, keys: Sequence[str]) -> str | None:
-        """Return the live other owner who trains what this training needs next; None: it can begin.
-
-        Args:
-            config: What is to be trained.
-            keys: Its `epoch_keys`.
-
-        Raises:
-            StoreError: The store does not answer.
-        """
-        begun = self.store.longest(keys)
-        if begun == len(keys):
-            return None
-        holder = self.store.holder(keys[_next(self.staying(config), begun) - 1])
-        return None if holder == self.owner else holder
-
 
 def _next(staying: Sequence[int], epoch: int) -> int:
     return next(each for each in staying if each > epoch)

@@ -120,13 +120,6 @@ class StageStore:
         if self._unlooked > LOOK_SHARE * self.max_size:
             self.prune(protect={key})
 
-    def touch(self, key: str) -> None:
-        """Note that an entry was used."""
-        with self._answering():
-            for name in (f"{key}{STAGE}", f"{key}{ROLLING}"):
-                if self._files.existing([name]):
-                    self._files.touch(name)
-
     def remove(self, key: str, *, rolling: bool | None = None) -> None:
         """Remove an entry, if there is one; `rolling`: only one of this kind."""
         with self._answering():

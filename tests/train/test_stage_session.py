@@ -95,16 +95,12 @@ def test_a_stage_that_another_trains_is_busy_and_then_free(digits, tmp_path):
     one, other = config(schedule=WARM_UP), config(schedule=WARM_UP, quantizer=Ternary())
     first, second = session(tmp_path, "study:1"), session(tmp_path, "study:2")
     keys = epoch_keys(other, digits.fingerprint, num_threads=1)
-    assert second.waits_for(other, keys) is None
     running = train(one, splits=digits, num_threads=1, stages=first)
     assert next(running).epoch == 1
-    assert first.waits_for(one, keys) is None
-    assert second.waits_for(other, keys) == "study:1"
     error = busy(train(other, splits=digits, num_threads=1, stages=second))
     assert (error.key, error.owner) == (keys[1], "study:1")
     assert "study:1" in str(error)
     assert next(running).epoch == 2  # the warm-up has ended: both may go on, each its own way
-    assert second.waits_for(other, keys) is None
     results = train(other, splits=digits, num_threads=1, stages=second)
     assert [next(results).restored for _ in range(3)] == [True, True, False]
     assert len(list(running)) == 2
