@@ -22,12 +22,10 @@ class Probe:
     """What was measured.
 
     Attributes:
-        config: Of whose training.
         num_images: Training images in the part of an epoch that was timed.
         epoch_seconds: What a whole epoch takes, with its evaluations.
     """
 
-    config: TrialConfig
     num_images: int
     epoch_seconds: float
 
@@ -66,9 +64,7 @@ def probe_epoch(
     training_seconds = num_images / result.images_per_second
     evaluation_seconds = max(seconds - training_seconds, 0) / len(part.validation)
     whole = len(splits.train) / result.images_per_second
-    return Probe(
-        config, num_images, whole + EVALUATIONS * evaluation_seconds * len(splits.validation)
-    )
+    return Probe(num_images, whole + EVALUATIONS * evaluation_seconds * len(splits.validation))
 
 
 def _part(splits: Splits, num_images: int, batch_size: int) -> Splits:
