@@ -86,8 +86,8 @@ class SearchOptions(Strict):
     max_failures: Annotated[int, Field(ge=1)] = 5
     """The search ends after so many failed trials of the same cause."""
     watchdog_seconds: Seconds = 7200.0
-    """A trial that reports no epoch for so long is started again from its last one, once; then it
-    fails. Epochs have to be shorter than this."""
+    """A worker whose epoch takes longer is ended, with its stacks in `sqtune logs TRIAL`; the trial
+    goes on from its last epoch, at most twice, then it fails."""
 
     @field_validator("objectives")
     @classmethod

@@ -1,0 +1,42 @@
+"""A worker that reports nothing is ended, and its log says where it hung."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+from sqtune.config import TrialConfig
+from sqtune.data import Digits
+from sqtune.data.split import prepare
+from sqtune.networks import ResNet
+from sqtune.search.worker import death_reason
+
+SCRIPT = """
+import sys
+from sqtune.search.worker import Assignment, Leg
+config, data, folder = sys.argv[1:]
+Leg(Assignment(0, config, data, f"{folder}/network", 1, "cpu", f"{folder}/log", 0.5)).advance()
+"""
+
+
+def test_an_epoch_that_takes_too_long_ends_the_process_with_its_stacks_in_the_log(tmp_path: Path):
+    prepare(Digits(), tmp_path / "data")
+    [data] = (tmp_path / "data").iterdir()
+    config = TrialConfig(network=ResNet("resnet56", 32))  # an epoch takes many seconds
+    answer = subprocess.run(
+        [sys.executable, "-c", SCRIPT, config.model_dump_json(), str(data), str(tmp_path)],
+        check=False,
+        timeout=60,
+    )
+    assert answer.returncode == 1
+    log = (tmp_path / "log").read_text()
+    assert "Timeout (" in log
+    assert "run_epoch" in log
+    assert "search.watchdog_seconds" in death_reason(3, tmp_path / "log")
+
+
+def test_other_deaths_are_put_down_to_memory(tmp_path: Path):
+    (tmp_path / "log").write_text("epoch 1\n")
+    assert "out of memory" in death_reason(3, tmp_path / "log")
+    assert "out of memory" in death_reason(3, tmp_path / "no log")
