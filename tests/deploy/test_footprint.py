@@ -95,7 +95,7 @@ def test_images_that_are_too_small_are_an_error():
         taken(size=7)
 
 
-def test_a_further_configuration_of_a_known_network_takes_well_under_a_millisecond():
+def test_a_further_configuration_of_a_known_network_is_not_looked_at_anew():
     network = ResNet("resnet56", 16)
     given = {"in_channels": 3, "num_classes": 10, "image_size": (32, 32)}
     footprint(TrialConfig(network=network), **given)
@@ -112,4 +112,4 @@ def test_a_further_configuration_of_a_known_network_takes_well_under_a_milliseco
         started = time.perf_counter()
         footprint(config, **given)
         seconds.append(time.perf_counter() - started)
-    assert sorted(seconds)[len(seconds) // 2] < 0.001
+    assert sorted(seconds)[len(seconds) // 2] < 0.02  # 0.3 ms on an idle core; a look takes 120
