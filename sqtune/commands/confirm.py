@@ -57,6 +57,7 @@ def confirm(
     sqtune confirm resnet --top 1 --seeds 3 --epochs 200
     """
     from sqtune.search import confirm as confirming
+    from sqtune.search.limits import GOOD_ENDINGS
     from sqtune.search.look import load_study
     from sqtune.search.pareto import candidates, front, ranking
     from sqtune.search.progress import Progress
@@ -83,7 +84,7 @@ def confirm(
     )
     results = confirming.confirmed(chosen, outcome.trials, epochs)
     found = confirming.winner(chosen, outcome.trials, epochs)
-    if outcome.ending == "complete":
+    if outcome.ending in GOOD_ENDINGS:
         names = {"study": outcome.study, "results": [each.as_data() for each in results]}
         study.set_attr("confirmed", names)
     if as_json:

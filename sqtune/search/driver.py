@@ -202,6 +202,7 @@ class Driver:
             self.progress.trial_paused(number)
         else:
             self.study.stop(number, epoch, f"not among the better part after epoch {epoch}")
+            self._halving.stop(self._running[number])
             self._ended(number)
         return True
 

@@ -8,6 +8,7 @@ from sqtune.config.options import EarlyStopping
 from sqtune.config.trial import TrialConfig
 from sqtune.search.records import TrialRecord
 from sqtune.search.rungs import Rungs
+from sqtune.search.stored import digest
 
 
 class Halving:
@@ -22,6 +23,7 @@ class Halving:
         self._early = early
         self._rungs = Rungs(early, several_objectives=several_objectives)
         self._held: dict[int, TrialConfig] = {}
+        self._stopped: dict[bytes, int] = {}  # by the configuration's digest
         self._ahead: dict[int, set[int]] = {}  # of trials that are being trained
 
     @property
@@ -40,6 +42,8 @@ class Halving:
             self.note(trial, epoch, record)
         if trial.state == "paused":
             self.hold(trial, len(trial.epochs))
+        elif trial.state == "stopped":
+            self.stop(trial)
 
     def note(self, trial: TrialRecord, epoch: int, record: Mapping[str, float]) -> None:
         """Enter an epoch into the rung tables, if it is at a rung."""
@@ -71,6 +75,10 @@ class Halving:
         self._held[trial.number] = trial.config
         self._rungs.hold(trial.number, epoch)
 
+    def stop(self, trial: TrialRecord) -> None:
+        """Take in that a trial was ended at a rung."""
+        self._stopped.setdefault(digest(trial.config.model_dump_json()), trial.number)
+
     def release(self, number: int) -> None:
         """Let a trial wait no longer."""
         del self._held[number]
@@ -83,6 +91,8 @@ class Halving:
         return self._rungs.promotable()
 
     def held_like(self, config: TrialConfig) -> int | None:
-        """Return a trial of an equal configuration that is held; None if there is none."""
+        """Return a trial of an equal configuration that was held at a rung; None if none was."""
+        if self._early.name == "none":  # whatever was held may go on now
+            return None
         alike = (number for number, held in self._held.items() if held == config)
-        return next(alike, None)
+        return next(alike, self._stopped.get(digest(config.model_dump_json())))

@@ -12,6 +12,8 @@ from sqtune.search.study import Study
 from sqtune.store import Store
 from sqtune.tracking import Tracker
 
+BOOKKEEPING = ("seconds", "restored")  # of an epoch, for the study alone
+
 
 def record_study(study: Study, space_text: str, tracker: Tracker, store: Store) -> None:
     """Open the study's MLflow run and write what earlier drivers did not get to write."""
@@ -41,9 +43,6 @@ def record_trial(trial: TrialRecord, tracker: Tracker, store: Store, study: str)
     )
 
 
-BOOKKEEPING = ("seconds", "restored")  # of an epoch, for the study alone
-
-
 def figures(epoch: Mapping[str, float]) -> dict[str, float]:
     """Return what MLflow gets of an epoch."""
     return {key: value for key, value in epoch.items() if key not in BOOKKEEPING}
@@ -54,18 +53,16 @@ def recorded_end(trial: TrialRecord, store: Store, study: str) -> dict[str, Any]
     from sqtune.train.checkpoint import CODES
     from sqtune.train.history import LAYERS
 
+    known = {"size_bytes": trial.size_bytes, "bits": trial.weight_bits, "seconds": trial.seconds}
+    metrics = {key: float(value) for key, value in known.items() if value is not None}
     if trial.state == "stopped":
-        return {"status": "KILLED", "tags": {"sqtune.state": "stopped"}}
+        return {"status": "KILLED", "metrics": metrics, "tags": {"sqtune.state": "stopped"}}
     if trial.val_error is None:
         return {"status": "FAILED", "tags": {"sqtune.failure": (trial.failure or "")[:5000]}}
-    facts, folder = trial.facts, store.network(study, trial.number)
+    folder = store.network(study, trial.number)
     return {
         "status": "FINISHED",
-        "metrics": {
-            "size_bytes": float(facts["size_bytes"]),
-            **({} if trial.weight_bits is None else {"bits": float(trial.weight_bits)}),
-            "seconds": trial.seconds,
-        },
+        "metrics": metrics,
         "tags": {"sqtune.node": str(trial.facts["node"])},
         "files": [file for file in (folder / CODES, folder / LAYERS) if file.exists()],
     }

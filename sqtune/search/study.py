@@ -177,11 +177,12 @@ class Study(StudyView):
         return min(alike, default=None)
 
     def settle_duplicate(self, number: int, held: int | None = None) -> bool:
-        """End an open trial as one that finished or, refused, as one that is held; tell if so."""
+        """End an open trial as one that finished or, refused, as one that was held; tell if so."""
         opened = self._open(number)
         twin = self._finished.get(digest(opened.text))
         if twin is None and held is not None:
-            self._end(number, TrialState.PRUNED, REFUSED, f"it repeats trial {held}, which is held")
+            why = f"it repeats trial {held}, which was held at a rung"
+            self._end(number, TrialState.PRUNED, REFUSED, why)
         if twin is None:
             return held is not None
         values = self._storage.get_trial(self._id(twin)).values

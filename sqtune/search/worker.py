@@ -19,6 +19,7 @@ from typing import Any, TextIO
 
 from sqtune.errors import SqtuneError, StageBusy, WriteError
 
+BEGINNING = "on process "  # of what the log says of a leg
 REPORT_SECONDS = 1.0  # epochs shorter than this travel together
 
 
@@ -68,7 +69,7 @@ class Leg:
         self._session: Any = None
         self._results: Iterator[Any] | None = None
         self._log = _open_log(Path(assignment.log))
-        self._say(f"on process {os.getpid()}: {assignment.config}")
+        self._say(f"{BEGINNING}{os.getpid()}: {assignment.config}")
 
     def advance(self) -> dict[str, Any]:
         """Train for about a second, at least one epoch, and never past a rung; report.
@@ -199,7 +200,8 @@ def death_reason(times: int, log: Path) -> str:
         "a smaller batch_size"
     )
     try:
-        if "Timeout (" in log.read_text(encoding="utf-8", errors="replace")[-20_000:]:
+        text = log.read_text(encoding="utf-8", errors="replace")
+        if "Timeout (" in text.rpartition(BEGINNING)[2]:  # of the last leg
             hint = (
                 "no epoch ended within search.watchdog_seconds; its log has the stacks. Give a "
                 "longer time if epochs really take so long"

@@ -308,17 +308,34 @@ def test_a_target_error_that_was_reached_ends_the_next_command_at_once(begin) ->
     assert begin("search.target_error=0.1").driver.next_trial() != "end"
 
 
-def test_a_repeat_that_waits_for_a_trial_that_is_then_held_is_refused(begin) -> None:
-    search = begin(
-        "search.early_stopping={name: pause, rungs: [0.75], keep: 0.25, min_trials: 2}",
-        "search.num_trials=3",
+def repeating(kind: str, num_trials: int) -> list[str]:
+    """Return a good trial, a bad one, and the bad one's configuration in other words."""
+    return [
+        f"search.early_stopping={{name: {kind}, rungs: [0.75], keep: 0.25, min_trials: 2}}",
+        f"search.num_trials={num_trials}",
         "space.schedule={choice: [{name: exponential}, {name: exponential, num_stages: 4}]}",
         "points=[{optimizer.lr: 0.01, quantizer.name: binary, schedule: {name: exponential}}, "
         "{optimizer.lr: 0.08, quantizer.name: binary, schedule: {name: exponential}}, {optimizer.lr"
         ": 0.08, quantizer.name: binary, schedule: {name: exponential, num_stages: 4}}]",
-    )
-    trained = run(search, 3)
-    assert [states(search)[number] for number in range(3)] == ["finished", "paused", "refused"]
+    ]
+
+
+@pytest.mark.parametrize(("kind", "held"), [("pause", "paused"), ("stop", "stopped")])
+@pytest.mark.parametrize("num_slots", [3, 1])  # the repeat waits for the other, or comes after it
+def test_a_repeat_of_what_was_held_at_a_rung_is_refused(begin, kind, held, num_slots) -> None:
+    search = begin(*repeating(kind, 3))
+    trained = run(search, num_slots)
+    assert [states(search)[number] for number in range(3)] == ["finished", held, "refused"]
+    assert 2 not in dict(trained)
+
+
+def test_so_is_one_of_what_an_earlier_driver_stopped(begin) -> None:
+    first = begin(*repeating("stop", 2))
+    run(first, 1)
+    assert list(states(first).values()) == ["finished", "stopped"]
+    again = begin(*repeating("stop", 3))
+    trained = run(again, 1)
+    assert states(again)[2] == "refused"
     assert 2 not in dict(trained)
 
 

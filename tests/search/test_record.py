@@ -28,3 +28,6 @@ def test_the_metric_bits_is_the_average_of_the_weights(tmp_path, trial, bits):
     trial = replace(trial, epochs=tuple({**epoch, "seconds": 2.5} for epoch in trial.epochs))
     end = recorded_end(trial, Store.at(tmp_path), "study")
     assert end["metrics"] == {"bits": bits, "size_bytes": 2048.0, "seconds": 2.5}
+    stopped = recorded_end(replace(trial, state="stopped"), Store.at(tmp_path), "study")
+    assert stopped["metrics"] == end["metrics"]
+    assert (stopped["status"], stopped["tags"]) == ("KILLED", {"sqtune.state": "stopped"})

@@ -37,6 +37,7 @@ def test_an_epoch_that_takes_too_long_ends_the_process_with_its_stacks_in_the_lo
 
 
 def test_other_deaths_are_put_down_to_memory(tmp_path: Path):
-    (tmp_path / "log").write_text("epoch 1\n")
+    hung_before = "now on process 1: {}\nTimeout (0:00:01)!\nnow on process 2: {}\nepoch 1\n"
+    (tmp_path / "log").write_text(hung_before)
     assert "out of memory" in death_reason(3, tmp_path / "log")
     assert "out of memory" in death_reason(3, tmp_path / "no log")

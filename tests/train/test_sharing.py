@@ -10,14 +10,13 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file
+from staged import WARM_UP, config, session
 from torch import nn
 
-from sqtune.config import TrialConfig
 from sqtune.config.training import Compute, Constant, Distillation, Optimizer, Start
 from sqtune.config.trial import Override
 from sqtune.networks import ResNet, build
 from sqtune.quant import (
-    Average,
     Binary,
     Exponential,
     Float,
@@ -31,20 +30,7 @@ from sqtune.quant import (
 )
 from sqtune.train.checkpoint import ABOUT, CODES, WEIGHTS
 from sqtune.train.history import LAYERS
-from sqtune.train.loop import StageSession, train
-from sqtune.train.stage_store import StageStore
-
-GIB = 2**30
-WARM_UP = Average(num_stages=2, warmup=0.5)  # ratios 0, 0, 0.5, 1 in four epochs
-
-
-def config(**changes) -> TrialConfig:
-    values = {"network": ResNet("resnet8", 2), "batch_size": 256, "num_epochs": 4, **changes}
-    return TrialConfig(**values)
-
-
-def session(place: Path | str, owner: str = "study:1", **fields) -> StageSession:
-    return StageSession(StageStore(place, GIB), owner, **fields)
+from sqtune.train.loop import train
 
 
 def figures(results) -> list:

@@ -3,30 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
+from staged import WARM_UP, config, session
 
 from sqtune.config import TrialConfig
 from sqtune.config.training import Optimizer
 from sqtune.errors import StageBusy
-from sqtune.networks import ResNet
-from sqtune.quant import Average, Exponential, Float, Stages, Ternary
+from sqtune.quant import Exponential, Float, Stages, Ternary
 from sqtune.train.loop import StageSession, train
-from sqtune.train.stage_store import StageStore
 from sqtune.train.stages import epoch_keys, stage_ends
-
-GIB = 2**30
-WARM_UP = Average(num_stages=2, warmup=0.5)  # ratios 0, 0, 0.5, 1 in four epochs
-
-
-def config(**changes) -> TrialConfig:
-    values = {"network": ResNet("resnet8", 2), "batch_size": 256, "num_epochs": 4, **changes}
-    return TrialConfig(**values)
-
-
-def session(place: Path | str, owner: str = "study:1", **fields) -> StageSession:
-    return StageSession(StageStore(place, GIB), owner, **fields)
 
 
 def stored(stages: StageSession, settings: TrialConfig, digits) -> dict[int, bool]:

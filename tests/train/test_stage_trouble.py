@@ -12,23 +12,20 @@ import time
 from pathlib import Path
 
 import pytest
+from staged import GIB, WARM_UP
+from staged import config as small_training
 
 from sqtune.config import TrialConfig
 from sqtune.errors import StoreError
-from sqtune.networks import ResNet
-from sqtune.quant import Average, Binary, Float, LearnedUniform, Stages
+from sqtune.quant import Binary, Float, LearnedUniform, Stages
 from sqtune.train.loop import StageSession, train
 from sqtune.train.stage_store import StageStore
 from sqtune.train.stages import epoch_keys
 from sqtune.train.tree import from_bytes, to_bytes
 
-GIB = 2**30
-WARM_UP = Average(num_stages=2, warmup=0.5)
-
 
 def config(**changes) -> TrialConfig:
-    values = {"network": ResNet("resnet8", 2), "batch_size": 256, "num_epochs": 4, **changes}
-    return TrialConfig(**{"schedule": WARM_UP, **values})
+    return small_training(**{"schedule": WARM_UP, **changes})
 
 
 def figures(results) -> list:

@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import os
+import shutil
+import subprocess
+import sys
 import time
+from pathlib import Path
 
 import pytest
 import torch
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
+from staged import WARM_UP
 
+import sqtune
 import sqtune.train.stages as stages_module
 from sqtune.config import TrialConfig
 from sqtune.config.training import (
@@ -43,7 +49,6 @@ from sqtune.quant import (
 from sqtune.train.stages import epoch_keys, stage_ends
 
 DATA = "f00d"
-WARM_UP = Average(num_stages=2, warmup=0.5)  # ratios 0, 0, 0.5, 1 in four epochs
 
 
 def config(**changes) -> TrialConfig:
@@ -259,11 +264,43 @@ def test_without_a_number_the_threads_are_those_there_are():
     assert epoch_keys(config(), DATA) == keys(num_threads=2)
 
 
-def test_other_code_and_another_torch_have_other_keys(monkeypatch):
+KEYS = """
+from sqtune.config import TrialConfig
+from sqtune.train.stages import epoch_keys
+print(epoch_keys(TrialConfig(num_epochs=1), "f00d", num_threads=1)[0])
+"""
+
+
+@pytest.mark.parametrize(
+    ("file", "acts"),
+    [
+        ("quant/quantizers.py", True),
+        ("train/optim.py", True),
+        ("config/training.py", True),
+        ("search/driver.py", False),
+    ],
+)
+def test_changed_code_has_other_keys_where_it_acts(tmp_path, file, acts):
+    """In a copy of the package, by a process of its own."""
+    package = Path(sqtune.__file__).parent
+    copied = shutil.copytree(package, tmp_path / "sqtune", ignore=shutil.ignore_patterns("*.pyc"))
+    with (copied / file).open("a") as source:
+        source.write("# changed\n")
+    answer = subprocess.run(
+        [sys.executable, "-c", KEYS],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(tmp_path), "PYTHONDONTWRITEBYTECODE": "1"},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    [key] = epoch_keys(TrialConfig(num_epochs=1), DATA, num_threads=1)
+    assert (answer.stdout.strip() != key) == acts
+
+
+def test_another_torch_has_other_keys(monkeypatch):
     before = keys()
-    monkeypatch.setattr(stages_module, "code_version", lambda: "other")
-    assert num_shared(before, keys()) == 0
-    monkeypatch.undo()
+    # The one part that is replaced: a second torch is a download of gigabytes.
     monkeypatch.setattr(torch, "__version__", "0.0")
     assert num_shared(before, keys()) == 0
 
