@@ -155,7 +155,7 @@ def wait_for(store: Path, reached) -> None:
                 trials = []
             if reached(trials):
                 return
-        time.sleep(0.05)
+        time.sleep(0.25)
     raise AssertionError("the search did not get so far")
 
 
