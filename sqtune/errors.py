@@ -10,6 +10,7 @@ SqtuneError                 the command line prints it and ends with exit code 2
   ResourceError             more CPUs or GPUs than there are
   TrackingError             a tracking store that does not answer
   TrainingError             a trial that cannot go on, for example a loss that is not finite
+  ExportError               a network that cannot be exported, or a file that is not as it was made
 
 StageBusy                   no error: another training is at work on the stage; come back later
 """
@@ -62,6 +63,10 @@ class TrackingError(SqtuneError):
 
 class TrainingError(SqtuneError):
     """A trial cannot go on; the study does."""
+
+
+class ExportError(SqtuneError):
+    """A network cannot be exported, or an exported file is damaged or gives other predictions."""
 
 
 class StageBusy(Exception):  # noqa: N818
