@@ -352,7 +352,7 @@ def _transposed(operation: Operation, order: list[int]) -> int:
 
 def _behind_batch(operation: Operation, dim: int) -> int:
     given: Any = operation.node.all_input_nodes[0].meta["val"]
-    axis = dim % given.dim()
+    axis: int = dim % given.dim()
     if axis == 0:
         raise operation.unsupported("mixes images with each other")
     return axis - 1
@@ -396,15 +396,10 @@ OPERATORS: Mapping[Any, Callable[[Operation], Any]] = {
     aten.pad.default: _pad,
     aten.permute.default: _permute,
     aten.transpose.int: _transpose,
-    **dict.fromkeys(
-        (
-            aten.flatten.using_ints,
-            aten.reshape.default,
-            aten.squeeze.dim,
-            aten.unflatten.int,
-            aten.unsqueeze.default,
-            aten.view.default,
-        ),
-        _reshape,
-    ),
+    aten.flatten.using_ints: _reshape,
+    aten.reshape.default: _reshape,
+    aten.squeeze.dim: _reshape,
+    aten.unflatten.int: _reshape,
+    aten.unsqueeze.default: _reshape,
+    aten.view.default: _reshape,
 }

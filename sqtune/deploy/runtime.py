@@ -93,4 +93,6 @@ def runner(session: Any) -> Run:
 
 
 def _numbers(text: str) -> tuple[int, ...]:
-    return tuple(int(part) for part in text.split("+")[0].split(".")[:3] if part.isdigit())
+    return tuple(
+        int(part) for part in text.split("+", maxsplit=1)[0].split(".")[:3] if part.isdigit()
+    )
