@@ -14,8 +14,8 @@ from sqtune.deploy.runtime import open_session
 def differences(one: bytes, other: bytes) -> list[str]:
     """Return in what the optimised graphs of two files differ, a line each; empty where nowhere.
 
-    Compared are the operators, their attributes, what they read (whatever that is called) and all
-    constants, byte for byte.
+    Compared are the operators, their attributes but for defaults, what they read (whatever that is
+    called) and all constants, byte for byte.
     """
     pair = [_steps(_optimised(data)) for data in (one, other)]
     found = [] if len(pair[0]) == len(pair[1]) else [f"{len(pair[0])} steps, {len(pair[1])} steps"]
@@ -49,17 +49,28 @@ def _steps(graph: onnx.GraphProto) -> list[_Step]:
     steps: list[_Step] = []
     for value in graph.output:
         for node in _behind(value.name, made_by, known):
-            attributes = sorted(node.attribute, key=lambda attribute: str(attribute.name))
             steps.append(
                 (
                     f"{node.domain}:{node.op_type}".removeprefix(":"),
-                    tuple(attribute.SerializeToString() for attribute in attributes),
+                    _attributes(node),
                     tuple(known[name] for name in node.input),
                 )
             )
             for index, name in enumerate(node.output):
                 known[name] = f"result {index} of step {len(steps) - 1}"
     return steps
+
+
+def _attributes(node: onnx.NodeProto) -> tuple[bytes, ...]:
+    """Return a node's attributes but for defaults, which some versions of operators spell out."""
+    known = onnx.defs.has(node.op_type, node.domain)
+    specs = onnx.defs.get_schema(node.op_type, domain=node.domain).attributes if known else {}
+    given = {attribute.name: attribute.SerializeToString() for attribute in node.attribute}
+    return tuple(
+        content
+        for name, content in sorted(given.items())
+        if name not in specs or specs[name].default_value.SerializeToString() != content
+    )
 
 
 def _behind(
