@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import prod
 
 from sqtune.deploy.arena import Arena, arena
@@ -96,6 +96,7 @@ def plan(graph: Graph) -> Plan:
     Raises:
         ExportError: It has a node that the C form does not know; the message names it.
     """
+    graph = _uncut(graph)
     numbers = [prod(shape) for shape in graph.shapes]
     roots = {IMAGE: (IMAGE, 0)}  # what a value is part of, and the element where it begins
     operations = [Operation("image", IMAGE_LABEL, (), (IMAGE,))]
@@ -129,6 +130,27 @@ def plan(graph: Graph) -> Plan:
     planned = steps(operations, numbers, {output})
     placed = arena(planned, numbers, {output})
     return Plan(graph, tuple(planned), tuple(numbers), placed, output)
+
+
+def _uncut(graph: Graph) -> Graph:
+    """Let pooling read values whole: what is cut off in front of it no window reaches anyway."""
+    stands_for: dict[int, int] = {}
+    pooled: set[int] = set()  # values that only a pooling reads
+    for node in reversed(graph.nodes):
+        cuts = isinstance(node, Slice) and node.axis > 0 and node.start == 0
+        if cuts and node.output in pooled:
+            stands_for[node.output] = node.inputs[0]
+        elif not isinstance(node, Pool):
+            continue
+        pooled |= {number for number in node.inputs if graph.num_readers[number] == 1}
+    nodes = []
+    for node in graph.nodes:
+        number = node.inputs[0]
+        while number in stands_for:
+            number = stands_for[number]
+        if node.output not in stands_for:
+            nodes.append(replace(node, inputs=(number, *node.inputs[1:])))
+    return replace(graph, nodes=tuple(nodes))
 
 
 def _is_view(node: Node, graph: Graph) -> bool:
