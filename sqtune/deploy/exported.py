@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sqtune.deploy.folder import MANIFEST, sha256
+from sqtune.deploy.folder import sha256
+from sqtune.deploy.seal import MANIFEST
 from sqtune.errors import ExportError
 
 MODEL_FILES = {

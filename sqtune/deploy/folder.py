@@ -9,9 +9,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from sqtune.deploy.seal import MANIFEST
 from sqtune.errors import ExportError
-
-MANIFEST, README, VERIFY = "manifest.json", "README.md", "verify.npz"
 
 
 @contextmanager

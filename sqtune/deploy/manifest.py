@@ -41,7 +41,7 @@ def manifest(
     source: Source,
     provenance: Mapping[str, str],
     config: Mapping[str, Any],
-    placements: Mapping[str, Mapping[str, Any]],
+    placements: Sequence[Mapping[str, Any]],
     runtime: Mapping[str, Any] | None,
     **results: Any,
 ) -> dict[str, Any]:
@@ -54,7 +54,8 @@ def manifest(
         source: Where the network comes from.
         provenance: Versions, commit and machine.
         config: The trial's configuration.
-        placements: Where the codes of each parameter lie in the file, by its name.
+        placements: Where the codes of each packed layer lie in the file, in order; empty for a
+            file that is no ONNX.
         runtime: What a runtime has to know.
         results: errors, verification, size and sha256.
     """
@@ -83,8 +84,9 @@ def manifest(
     }
 
 
-def layer_table(graph: Graph, placements: Mapping[str, Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Return what each layer holds, in order."""
+def layer_table(graph: Graph, placements: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Return what each layer holds, in order; see `manifest`."""
+    where = iter(placements)
     rows = []
     for layer in graph.layers:
         weight = layer.weight
@@ -105,7 +107,7 @@ def layer_table(graph: Graph, placements: Mapping[str, Mapping[str, Any]]) -> li
                 "scale_bytes": weight.scale_O.nbytes,
                 "levels_sha256": _sha256(weight.levels),
                 "scales_sha256": _sha256(weight.level_scale_O),
-                "placement": dict(placements[weight.source]) if placements else None,
+                "placement": _placement(next(where)) if placements else None,
             }
         else:
             row |= {
@@ -145,6 +147,10 @@ def _input(graph: Graph, layer: Layer) -> dict[str, Any] | None:
         return None
     grid = before.grid
     return {"bits": grid.bits, "low": grid.low, "top": grid.top, "step": grid.step}
+
+
+def _placement(given: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: given[key] for key in ("tensor", "kind", "first", "count", "scale")}
 
 
 def _sha256(values: Any) -> str:
