@@ -11,10 +11,10 @@ up to 1e-5 is a tie. No logit may be off by more than 1e-4.
 
 Activations on grids: a sum that is rounded the other way moves one activation by a level, and what
 follows by much more than rounding. This is rare: in 12 trained networks (8, 4 and 2 bits) it
-happened in 0 to 0.7 % of 1,797 images, and moved logits by at most 0.026; all other images were as
+happened in 0 to 0.7 % of 1,797 images, and moved logits by at most 0.084; all other images were as
 near as with float activations. One wrong weight moves nearly all images instead. So at most 5 % of
-images may be off by more than 1e-4, none by more than 0.25, and there a tie is a margin up to 0.05,
-twice what was measured.
+images may be off by more than 1e-4, none by more than 0.25, and only there a margin up to 0.17 is a
+tie, twice the 0.084.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ class Tolerance:
 
 
 FLOAT_ACTIVATIONS = Tolerance(margin=1e-5, difference=1e-4)
-LOW_BIT_ACTIVATIONS = Tolerance(1e-5, 1e-4, moved=0.05, moved_margin=0.05, moved_difference=0.25)
+LOW_BIT_ACTIVATIONS = Tolerance(1e-5, 1e-4, moved=0.05, moved_margin=0.17, moved_difference=0.25)
 
 
 def tolerance_of(activations: str) -> Tolerance:
