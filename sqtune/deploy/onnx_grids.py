@@ -130,19 +130,21 @@ def in_floats(writer: OnnxWriter, x: str, grid: Grid) -> str:
     return writer.node("Mul", writer.node("Clip", codes, *ends), step)
 
 
-def computes_with_integers(graph: Graph, grids: Mapping[int, Grid], layer: Layer) -> bool:
-    """Return whether ONNX Runtime computes a layer with integers, given that its inputs are.
+def may_be_fused(graph: Graph, grids: Mapping[int, Grid], layer: Layer) -> bool:
+    """Return whether ONNX Runtime may compute a layer with integers, given that its inputs are.
 
-    A product of matrices always; a convolution where its results go straight to a grid.
+    A product of matrices always; a convolution where its results go to a grid, which the runtime
+    also moves forward past pooling and the like. It would round float biases on its own then.
     """
     if isinstance(layer, Linear):
         return len(graph.shapes[layer.output]) == 1
-    number = layer.output
-    while graph.num_readers[number] == 1:
-        reader = next((node for node in graph.nodes if number in node.inputs), None)
-        if isinstance(reader, Quantize):
-            return reader.output in grids
-        if not isinstance(reader, Pointwise) or reader.function not in ("relu", "clip"):
-            return False
-        number = reader.output
+    reached = {layer.output}
+    for node in graph.nodes:
+        if reached.isdisjoint(node.inputs):
+            continue
+        if isinstance(node, Quantize):
+            if node.output in grids:
+                return True
+        elif isinstance(node, Pointwise) or _keeps_grid(node):
+            reached.add(node.output)
     return False

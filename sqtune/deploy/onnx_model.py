@@ -107,7 +107,7 @@ def _versions(graph: Graph, form: OnnxForm) -> tuple[int, int, str]:
         if needed is not None:
             return needed
     has_grids = any(isinstance(node, Quantize) for node in graph.nodes)
-    return (17, 8, "1.16.3") if has_grids else (13, 7, "1.16.3")
+    return (19, 9, "1.16.3") if has_grids else (13, 7, "1.16.3")
 
 
 def _normalised(writer: OnnxWriter, graph: Graph) -> str:
