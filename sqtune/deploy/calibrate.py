@@ -79,16 +79,8 @@ def calibrated(
     seen = observe(graph, pixels, batch_size)
     batches = pixels.split(batch_size)
     wanted = [run(graph, batch) for batch in batches]
-    kept_float: frozenset[int] = frozenset()
-    tried: dict[str, Graph] = {}
-    while len(tried) < len(METHODS):
-        plan = _Plan.of(graph, seen, bits, kept_float)
-        for method in METHODS:
-            tried[method], too_large = plan.quantized(method)
-            if too_large:  # for any of the methods: all of them keep these layers float
-                kept_float |= too_large
-                tried.clear()
-                break
+    plan = _Plan.of(graph, seen, bits)
+    tried = {method: plan.quantized(method) for method in METHODS}
     errors = {
         method: _squared_error(candidate, batches, wanted) for method, candidate in tried.items()
     }
@@ -113,10 +105,8 @@ class _Plan:
     seen: dict[int, Histogram]  # by region
 
     @classmethod
-    def of(
-        cls, graph: Graph, seen: dict[int, Histogram], bits: int, kept_float: frozenset[int]
-    ) -> _Plan:
-        found = regions(graph, kept_float)
+    def of(cls, graph: Graph, seen: dict[int, Histogram], bits: int) -> _Plan:
+        found = regions(graph)
         needed = demands(graph, found, bits)
         together: dict[int, Histogram] = {}
         for number, one in seen.items():
@@ -125,7 +115,7 @@ class _Plan:
                 together[region] = joined(together[region], one) if region in together else one
         return cls(graph, bits, found, needed, tops(graph, found, needed, bits), together)
 
-    def quantized(self, method: str) -> tuple[Graph, frozenset[int]]:
+    def quantized(self, method: str) -> Graph:
         grids = {}
         for key, top in self.tops.items():
             ceiling = self.regions.ceilings.get(key.region)
