@@ -121,9 +121,17 @@ class _Plan:
             ceiling = self.regions.ceilings.get(key.region)
             how = SQUARED_ERROR if key.bits != self.bits else method
             size = step(how, self.seen[key.region], top, ceiling)
-            low = -top if key.region in self.regions.signed else 0
+            low = lowest(top) if key.region in self.regions.signed else 0
             grids[key] = Grid(key.bits, low, top, size)
         return quantized(self.graph, self.regions, self.needed, grids, self.bits)
+
+
+def lowest(top: int) -> int:
+    """Return the smallest code of a signed grid: all of a byte, so that nothing has to be clipped.
+
+    A step is set by the largest |x|: code -128 is for what is beyond everything seen.
+    """
+    return -128 if top == 127 else -top
 
 
 def _squared_error(graph: Graph, batches: tuple[Tensor, ...], wanted: list[Tensor]) -> float:
