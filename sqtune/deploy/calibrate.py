@@ -42,7 +42,7 @@ class Calibrated:
             have the smallest squared error.
         errors: Of each method that was tried: the mean square of how far logits on the calibration
             images are from the float graph's.
-        kept_float: Names of layers with packed weights that do not run in integers.
+        kept_float: Names of layers with packed weights that do not run in integers (no kernel).
     """
 
     graph: Graph

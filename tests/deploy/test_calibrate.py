@@ -15,7 +15,6 @@ from sqtune.deploy.calibrate import calibrate, calibrated
 from sqtune.deploy.graph import (
     IMAGE,
     Combine,
-    Conv,
     Linear,
     Mean,
     Packed,
@@ -121,21 +120,17 @@ def test_relus_on_signed_grids_work_on_codes_and_clips_end_their_grids():
     torch.manual_seed(0)
     before = lower(trained(with_statistics(Joined()), Ternary())[0])
     graph = calibrate(before, images(16))
-    on_grid, made = grids(graph), graph.made_by
+    on_grid = grids(graph)
     relus = [node for node in graph.nodes if isinstance(node, Pointwise)]
     assert [node.function for node in relus] == ["relu", "relu"]
     for node in relus:
         assert on_grid[node.inputs[0]] == on_grid[node.output]
         assert on_grid[node.output].low == -128
-        assert isinstance(made[node.inputs[0]], Quantize)
-    (clipped,) = (
-        node
-        for node in graph.nodes
-        if isinstance(node, Quantize)
-        and node.name.startswith("")
-        and isinstance(made.get(node.inputs[0]), Conv)
-        and made[node.inputs[0]].name == "four"
-    )
+        assert isinstance(graph.made_by[node.inputs[0]], Quantize)
+    rounded = {node.inputs[0]: node for node in graph.nodes if isinstance(node, Quantize)}
+    assert not rounded.keys() & {node.output for node in relus}
+    (four,) = (layer for layer in graph.layers if layer.name == "four")
+    clipped = rounded[four.output]
     assert clipped.grid.low == 0
     assert np.float32(clipped.grid.step) * np.float32(255) <= 6
     error = (run(graph, images(16)) - run(before, images(16))).square().mean()
