@@ -6,6 +6,7 @@ does is refused by the name of its module.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -111,6 +112,8 @@ def same_as(node: fx.Node) -> fx.Node | None:
     if node.target in SAME:
         return args[0]  # type: ignore[no-any-return]
     if node.target is aten.pad.default and not any(args[1]):
+        return args[0]  # type: ignore[no-any-return]
+    if node.target is aten.slice.Tensor and args[1:3] == (0, 0) and args[3] == sys.maxsize:
         return args[0]  # type: ignore[no-any-return]
     if node.target is aten.adaptive_avg_pool2d.default:
         before, after = args[0].meta["val"].shape, node.meta["val"].shape

@@ -93,6 +93,6 @@ def runner(session: Any) -> Run:
 
 
 def _numbers(text: str) -> tuple[int, ...]:
-    return tuple(
-        int(part) for part in text.split("+", maxsplit=1)[0].split(".")[:3] if part.isdigit()
-    )
+    """Return a version's leading numbers: (1, 32, 0) for "1.32.0+cpu"."""
+    release, _, _ = text.partition("+")
+    return tuple(int(part) for part in release.split(".") if part.isdigit())

@@ -171,10 +171,10 @@ def _save_codes(path: Path, quantization: StochasticQuantization) -> None:
         "offsets": json.dumps({name: layer.offset for name, layer in layers.items()}),
         "groups": json.dumps({name: layer.groups for name, layer in layers.items()}),
     }
-    path.write_bytes(_metadata_in_order(save(tensors, metadata)))
+    path.write_bytes(metadata_in_order(save(tensors, metadata)))
 
 
-def _metadata_in_order(data: bytes) -> bytes:
+def metadata_in_order(data: bytes) -> bytes:
     """Return a safetensors file with its metadata sorted: equal networks have equal files."""
     end = 8 + int.from_bytes(data[:8], "little")
     header = json.loads(data[8:end])

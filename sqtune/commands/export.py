@@ -1,0 +1,234 @@
+"""`sqtune export`: the best network, or a chosen one, as a file that runs elsewhere."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from sqtune.errors import ConfigError, ExportError, StudyError
+from sqtune.options import (
+    json_option,
+    max_error_option,
+    max_size_option,
+    options,
+    store_option,
+    study_storage_option,
+    tracking_option,
+)
+from sqtune.output import console, nothing_fits, print_json
+from sqtune.store import Store
+
+if TYPE_CHECKING:
+    from sqtune.deploy.manifest import Source
+    from sqtune.search.records import TrialRecord
+
+
+@dataclass(frozen=True, slots=True)
+class Chosen:
+    """What is exported.
+
+    Attributes:
+        folder: The trained network.
+        source: Where it comes from.
+    """
+
+    folder: Path
+    source: Source
+
+
+@click.command()
+@click.argument("name", required=False)
+@click.option(
+    "--out", required=True, type=Path, metavar="DIR", help="The folder to write; a new one."
+)
+@click.option("--trial", type=click.IntRange(min=0), help="This trial's network, not the best.")
+@click.option("--run", "run_id", metavar="ID", help="The network of this MLflow run.")
+@click.option(
+    "--network",
+    type=Path,
+    metavar="DIR",
+    help="A folder that sqtune train --out wrote, instead of a study's network.",
+)
+@options(max_size_option, max_error_option)
+@click.option("--knee", is_flag=True, help="The knee of error against size.")
+@click.option(
+    "--form",
+    type=click.Choice(["onnx", "native", "torch", "c"]),
+    default="onnx",
+    show_default=True,
+    help="onnx: packed, for any ONNX Runtime. native: INT4 and INT2 tensors, for compilers. "
+    "torch: safetensors, for sqtune.load. c: C99, for microcontrollers.",
+)
+@click.option(
+    "--activations",
+    type=click.Choice(["trained", "int8", "int4", "int2"]),
+    default="trained",
+    show_default=True,
+    help="Inputs of layers: as trained, or whole numbers calibrated on training images.",
+)
+@click.option("--force", is_flag=True, help="Replace an exported folder.")
+@options(store_option, study_storage_option, tracking_option, json_option)
+def export(
+    name: str | None,
+    out: Path,
+    trial: int | None,
+    run_id: str | None,
+    network: Path | None,
+    max_size: int | None,
+    max_error: float | None,
+    knee: bool,
+    form: str,
+    activations: str,
+    force: bool,
+    store: str,
+    study_storage: str | None,
+    tracking_uri: str | None,
+    as_json: bool,
+) -> None:
+    """Write the best network, or a chosen one, as a file that runs elsewhere.
+
+    The file is as small as its bits promise, and is proven before the folder gets its name: every
+    code, every scale, and the predictions on the whole validation split. It is also logged to the
+    trial's MLflow run and registered as "sqtune-STUDY" with the alias "best".
+
+    \b
+    sqtune export --out deployed
+    sqtune export resnet --max-size 20KiB --out deployed
+    sqtune export --trial 7 --form c --out firmware
+    sqtune export --activations int8 --out deployed
+    sqtune export --network float-net --out deployed
+    """
+    from sqtune.deploy.export import Request
+    from sqtune.deploy.export import export as export_network
+    from sqtune.deploy.folder import refuse_taken
+    from sqtune.deploy.report import size_table
+
+    refuse_taken(out, force=force)
+    places = Store.at(store)
+    chosen = _chosen(
+        places, study_storage, name, trial, run_id, network, (max_size, max_error, knee)
+    )
+    printer = console(to_stderr=as_json)
+    request = Request(
+        network=chosen.folder,
+        data=places.data if places.root.is_dir() else None,
+        out=out,
+        form=form,  # type: ignore[arg-type]  # click has checked them
+        activations=activations,  # type: ignore[arg-type]
+        source=chosen.source,
+        force=force,
+    )
+    manifest = export_network(
+        request, say=lambda line: printer.print(line, highlight=False, soft_wrap=True)
+    )
+    uri = tracking_uri or places.tracking_uri
+    registered = _register(uri, chosen.source, out, manifest)
+    if as_json:
+        print_json({"folder": str(out.absolute()), "registered": registered, "manifest": manifest})
+        return
+    printer.print(size_table(manifest))
+    lines = [f"folder    {out.absolute()}"]
+    if registered is not None:
+        lines.append(f"model     {registered['uri']}")
+    lines += [f"next      sqtune verify {out}", f"          sqtune predict {out} IMAGE.png"]
+    for line in lines:
+        printer.print(line, highlight=False, soft_wrap=True)
+
+
+def _chosen(
+    places: Store,
+    study_storage: str | None,
+    name: str | None,
+    trial: int | None,
+    run_id: str | None,
+    network: Path | None,
+    limits: tuple[int | None, float | None, bool],
+) -> Chosen:
+    """Return what the options name.
+
+    Raises:
+        ConfigError: They name several things, or nothing fits.
+        StudyError: There is no such study, trial or run.
+        ExportError: The trial has no finished network.
+    """
+    ways = {
+        "--trial": trial is not None,
+        "--run": run_id is not None,
+        "--network": network is not None,
+        "--max-size, --max-error or --knee": any(limit not in (None, False) for limit in limits),
+    }
+    given = [way for way, is_given in ways.items() if is_given]
+    if len(given) > 1:
+        raise ConfigError(f"{' and '.join(given)} each choose a network: give one of them.")
+    if network is not None:
+        if name is not None:
+            raise ConfigError(f"--network is a folder, not one of study {name!r}: leave one out.")
+        source: Source = {"study": None, "trial": None, "run_id": None, "network": str(network)}
+        return Chosen(network, source)
+    from sqtune.search import pareto
+    from sqtune.search.look import load_study
+
+    study, trials = load_study(str(places.root), study_storage, name)
+    max_size, max_error, knee = limits
+    found: TrialRecord | None
+    if trial is not None or run_id is not None:
+        found = _asked_for(study.name, trials, trial, run_id)
+    elif knee and (max_size is not None or max_error is not None):
+        raise ConfigError("--knee weighs error against size by itself: leave out the other limits.")
+    elif knee:
+        found = pareto.knee(trials)
+    else:
+        found = pareto.best(trials, max_size, max_error)
+    if found is None:
+        raise nothing_fits(study.name, trials, max_size, max_error)
+    number = found.number if found.duplicate_of is None else found.duplicate_of
+    by_number = {each.number: each for each in trials}
+    folder = places.network(study.name, number)
+    return Chosen(
+        folder,
+        {
+            "study": study.name,
+            "trial": number,
+            "run_id": by_number[number].run_id,
+            "network": str(folder),
+        },
+    )
+
+
+def _asked_for(
+    study: str, trials: list[TrialRecord], number: int | None, run_id: str | None
+) -> TrialRecord:
+    """Return the trial of a number or an MLflow run; it has to be finished."""
+    for trial in trials:
+        if trial.number != number and (run_id is None or trial.run_id != run_id):
+            continue
+        if trial.val_error is None:
+            raise ExportError(
+                f'trial {trial.number} of "{study}" is {trial.state}: only a finished trial has a '
+                f"network to export{'' if trial.ended else ' (let the search go on)'}; see: "
+                f"sqtune show {study}"
+            )
+        return trial
+    what = f"trial {number}" if run_id is None else f"MLflow run {run_id}"
+    raise StudyError(f'there is no {what} in "{study}"; see: sqtune show {study} --json')
+
+
+def _register(
+    uri: str, source: Source, out: Path, manifest: Mapping[str, Any]
+) -> dict[str, Any] | None:
+    """Log the folder to its trial's MLflow run; say on stderr where that cannot be."""
+    if source["study"] is None:
+        return None
+    from sqtune.errors import TrackingError
+    from sqtune.tracking.models import register
+
+    try:
+        done = register(uri, source["study"], source["run_id"], out, manifest)
+    except TrackingError as error:
+        click.echo(f"warning: {error}", err=True)
+        return None
+    return None if done is None else asdict(done)

@@ -1,0 +1,34 @@
+"""`sqtune verify`: whether an exported folder is still what it was when it was proven."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from sqtune.options import json_option, options
+from sqtune.output import print_json
+
+
+@click.command()
+@click.argument("folder", type=Path, metavar="DIR")
+@options(json_option)
+def verify(folder: Path, as_json: bool) -> None:
+    """Check an exported folder: checksums, every code and scale, and its predictions.
+
+    Needs nothing of the search that made it. With numpy and onnxruntime alone:
+    python -m sqtune.deploy.checking DIR.
+
+    \b
+    sqtune verify deployed
+    sqtune verify deployed --json
+    """
+    from sqtune.deploy.verify import verify_folder
+
+    report = verify_folder(folder)
+    if as_json:
+        print_json(report.as_data())
+    else:
+        for line in report.lines:
+            click.echo(line)
+        click.echo(f"{folder} is as it was exported")

@@ -1,0 +1,176 @@
+"""One export from start to end: trace, write, prove, measure, and only then give it its name."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from sqtune.data.batches import EVALUATION_BATCH
+from sqtune.data.split import Split, prepare
+from sqtune.deploy.checking import VERIFY
+from sqtune.deploy.exported import MODEL_FILES
+from sqtune.deploy.folder import new_folder, refuse_taken, sha256
+from sqtune.deploy.forms import runs, write_form
+from sqtune.deploy.graph import Graph, Quantize
+from sqtune.deploy.manifest import ActivationForm, Form, Source, manifest
+from sqtune.deploy.measure import measure
+from sqtune.deploy.proof import as_data, prove, prove_onnx
+from sqtune.deploy.readme import readme
+from sqtune.deploy.run import run
+from sqtune.deploy.runtime import Logits, Pixels, Run
+from sqtune.deploy.seal import MANIFEST, sealed
+from sqtune.deploy.stored_images import StoredImages, to_npz
+from sqtune.deploy.subject import Subject, open_subject
+from sqtune.deploy.verify import verify_folder
+from sqtune.errors import ExportError
+from sqtune.provenance import provenance
+from sqtune.train.checkpoint import load_network
+
+Say = Callable[[str], object]
+CALIBRATION_IMAGES = 1024
+VERIFY_IMAGES, VERIFY_BYTES = 1000, 8 << 20  # of the images that the folder keeps
+MOST_LOST = 0.005  # of error (0..1), by whole-number activations, before it is said
+README = "README.md"
+BITS = {"int8": 8, "int4": 4, "int2": 2}
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What to export, and how.
+
+    Attributes:
+        network: Folder of the trained network.
+        data: Folder of prepared data sets; None reads the data anew.
+        out: The folder to write.
+        form: Of the file.
+        activations: "trained", or the whole numbers to calibrate.
+        source: Where the network comes from.
+        force: Whether `out` may be an exported folder, which is replaced.
+    """
+
+    network: Path
+    data: Path | None
+    out: Path
+    form: Form
+    activations: ActivationForm
+    source: Source
+    force: bool = False
+
+
+def export(request: Request, say: Say = print) -> dict[str, Any]:
+    """Export a network; returns the manifest.
+
+    Args:
+        request: What and how.
+        say: Told a line at each step.
+
+    Raises:
+        ExportError: It cannot be exported, or the file does not give the network's predictions.
+        StoreError: The trained network is missing something or damaged.
+        DataError: Its images cannot be read.
+    """
+    refuse_taken(request.out, force=request.force)
+    splits = prepare(load_network(request.network).config.data, request.data)
+    subject = open_subject(request.network, splits)
+    graph, activations = _with_activations(subject, request)
+    pixels, labels = splits.validation.images.numpy(), splits.validation.labels.numpy()
+    expected = subject.logits.numpy()
+    if graph is not subject.graph:
+        expected = _logits(graph, splits.validation)
+    written = write_form(subject, graph, request.form)
+    with new_folder(request.out, force=request.force) as folder:
+        for name, data in written.files.items():
+            (folder / name).write_bytes(data)
+        model = folder / MODEL_FILES[request.form]
+        ways = runs(folder, request.form, len(graph.classes))
+        proof = prove(ways, graph, pixels, expected, model.name)
+        if request.form in ("onnx", "native"):
+            proof |= prove_onnx(model, graph, request.form, pixels, expected)
+        for way, found in proof.items():
+            say(f"{way:14} {found}")
+        (folder / VERIFY).write_bytes(_sample(pixels, labels, expected))
+        content = manifest(
+            graph,
+            form=request.form,
+            activations=activations,
+            source=request.source,
+            provenance=provenance(),
+            config=subject.saved.config.nested(),
+            placements=written.placements,
+            runtime=written.runtime,
+            errors=_errors(subject, next(iter(ways.values()))),
+            verification={way: as_data(found) for way, found in proof.items()},
+            size=measure(written, graph, request.form),
+        )
+        _warn(content["errors"], say)
+        (folder / README).write_text(readme(content), encoding="utf-8")
+        names = (*written.files, VERIFY, README)
+        content["sha256"] = {name: sha256(folder / name) for name in names}
+        (folder / MANIFEST).write_text(sealed(content), encoding="utf-8")
+        verify_folder(folder)
+    return content
+
+
+def _with_activations(subject: Subject, request: Request) -> tuple[Graph, ActivationForm]:
+    """Return the graph with the inputs of layers as they were asked for."""
+    trained = any(isinstance(node, Quantize) for node in subject.graph.nodes)
+    if request.activations == "trained":
+        return subject.graph, "trained" if trained else "float"
+    if request.form == "torch":
+        raise ExportError(
+            "--form torch gives the network back as it was trained: leave --activations out."
+        )
+    from sqtune.deploy.calibrate import calibrate
+
+    images = subject.splits.train.images
+    step = max(1, len(images) // CALIBRATION_IMAGES)
+    chosen = images[::step][:CALIBRATION_IMAGES]
+    return calibrate(subject.graph, chosen, BITS[request.activations]), request.activations
+
+
+def _logits(graph: Graph, split: Split) -> Logits:
+    batches = [run(graph, batch) for batch in split.images.split(EVALUATION_BATCH)]
+    return torch.cat(batches).numpy()
+
+
+def _errors(subject: Subject, run_file: Run) -> dict[str, Any]:
+    """Return errors (0..1) on the validation split and, measured once with the file, on the test's.
+
+    `validation_torch` is the trained network's own: with its activations as they were trained.
+    """
+    validation, test = subject.splits.validation, subject.splits.test
+    own = subject.logits.argmax(dim=1) != validation.labels
+    return {
+        "validation": _error(run_file, validation),
+        "num_validation": len(validation),
+        "validation_torch": float(own.double().mean()),
+        "test": _error(run_file, test),
+        "num_test": len(test),
+    }
+
+
+def _error(run_file: Run, split: Split) -> float:
+    wrong = run_file(split.images.numpy()).argmax(axis=1) != split.labels.numpy()
+    return float(wrong.mean())
+
+
+def _sample(pixels: Pixels, labels: Any, logits: Logits) -> bytes:
+    """Return what the folder keeps to be verified by: images spread evenly over the split."""
+    most = max(1, min(VERIFY_IMAGES, VERIFY_BYTES // pixels[0].nbytes, len(pixels)))
+    chosen = np.linspace(0, len(pixels) - 1, most).round().astype(np.int64)
+    return to_npz(StoredImages(pixels[chosen], labels[chosen], logits[chosen]))
+
+
+def _warn(errors: dict[str, Any], say: Say) -> None:
+    """Say where whole-number activations cost more than half a point."""
+    lost = errors["validation"] - errors["validation_torch"]
+    if lost > MOST_LOST:
+        say(
+            f"warning: the error is {100 * lost:.2f} points above the trained network's. Take more "
+            "bits (--activations int8), or train with low-bit activations (activation_bits)."
+        )

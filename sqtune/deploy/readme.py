@@ -1,0 +1,111 @@
+"""README.md of an exported folder: what it is and the lines that run it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+PYTHON = """\
+```python
+import numpy as np
+import onnxruntime
+from PIL import Image
+
+classes = {classes}
+session = onnxruntime.InferenceSession("model.onnx", providers=["CPUExecutionProvider"])
+image = Image.open("image.png").convert("{mode}").resize(({width}, {height}))
+pixels = np.asarray(image, dtype=np.uint8).reshape({height}, {width}, {channels})
+logits = session.run(["logits"], {{"image": pixels.transpose(2, 0, 1)[None]}})[0]
+print(classes[int(logits[0].argmax())])
+```
+"""
+
+TORCH = """\
+```python
+import torch
+
+import sqtune
+
+model = sqtune.load(".")
+logits = model(torch.zeros(1, {channels}, {height}, {width}, dtype=torch.uint8))
+print(model.classes[int(logits.argmax())])
+```
+"""
+
+C = """\
+```c
+#include <stdio.h>
+
+#include "model.h"
+
+static uint8_t image[MODEL_IMAGE_BYTES]; /* {channels} planes of {height} rows of {width} pixels */
+
+int main(void) {{
+    printf("%s\\n", model_classes[model_predict(image)]);
+    return 0;
+}}
+```
+
+    cc -O2 main.c model.c -lm
+"""
+
+RUNS = {"onnx": PYTHON, "native": PYTHON, "torch": TORCH, "c": C}
+NEEDS = {
+    "onnx": "ONNX Runtime {oldest} or newer",
+    "native": "a compiler or runtime that knows INT4 and INT2 tensors (ONNX Runtime {oldest} does)",
+    "torch": "sqtune and torch",
+    "c": "a C99 compiler",
+}
+
+
+def readme(manifest: Mapping[str, Any]) -> str:
+    """Return the text for an exported folder."""
+    form, source, errors = manifest["form"], manifest["source"], manifest["errors"]
+    channels, height, width = manifest["input"]["shape"]
+    runtime = manifest["runtime"] or {}
+    name = source["study"] or "network"
+    trial = "" if source["trial"] is None else f", trial {source['trial']}"
+    run = RUNS[form].format(
+        classes=list(manifest["classes"]) if len(manifest["classes"]) <= 20 else "...",
+        mode="RGB" if channels == 3 else "L",
+        channels=channels,
+        height=height,
+        width=width,
+    )
+    if form in ("onnx", "native") and len(manifest["classes"]) > 20:
+        run = run.replace("classes = ...", 'classes = json.load(open("manifest.json"))["classes"]')
+        run = run.replace("import numpy", "import json\n\nimport numpy", 1)
+    lines = [
+        f"# {name}{trial}",
+        "",
+        f"A network of {manifest['size']['weight_bits']:.2f} bits a weight for "
+        f"{len(manifest['classes'])} classes, exported by sqtune {manifest['sqtune']}.",
+        "",
+        "| | |",
+        "|---|---|",
+        f"| needs | {NEEDS[form].format(oldest=runtime.get('oldest_onnxruntime', ''))} |",
+        f"| size | {manifest['size']['bytes']:,} bytes |",
+        f"| input | uint8 pixels, 1 x {channels} x {height} x {width}; normalised inside |",
+        f"| validation error | {_percent(errors['validation'])} of "
+        f"{errors['num_validation']:,} images |",
+        f"| test error | {_percent(errors['test'])} of {errors['num_test']:,} images, "
+        "measured once |",
+        "",
+        run.rstrip(),
+        "",
+        "`sqtune verify .` checks, here or on another machine, that the files are as they were",
+        "made and give the trained network's predictions. manifest.json has where the network",
+        "comes from, every layer's bits and bytes, and what was proven.",
+        "",
+    ]
+    if form in ("onnx", "native"):
+        lines[-1:] = [
+            "With numpy and onnxruntime alone: `python -m sqtune.deploy.checking .`. Tools that",
+            "fold constants or convert the file (onnxslim, .ort) unpack the weights: pack last.",
+            "",
+        ]
+    return "\n".join(lines)
+
+
+def _percent(error: float) -> str:
+    return f"{100 * error:.2f} %"
