@@ -68,6 +68,8 @@ def _grids(graph: Graph, in_float: set[int]) -> dict[int, Grid]:
 def _keeps_grid(node: Node) -> bool:
     if isinstance(node, Pool):
         return node.kind == "max"
+    if isinstance(node, Pointwise):
+        return node.function == "relu"
     return isinstance(node, Concat | Pad | Reshape | Slice | Transpose)
 
 
@@ -107,9 +109,10 @@ def shifted(grid: Grid) -> Shifted:
 
 
 def to_integers(writer: OnnxWriter, x: str, grid: Grid) -> str:
-    """Round to uint8 numbers and back."""
-    stands, step = shifted(grid), writer.floats(grid.step)
-    numbers = writer.node("QuantizeLinear", x, step, writer.number(-grid.low, np.uint8))
+    """Round to uint8 numbers."""
+    stands = shifted(grid)
+    zero = writer.number(-grid.low, np.uint8)
+    numbers = writer.node("QuantizeLinear", x, writer.floats(grid.step), zero)
     top = grid.top - grid.low
     if top < np.iinfo(np.uint8).max:
         ends = writer.number(0, np.uint8), writer.number(top, np.uint8)
@@ -117,9 +120,14 @@ def to_integers(writer: OnnxWriter, x: str, grid: Grid) -> str:
     if stands.shift:
         by = writer.number(stands.shift, np.uint8)
         numbers = writer.node("BitShift", numbers, by, direction="LEFT")
-        step = writer.constant(np.array(stands.step))
-    zero = writer.number(stands.zero, np.uint8)
-    return writer.node("DequantizeLinear", numbers, step, zero)
+    return numbers
+
+
+def from_integers(writer: OnnxWriter, numbers: str, grid: Grid) -> str:
+    """Return the values that uint8 numbers stand for."""
+    stands = shifted(grid)
+    step = writer.constant(np.array(stands.step)) if stands.shift else writer.floats(grid.step)
+    return writer.node("DequantizeLinear", numbers, step, writer.number(stands.zero, np.uint8))
 
 
 def in_floats(writer: OnnxWriter, x: str, grid: Grid) -> str:
