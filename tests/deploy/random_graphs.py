@@ -74,14 +74,17 @@ class RandomGraph:
         shape = self.shapes[given]
         kinds = [self.conv, self.conv, self.conv, self.pointwise, self.affine, self.combine]
         kinds += [self.squeeze, self.pool, self.pool, self.concat, self.slice, self.pad]
-        kinds += [self.transpose, self.reshape]
+        kinds += [self.transpose, self.reshape, self.round, self.round]
         self.random.choice(np.array(kinds, object))(given, shape)
 
-    def rounded(self, given, low=None):
+    def round(self, given, shape):
+        self.rounded(given)
+
+    def rounded(self, given):
         if not self.grids or self.random.random() < 0.2:
             return given
         bits = int(self.random.choice([2, 4, 8]))
-        signed = self.random.random() < 0.5 if low is None else low
+        signed = self.random.random() < 0.5
         top = 2 ** (bits - 1) - 1 if signed else 2**bits - 1
         step = float(np.float32((2.0 if signed else 3.0) / top * self.random.uniform(0.5, 1.2)))
         grid = Grid(bits, -top if signed else 0, top, step)
