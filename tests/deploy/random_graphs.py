@@ -1,11 +1,11 @@
-"""Random small graphs of every node kind that the C form knows."""
+"""Graphs built by hand or at random, without torch: thousands a second, of every kind of node."""
 
 from __future__ import annotations
 
-from math import prod
+import itertools
+from typing import Any
 
 import numpy as np
-from other_weights import QUANTIZERS, drawn_codes
 
 from sqtune.deploy.graph import (
     Affine,
@@ -14,8 +14,10 @@ from sqtune.deploy.graph import (
     Conv,
     Graph,
     Grid,
+    LayerNorm,
     Linear,
     Mean,
+    Node,
     Packed,
     Pad,
     Pointwise,
@@ -25,192 +27,197 @@ from sqtune.deploy.graph import (
     Slice,
     Transpose,
 )
-from sqtune.quant import Float
+from sqtune.quant import (
+    Binary,
+    Float,
+    LearnedTernary,
+    LearnedUniform,
+    Quantizer,
+    Ternary,
+    Uniform,
+)
 
-FUNCTIONS = ["relu", "clip", "sigmoid", "hardsigmoid", "hardswish", "silu", "gelu", "tanh"]
+QUANTIZERS: list[Quantizer] = [
+    Float(),
+    Binary(),
+    *(Ternary(threshold=threshold) for threshold in ("layer_centred", "layer", "row")),
+    LearnedTernary(),
+    *(kind(bits=bits) for kind in (Uniform, LearnedUniform) for bits in range(2, 9)),
+]
 
 
-class RandomGraph:
-    """Adds nodes until there are enough, then a head."""
+def size_of(extent: int, window: int, stride: int, around: tuple[int, int], dilation: int = 1):
+    return (extent + sum(around) - dilation * (window - 1) - 1) // stride + 1
 
-    def __init__(self, seed: int) -> None:
-        self.random = np.random.default_rng(seed)
-        shape = (self.draw(1, 4), self.draw(3, 12), self.draw(3, 12))
-        self.nodes, self.shapes = [], [shape]
-        self.grids = self.random.random() < 0.7
-        for _ in range(self.draw(3, 14)):
-            self.step()
-        self.head()
 
-    def draw(self, low, top):
-        return int(self.random.integers(low, top + 1))
+class Builder:
+    """A graph as it grows; values are known by their numbers, 0 is the image."""
 
-    def graph(self) -> Graph:
-        channels = self.shapes[0][0]
-        classes = tuple(f"class {index}" for index in range(self.shapes[-1][0]))
-        return Graph(
-            tuple(self.nodes),
-            tuple(self.shapes),
-            len(self.shapes) - 1,
-            classes,
-            (0.4,) * channels,
-            (0.3,) * channels,
-        )
+    def __init__(self, shape: tuple[int, ...] = (3, 8, 8), seed: int = 0) -> None:
+        self.rng = np.random.default_rng(seed)
+        self.nodes: list[Node] = []
+        self.shapes = [shape]
 
-    def add(self, kind, inputs, shape, /, **fields):
-        self.shapes.append(tuple(int(size) for size in shape))
-        number = len(self.shapes) - 1
-        name = f"{kind.__name__.lower()}.{number}"
-        self.nodes.append(kind(name=name, inputs=tuple(inputs), output=number, **fields))
-        return number
+    def add(
+        self, node: type[Node], inputs: tuple[int, ...], shape: tuple[int, ...], /, **more: Any
+    ) -> int:
+        self.shapes.append(shape)
+        output = len(self.shapes) - 1
+        name = f"{node.__name__.lower()}{output}"
+        self.nodes.append(node(name=name, inputs=inputs, output=output, **more))
+        return output
 
-    def images(self):
-        """Return the numbers of the values that still are images, the last ones first."""
-        return [n for n in reversed(range(len(self.shapes))) if len(self.shapes[n]) == 3]
+    def weight(self, shape: tuple[int, ...], quantizer: Quantizer) -> Packed | np.ndarray:
+        rows, num_inputs = shape[0], int(np.prod(shape[1:]))
+        if quantizer == Float():
+            return self.rng.normal(0, num_inputs**-0.5, shape).astype(np.float32)
+        match quantizer:
+            case Binary():
+                codes, offset = self.rng.choice([-1, 1], shape), 0.0
+            case Ternary() | LearnedTernary():
+                codes, offset = self.rng.integers(-1, 2, shape), 0.0
+            case Uniform(bits=2) | LearnedUniform(bits=2):
+                codes, offset = self.rng.integers(-2, 2, shape), 0.5
+            case Uniform(bits=bits) | LearnedUniform(bits=bits):
+                top = 2 ** (bits - 1) - 1
+                codes, offset = self.rng.integers(-top, top + 1, shape), 0.0
+        size = np.sqrt(num_inputs * ((codes + offset) ** 2).mean() + 1e-9)
+        scale_O = self.rng.uniform(0.5, 1.5, rows) * self.rng.choice([-1, 1, 1], rows) / size
+        source = f"weight{len(self.shapes)}"
+        return Packed(source, quantizer, codes.astype(np.int8), scale_O.astype(np.float32), offset)
 
-    def step(self):
-        images = self.images()
-        given = images[0] if self.random.random() < 0.7 else int(self.random.choice(images))
-        shape = self.shapes[given]
-        kinds = [self.conv, self.conv, self.conv, self.pointwise, self.affine, self.combine]
-        kinds += [self.squeeze, self.pool, self.pool, self.concat, self.slice, self.pad]
-        kinds += [self.transpose, self.reshape, self.round, self.round]
-        self.random.choice(np.array(kinds, object))(given, shape)
+    def bias(self, rows: int) -> np.ndarray:
+        return self.rng.normal(0, 0.2, rows).astype(np.float32)
 
-    def round(self, given, shape):
-        self.rounded(given)
-
-    def rounded(self, given):
-        if not self.grids or self.random.random() < 0.2:
-            return given
-        bits = int(self.random.choice([2, 4, 8]))
-        signed = self.random.random() < 0.5
-        top = 2 ** (bits - 1) - 1 if signed else 2**bits - 1
-        step = float(np.float32((2.0 if signed else 3.0) / top * self.random.uniform(0.5, 1.2)))
-        grid = Grid(bits, -top if signed else 0, top, step)
-        return self.add(Quantize, (given,), self.shapes[given], grid=grid)
-
-    def weight(self, shape):
-        quantizer = QUANTIZERS[self.draw(0, len(QUANTIZERS) - 1)]
-        size = 1.5 / np.sqrt(prod(shape[1:]))
-        if isinstance(quantizer, Float):
-            return self.random.normal(0, size, shape).astype(np.float32)
-        codes, offset = drawn_codes(quantizer, shape, self.random)
-        scale = size / np.sqrt(np.mean((codes + offset) ** 2) + 1e-6)
-        scale_O = self.random.uniform(0.5, 1.5, shape[0]) * scale
-        scale_O *= self.random.choice([-1, 1], shape[0])
-        name = f"layer.{len(self.shapes)}.weight"
-        return Packed(name, quantizer, codes, scale_O.astype(np.float32), offset)
-
-    def biases(self, num):
-        return self.random.normal(0, 0.3, num).astype(np.float32)
-
-    def conv(self, given, shape):
-        channels, *sizes = shape
-        groups = int(self.random.choice([g for g in (1, 2, 3, channels) if channels % g == 0]))
-        rows = groups * self.draw(1, 3)
-        kernel, stride = [self.draw(1, 3), self.draw(1, 3)], [self.draw(1, 2), self.draw(1, 2)]
-        if self.random.random() < 0.5:
-            kernel, stride = [3, 3], [1, 1]
-        dilation = [self.draw(1, 2), self.draw(1, 2)] if self.random.random() < 0.3 else [1, 1]
-        padding = [(self.draw(0, 2), self.draw(0, 2)) for _ in range(2)]
-        if self.random.random() < 0.5:
-            padding = [(size // 2, size // 2) for size in kernel]
-        made = [
-            (size + sum(around) - step * (width - 1) - 1) // jump + 1
-            for size, around, width, jump, step in zip(
-                sizes, padding, kernel, stride, dilation, strict=True
-            )
-        ]
-        if min(made) < 1:
-            return
-        self.add(
+    def conv(
+        self,
+        x: int,
+        rows: int,
+        kernel: int = 3,
+        *,
+        stride: int = 1,
+        groups: int = 1,
+        dilation: int = 1,
+        padding: tuple[int, int] | None = None,
+        quantizer: Quantizer = Binary(),  # noqa: B008
+    ) -> int:
+        channels, *sizes = self.shapes[x]
+        num = len(sizes)
+        around = padding if padding is not None else (dilation * (kernel // 2),) * 2
+        made = [size_of(size, kernel, stride, around, dilation) for size in sizes]
+        return self.add(
             Conv,
-            (self.rounded(given),),
+            (x,),
             (rows, *made),
-            weight=self.weight((rows, channels // groups, *kernel)),
-            bias_O=self.biases(rows),
-            stride=tuple(stride),
-            padding=tuple(padding),
-            dilation=tuple(dilation),
+            weight=self.weight((rows, channels // groups, *[kernel] * num), quantizer),
+            bias_O=self.bias(rows),
+            stride=(stride,) * num,
+            padding=(around,) * num,
+            dilation=(dilation,) * num,
             groups=groups,
         )
 
-    def pointwise(self, given, shape):
-        function = FUNCTIONS[self.draw(0, len(FUNCTIONS) - 1)]
-        self.add(Pointwise, (given,), shape, function=function, low=-0.5, top=1.5)
+    def linear(self, x: int, rows: int, quantizer: Quantizer = Binary()) -> int:  # noqa: B008
+        *more, width = self.shapes[x]
+        weight = self.weight((rows, width), quantizer)
+        return self.add(Linear, (x,), (*more, rows), weight=weight, bias_O=self.bias(rows))
 
-    def affine(self, given, shape):
-        scale, shift = self.biases(shape[0]) + 1, self.biases(shape[0])
-        self.add(Affine, (given,), shape, scale_C=scale, shift_C=shift)
+    def same(self, node: type[Node], x: int, /, **more: Any) -> int:
+        return self.add(node, (x,), self.shapes[x], **more)
 
-    def combine(self, given, shape):
-        like = [n for n in range(len(self.shapes)) if self.shapes[n] == shape]
-        operation = str(self.random.choice(["add", "mul"]))
-        other = int(self.random.choice(like))
-        pair = (given, other) if self.random.random() < 0.5 else (other, given)
-        self.add(Combine, pair, shape, operation=operation)
+    def relu(self, x: int) -> int:
+        return self.same(Pointwise, x, function="relu")
 
-    def squeeze(self, given, shape):
-        mean = self.add(Mean, (given,), (shape[0], 1, 1), keep=True)
-        gate = self.add(Pointwise, (mean,), (shape[0], 1, 1), function="hardsigmoid")
-        self.add(Combine, (given, gate), shape, operation="mul")
+    def quantize(self, x: int, bits: int, *, signed: bool = False, step: float = 0.0) -> int:
+        top = 2 ** (bits - 1) - 1 if signed else 2**bits - 1
+        grid = Grid(bits, -top if signed else 0, top, float(np.float32(step or 2.5 / top)))
+        return self.same(Quantize, x, grid=grid)
 
-    def pool(self, given, shape):
-        kernel, stride = (self.draw(1, 3), self.draw(1, 3)), (self.draw(1, 2), self.draw(1, 2))
-        padding = tuple((self.draw(0, w // 2), self.draw(0, w // 2)) for w in kernel)
-        made = [
-            (size + sum(around) - width) // jump + 1
-            for size, around, width, jump in zip(shape[1:], padding, kernel, stride, strict=True)
-        ]
-        if min(made) < 1:
-            return
-        kind = str(self.random.choice(["max", "average"]))
-        made = (shape[0], *made)
-        self.add(Pool, (given,), made, kind=kind, kernel=kernel, stride=stride, padding=padding)
+    def combine(self, x: int, y: int, operation: str = "add") -> int:
+        return self.add(Combine, (x, y), self.shapes[x], operation=operation)
 
-    def concat(self, given, shape):
-        axis = self.draw(0, 2)
-        rest = [size for dim, size in enumerate(shape) if dim != axis]
-        like = [
-            number
-            for number in self.images()
-            if [size for dim, size in enumerate(self.shapes[number]) if dim != axis] == rest
-        ]
-        chosen = [given, *(int(n) for n in self.random.choice(like, self.draw(1, 2)))]
-        made = list(shape)
-        made[axis] = sum(self.shapes[number][axis] for number in chosen)
-        if prod(made) < 3000:
-            self.add(Concat, chosen, made, axis=axis)
+    def affine(self, x: int) -> int:
+        channels = self.shapes[x][0]
+        scale_C = self.rng.uniform(-0.5, 1.5, channels).astype(np.float32)
+        return self.same(Affine, x, scale_C=scale_C, shift_C=self.bias(channels))
 
-    def slice(self, given, shape):
-        axis = self.draw(0, 2)
-        start = self.draw(0, shape[axis] - 1)
-        stop = self.draw(start + 1, shape[axis])
-        made = list(shape)
-        made[axis] = stop - start
-        self.add(Slice, (given,), made, axis=axis, start=start, stop=stop)
+    def layer_norm(self, x: int, num_dims: int = 1) -> int:
+        shape = self.shapes[x][-num_dims:]
+        scale = self.rng.uniform(0.5, 1.5, shape).astype(np.float32)
+        shift = self.rng.normal(0, 0.2, shape).astype(np.float32)
+        return self.same(LayerNorm, x, scale=scale, shift=shift, epsilon=1e-6)
 
-    def pad(self, given, shape):
-        padding = tuple((self.draw(0, 1), self.draw(0, 1)) for _ in shape)
-        made = [size + sum(around) for size, around in zip(shape, padding, strict=True)]
-        self.add(Pad, (given,), made, padding=padding)
+    def pool(
+        self,
+        x: int,
+        kind: str = "max",
+        window: int = 2,
+        stride: int = 2,
+        around: tuple[int, int] = (0, 0),
+    ) -> int:
+        channels, *sizes = self.shapes[x]
+        shape = (channels, *(size_of(size, window, stride, around) for size in sizes))
+        num = len(sizes)
+        about = {"kernel": (window,) * num, "stride": (stride,) * num, "padding": (around,) * num}
+        return self.add(Pool, (x,), shape, kind=kind, **about)
 
-    def transpose(self, given, shape):
-        order = tuple(int(dim) for dim in self.random.permutation(3))
-        self.add(Transpose, (given,), [shape[dim] for dim in order], order=order)
+    def mean(self, x: int, *, keep: bool = False) -> int:
+        channels, *sizes = self.shapes[x]
+        return self.add(
+            Mean, (x,), (channels, *[1] * len(sizes)) if keep else (channels,), keep=keep
+        )
 
-    def reshape(self, given, shape):
-        if shape[0] % 2 == 0:
-            self.add(Reshape, (given,), (shape[0] // 2, shape[1] * 2, shape[2]))
+    def concat(self, *x: int, axis: int = 0) -> int:
+        shape = list(self.shapes[x[0]])
+        shape[axis] = sum(self.shapes[number][axis] for number in x)
+        return self.add(Concat, x, tuple(shape), axis=axis)
 
-    def head(self):
-        given = self.images()[0]
-        shape = self.shapes[given]
-        flat = self.add(Reshape, (given,), (prod(shape),))
-        if self.random.random() < 0.5:
-            flat = self.add(Mean, (given,), (shape[0],), keep=False)
-        rows = self.draw(2, 6)
-        weight = self.weight((rows, self.shapes[flat][0]))
-        rounded = self.rounded(flat)
-        self.add(Linear, (rounded,), (rows,), weight=weight, bias_O=self.biases(rows))
+    def slice(self, x: int, start: int, stop: int, axis: int = 0) -> int:
+        shape = list(self.shapes[x])
+        shape[axis] = stop - start
+        return self.add(Slice, (x,), tuple(shape), axis=axis, start=start, stop=stop)
+
+    def pad(self, x: int, *around: tuple[int, int]) -> int:
+        sizes = zip(self.shapes[x], around, strict=True)
+        return self.add(Pad, (x,), tuple(size + sum(pair) for size, pair in sizes), padding=around)
+
+    def reshape(self, x: int, *shape: int) -> int:
+        return self.add(Reshape, (x,), shape)
+
+    def flatten(self, x: int) -> int:
+        return self.reshape(x, int(np.prod(self.shapes[x])))
+
+    def transpose(self, x: int, *order: int) -> int:
+        return self.add(Transpose, (x,), tuple(self.shapes[x][dim] for dim in order), order=order)
+
+    def graph(self, output: int) -> Graph:
+        channels, classes = self.shapes[0][0], self.shapes[output][0]
+        names = tuple(f"class {index}" for index in range(classes))
+        mean = tuple(0.4 + 0.05 * index for index in range(channels))
+        return Graph(tuple(self.nodes), tuple(self.shapes), output, names, mean, (0.3,) * channels)
+
+
+def every_layer(quantizer: Quantizer | list[Quantizer], bits: int = 0, seed: int = 0) -> Graph:
+    """Return a network with each kind of layer; with inputs on grids if `bits` are given."""
+    given = itertools.cycle(quantizer if isinstance(quantizer, list) else [quantizer])
+    build = Builder(seed=seed)
+
+    def conv(x: int, rows: int, kernel: int = 3, **more: Any) -> int:
+        if bits:
+            x = build.quantize(x, 8 if x == 0 else bits, signed=x == 0)
+        return build.conv(x, rows, kernel, quantizer=next(given), **more)
+
+    x = build.relu(conv(0, 8))
+    block = build.relu(conv(x, 12, stride=2))
+    block = build.relu(conv(block, 12, groups=12))
+    block = conv(block, 12, groups=3)
+    x = build.relu(build.combine(block, conv(x, 12, 1, stride=2)))
+    x = build.relu(conv(x, 16, padding=(0, 1)))
+    x = build.flatten(build.pool(x))
+    if bits:
+        x = build.quantize(x, bits)
+    return build.graph(build.linear(x, 7, next(given)))
+
+
+def pixels(num: int, shape: tuple[int, ...] = (3, 8, 8), seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).integers(0, 256, (num, *shape), dtype=np.uint8)

@@ -9,7 +9,7 @@ from itertools import combinations
 import numpy as np
 import pytest
 from c_models import errors, library, logits
-from random_graphs import RandomGraph
+from random_c_graphs import RandomGraph
 from small_networks import images
 
 from sqtune.deploy.c_plan import plan
