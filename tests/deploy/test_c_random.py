@@ -17,12 +17,12 @@ from sqtune.deploy.c_source import c_source
 from sqtune.deploy.graph import Quantize
 from sqtune.deploy.run import run
 
-NUM = 60
+SEEDS = [*range(60), 1081]  # the last one has rounding in front of a concatenation
 
 
 @pytest.fixture(scope="module")
 def graphs():
-    made = [RandomGraph(seed) for seed in range(NUM)]
+    made = [RandomGraph(seed) for seed in SEEDS]
     # the reference does not know nodes that nothing reads: lowering drops them
     return [_without_the_unread(each.graph()) for each in made]
 
@@ -48,7 +48,7 @@ def test_every_kind_is_there(graphs):
     assert min(kinds.values()) >= 5, kinds
 
 
-@pytest.mark.parametrize("index", range(NUM))
+@pytest.mark.parametrize("index", range(len(SEEDS)))
 def test_the_same_logits(graphs, models, index):
     graph, (sources, compiled) = graphs[index], models
     pixels = images(8, graph.image_shape)
