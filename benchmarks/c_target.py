@@ -1,6 +1,7 @@
-"""ResNet-8 on an emulated Cortex-M4: instructions, flash and RAM of the C form, by quantizer.
+"""ResNet-8 on an emulated Cortex-M: instructions, flash and RAM of the C form, by quantizer.
 
     python benchmarks/c_target.py
+    python benchmarks/c_target.py --no-floating-point
 
 Needs gcc-arm-none-eabi and qemu-system-arm. The networks are not trained: instructions hardly
 depend on the weights, flash and RAM not at all. Figures are beside those that were predicted from
@@ -70,13 +71,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--width", type=int, default=16)
     parser.add_argument("--flags", nargs="*", default=list(FLAGS), help="of the compiler")
+    parser.add_argument("--no-floating-point", action="store_true", help="a Cortex-M3, not an M4")
     options = parser.parse_args()
     network = ResNet("resnet8", options.width)
     pixels = torch.randint(
         0, 256, (NUM_IMAGES, *SHAPE), dtype=torch.uint8, generator=torch.Generator().manual_seed(0)
     ).numpy()
     print(f"{'weights':8} {'inputs':7} {'flash':>7} {'RAM':>7} {'code':>6} {'stack':>5} "
-          f"{'instructions':>12} {'per multiply-add':>16}")  # fmt: skip
+          f"{'instructions':>13} {'per multiply-add':>16}")  # fmt: skip
     for name, quantizer, bits in CASES:
         source = c_source(graph(network, quantizer, bits))
         fields = {} if bits is None else {"activation_bits": bits}
@@ -88,14 +90,16 @@ def main() -> None:
         )
         assert source.flash_bytes == predicted.size_bytes
         assert source.ram_bytes == predicted.ram_bytes
-        figures = measure_on_cortex_m(source, pixels, tuple(options.flags))
+        figures = measure_on_cortex_m(
+            source, pixels, tuple(options.flags), floating_point=not options.no_floating_point
+        )
         if figures is None:
             sys.exit("gcc-arm-none-eabi and qemu-system-arm are needed: apt-get install them.")
         assert figures.ram_bytes == source.ram_bytes
         count = max(figures.instructions)
         inputs = "float" if bits is None else f"{bits} bits"
         print(f"{name:8} {inputs:7} {source.flash_bytes:7,} {source.ram_bytes:7,} "
-              f"{figures.code_bytes:6,} {figures.stack_bytes:5} {count:12,} "
+              f"{figures.code_bytes:6,} {figures.stack_bytes:5} {count:13,} "
               f"{count / predicted.macs:16.2f}")  # fmt: skip
     print(figures.compiler)
 

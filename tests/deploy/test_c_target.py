@@ -55,6 +55,18 @@ def test_the_same_logits_and_the_figures_that_were_predicted(quantizer, activati
 
 
 @on_target
+def test_whole_numbers_spare_a_core_without_floating_point_most_of_its_work():
+    counts = []
+    for activations in (None, Activations(8)):
+        graph, _ = small_graph(Binary(), activations=activations)
+        pixels = images(1)
+        figures = measure_on_cortex_m(c_source(graph), pixels.numpy(), floating_point=False)
+        assert errors(figures.logits, run(graph, pixels).numpy()).max() < 1e-5
+        counts.append(figures.instructions[0])
+    assert counts[0] > 3 * counts[1]
+
+
+@on_target
 def test_instructions_are_counted_to_a_tick_and_a_name_is_free():
     graph, _ = small_graph(Ternary())
     pixels = np.zeros((2, 3, 12, 12), np.uint8)
