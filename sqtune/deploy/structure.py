@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
-from sqtune.deploy.recorder import Record, Recorder
+from sqtune.deploy.recorder import Call, Record, Recorder
 from sqtune.networks import Network, build
 from sqtune.quant.layers import TRANSPOSED, num_rows, quantizable_modules
 
@@ -29,12 +29,14 @@ class Layer:
         name: Of its module.
         num_rows: Output channels.
         num_weights: Weights in all rows.
+        shape: Of its weight.
         macs: Multiply-adds for one image, in all of its uses.
     """
 
     name: str
     num_rows: int
     num_weights: int
+    shape: tuple[int, ...]
     macs: int
 
 
@@ -71,6 +73,8 @@ class Structure:
         values: Number of elements of each value; the image is the first.
         outputs: Numbers of the values that the network returns.
         steps: In order.
+        calls: torch's operations, in order.
+        num_norms: Batch norms that no layer takes up.
     """
 
     layers: tuple[Layer, ...]
@@ -79,6 +83,8 @@ class Structure:
     values: tuple[int, ...]
     outputs: frozenset[int]
     steps: tuple[Step, ...]
+    calls: tuple[Call, ...]
+    num_norms: int
 
 
 @lru_cache(maxsize=4096)
@@ -108,17 +114,25 @@ def trace(model: nn.Module, image: Tensor) -> Structure:
         torch.backends.mha.set_fastpath_enabled(fused_attention)
     steps, outputs = _steps(recorder.steps, recorder.values, recorder.numbers(tree_leaves(output)))
     layers = tuple(
-        Layer(name, _num_rows(module), _weight(module).numel(), recorder.macs[index])
+        _layer(name, module, recorder.macs[index])
         for index, (name, module) in enumerate(modules.items())
     )
+    norms = recorder.norms_that_stay()
     return Structure(
         layers,
         recorder.macs[-1],
-        _other_parameters(model, modules.values()) + recorder.norm_numbers(),
+        _other_parameters(model, modules.values()) + 2 * sum(norms),
         tuple(recorder.values),
         outputs,
         steps,
+        tuple(recorder.calls),
+        len(norms),
     )
+
+
+def _layer(name: str, module: nn.Module, macs: int) -> Layer:
+    weight = _weight(module)
+    return Layer(name, _num_rows(module), weight.numel(), tuple(weight.shape), macs)
 
 
 def _weight(module: nn.Module) -> Tensor:
