@@ -1,19 +1,25 @@
-"""A graph as an ONNX file: packed for stock runtimes, native for compilers, or plain float32."""
+"""A graph as an ONNX file: packed for stock runtimes, native for compilers, or unpacked.
+
+Activations on a grid are uint8 between QuantizeLinear and DequantizeLinear, and the weights of the
+layers behind them integers too, so that ONNX Runtime computes with integers where it can.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 
-from sqtune.deploy.graph import IMAGE, Conv, Graph, Layer, Packed
+from sqtune.deploy.graph import IMAGE, Conv, Graph, Linear, Packed, Quantize
+from sqtune.deploy.onnx_grids import in_floats, integer_grids, to_integers
+from sqtune.deploy.onnx_layers import OnnxForm, write_parameters
+from sqtune.deploy.onnx_native import versions
 from sqtune.deploy.onnx_nodes import convolution, linear, write_node
-from sqtune.deploy.onnx_weights import Stored, store
+from sqtune.deploy.onnx_parameters import Parameters
 from sqtune.deploy.onnx_writer import OnnxWriter, ValueInfo
 from sqtune.deploy.runtime import IMAGE_INPUT, LOGITS_OUTPUT
 
-OnnxForm = Literal["onnx", "native", "float"]
+__all__ = ["OnnxFile", "OnnxForm", "Placement", "onnx_file"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,7 +29,7 @@ class Placement:
     Attributes:
         source: Name of the trained parameter.
         tensor: Name of the initializer that holds them.
-        kind: How it is packed (`sqtune.deploy.onnx_weights` says what each means).
+        kind: How it is packed (`sqtune.deploy.onnx_weights` and `onnx_native` say what each means).
         first: Index of the layer's first code in it.
         count: Number of codes.
         shape: Of the weight; codes stand in C order.
@@ -65,28 +71,43 @@ def onnx_file(graph: Graph, form: OnnxForm) -> OnnxFile:
         graph: A lowered network.
         form: "onnx": packed codes, unpacked by the runtime as it loads them. "native": 4- and
             2-bit tensors, for compilers. "float": the same graph with weights as they are after
-            unpacking, which any form's results are compared with.
+            unpacking, float32, or int8 where inputs are on a grid: what "onnx" is compared with.
     """
-    opset, ir, oldest = 13, 7, "1.16.3"
+    opset, ir, oldest_runtime = _versions(graph, form)
     writer = OnnxWriter(opset)
+    grids = integer_grids(graph)
     names = {IMAGE: _normalised(writer, graph)}
-    weights, placements = _weights(writer, graph, form)
+    parameters = write_parameters(writer, graph, form, grids)
     for node in graph.nodes:
         x = [names[number] for number in node.inputs]
         given, result = graph.shapes[node.inputs[0]], graph.shapes[node.output]
-        if isinstance(node, Layer):
-            bias = writer.constant(node.bias_O) if node.bias_O.any() else None
-            weight = weights[node.output]
-            if isinstance(node, Conv):
-                names[node.output] = convolution(writer, node, x[0], weight, bias)
-            else:
-                names[node.output] = linear(writer, x[0], weight, bias, len(given))
-        else:
-            names[node.output] = write_node(writer, node, x, given, result)
+        match node:
+            case Conv():
+                made = convolution(writer, node, x[0], parameters[node.output])
+            case Linear():
+                made = linear(writer, x[0], parameters[node.output], len(given))
+            case Quantize(grid=grid):
+                made = (to_integers if node.output in grids else in_floats)(writer, x[0], grid)
+            case _:
+                made = write_node(writer, node, x, given, result)
+        names[node.output] = made
     image = ValueInfo(IMAGE_INPUT, np.uint8, graph.image_shape)
     logits = ValueInfo(LOGITS_OUTPUT, np.float32, graph.shapes[graph.output])
     data = writer.model(ir, image, logits, names[graph.output])
-    return OnnxFile(data, opset, ir, oldest, tuple(placements))
+    placements = () if form == "float" else _placements(graph, parameters)
+    return OnnxFile(data, opset, ir, oldest_runtime, placements)
+
+
+def _versions(graph: Graph, form: OnnxForm) -> tuple[int, int, str]:
+    """Return (opset, IR, oldest ONNX Runtime)."""
+    if form == "native":
+        needed = versions(
+            layer.weight.quantizer for layer in graph.layers if isinstance(layer.weight, Packed)
+        )
+        if needed is not None:
+            return needed
+    has_grids = any(isinstance(node, Quantize) for node in graph.nodes)
+    return (17, 8, "1.16.3") if has_grids else (13, 7, "1.16.3")
 
 
 def _normalised(writer: OnnxWriter, graph: Graph) -> str:
@@ -97,34 +118,13 @@ def _normalised(writer: OnnxWriter, graph: Graph) -> str:
     return writer.node("Mul", centred, writer.constant(graph.pixel_scale_C.reshape(one)))
 
 
-def _weights(
-    writer: OnnxWriter, graph: Graph, form: OnnxForm
-) -> tuple[dict[int, str], list[Placement]]:
-    """Write all weights; return the name of each layer's by its output, and where codes are."""
-    weights: dict[int, str] = {}
+def _placements(graph: Graph, parameters: dict[int, Parameters]) -> tuple[Placement, ...]:
     placements = []
-    if form != "float":
-        packed = [(layer, layer.weight) for layer in graph.layers]
-        packed = [(layer, weight) for layer, weight in packed if isinstance(weight, Packed)]
-        stored = store(writer, [weight for _, weight in packed])
-        for (layer, weight), where in zip(packed, stored, strict=True):
-            weights[layer.output], placement = _unpacked(writer, weight, where)
-            placements.append(placement)
     for layer in graph.layers:
-        if layer.output not in weights:
-            given = layer.weight
-            values = given.values() if isinstance(given, Packed) else given
-            weights[layer.output] = writer.tensor(values)
-    return weights, placements
-
-
-def _unpacked(writer: OnnxWriter, weight: Packed, where: Stored) -> tuple[str, Placement]:
-    shape = weight.codes.shape
-    one = (-1, *[1] * (len(shape) - 1))
-    levels = writer.node("Reshape", where.flat, writer.integers(shape))
-    values = writer.cast(levels, np.float32)
-    scale = writer.constant(weight.level_scale_O.reshape(one))
-    placement = Placement(
-        weight.source, where.tensor, where.kind, where.first, weight.codes.size, shape, scale
-    )
-    return writer.node("Mul", values, scale), placement
+        weight, written = layer.weight, parameters[layer.output]
+        levels = written.levels
+        if isinstance(weight, Packed) and levels is not None:
+            about = (weight.source, levels.tensor, levels.kind, levels.first)
+            codes = weight.codes
+            placements.append(Placement(*about, codes.size, codes.shape, written.scale))
+    return tuple(placements)

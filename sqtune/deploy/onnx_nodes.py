@@ -20,6 +20,7 @@ from sqtune.deploy.graph import (
     Transpose,
 )
 from sqtune.deploy.onnx_functions import pointwise
+from sqtune.deploy.onnx_parameters import Parameters
 from sqtune.deploy.onnx_writer import OnnxWriter
 
 Shape = tuple[int, ...]
@@ -59,15 +60,14 @@ def write_node(writer: OnnxWriter, node: Node, x: list[str], given: Shape, resul
             sizes = [before for before, _ in around] + [after for _, after in around]
             return writer.node("Pad", x[0], writer.integers(sizes))
         case Reshape():
-            if len(result) == 1:
-                return writer.node("Flatten", x[0])
+            # never Flatten, past which ONNX Runtime moves no rounding
             return writer.node("Reshape", x[0], writer.integers([0, *result]))
         case Transpose(order=order):
             return writer.node("Transpose", x[0], perm=[0, *(axis + 1 for axis in order)])
     raise AssertionError(type(node).__name__)
 
 
-def convolution(writer: OnnxWriter, node: Conv, x: str, weight: str, bias: str | None) -> str:
+def convolution(writer: OnnxWriter, node: Conv, x: str, parameters: Parameters) -> str:
     """Write a convolution with weights and biases that are in the graph."""
     attributes: dict[str, object] = _pads(node.padding)
     if any(step != 1 for step in node.stride):
@@ -76,19 +76,22 @@ def convolution(writer: OnnxWriter, node: Conv, x: str, weight: str, bias: str |
         attributes["dilations"] = node.dilation
     if node.groups != 1:
         attributes["group"] = node.groups
-    return writer.node("Conv", x, weight, *_given(bias), **attributes)
+    return writer.node("Conv", x, *_given(parameters), **attributes)
 
 
-def linear(writer: OnnxWriter, x: str, weight: str, bias: str | None, num_dims: int) -> str:
+def linear(writer: OnnxWriter, x: str, parameters: Parameters, num_dims: int) -> str:
     """Write a linear layer over the last of an input's `num_dims` dimensions."""
     if num_dims == 1:
-        return writer.node("Gemm", x, weight, *_given(bias), transB=1)
-    product = writer.node("MatMul", x, writer.node("Transpose", weight, perm=[1, 0]))
+        return writer.node("Gemm", x, *_given(parameters), transB=1)
+    turned = writer.node("Transpose", parameters.weight, perm=[1, 0])
+    product = writer.node("MatMul", x, turned)
+    bias = parameters.bias
     return product if bias is None else writer.node("Add", product, bias)
 
 
-def _given(bias: str | None) -> tuple[str, ...]:
-    return () if bias is None else (bias,)
+def _given(parameters: Parameters) -> tuple[str, ...]:
+    bias = parameters.bias
+    return (parameters.weight,) if bias is None else (parameters.weight, bias)
 
 
 def _pads(padding: tuple[tuple[int, int], ...]) -> dict[str, object]:

@@ -10,10 +10,12 @@ batch norm has all but switched off (a scale below a billionth of its bias) make
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
-from sqtune.deploy.structure import Structure
+from sqtune.deploy.memory import FLOAT_BITS
+from sqtune.deploy.structure import Layer, Structure
 from sqtune.quant import (
     Binary,
     Float,
@@ -25,9 +27,8 @@ from sqtune.quant import (
     packed_bytes,
 )
 
-FLOAT_BITS, WIDE = 32, 8
-SHELL = 180  # versions, image and logits, the nodes that normalise pixels
-CHANNEL = 8  # its mean and deviation there
+WIDE = 8  # bits, of weights and inputs that bytes hold without room
+SHELL = 212  # versions, image and logits, the nodes that normalise pixels of 3 channels
 LAYER = 62  # the node, the frames around weights (or scales) and biases
 SETTING = 22  # padding, stride, dilation or groups of a convolution
 UNPACKING = 78  # the nodes that cut out a layer's codes, shape them and multiply by scales
@@ -91,9 +92,7 @@ OTHER = Nodes(100)
 INPUT = 4  # beyond the first, an input of a node
 
 
-def onnx_bytes(
-    net: Structure, quantizers: tuple[Quantizer, ...], input_bits: tuple[int, ...]
-) -> int:
+def onnx_bytes(net: Structure, quantizers: Sequence[Quantizer], input_bits: Sequence[int]) -> int:
     """Return the bytes of a network's file.
 
     Args:
@@ -101,7 +100,7 @@ def onnx_bytes(
         quantizers: Of each layer, in the order of `net.layers`.
         input_bits: Bits of each layer's inputs; 32 for float.
     """
-    total = SHELL + CHANNEL * 4 + 4 * net.other_numbers + _nodes_bytes(net)
+    total = SHELL + 4 * net.other_numbers + _nodes_bytes(net)
     codes: Counter[str] = Counter()
     shapes = set()
     of_kind: dict[str, Quantizer] = {}
@@ -115,12 +114,8 @@ def onnx_bytes(
         codes[kind] += layer.num_weights
         shapes.add(layer.shape)
         total += UNPACKING + 4 * layer.num_rows
-        total += _integer_bytes(quantizer, bits)
+        total += 0 if bits == FLOAT_BITS else _integer_bytes(layer, quantizer, bits)
     total += SHAPE * len(shapes)
-    if any(bits != FLOAT_BITS for bits in input_bits):
-        total += INTEGER_LINEAR * sum(
-            call.layer >= 0 and call.name != "convolution" for call in net.calls
-        )
     for kind, quantizer in of_kind.items():
         total += packed_bytes(codes[kind], quantizer) + _kind_bytes(quantizer)
     return total
@@ -141,22 +136,22 @@ def _nodes_bytes(net: Structure) -> int:
     return total + sum(NODES[name].once for name in names & NODES.keys())
 
 
-def _integer_bytes(quantizer: Quantizer, input_bits: int) -> int:
+def _integer_bytes(layer: Layer, quantizer: Quantizer, input_bits: int) -> int:
     """Return what quantized inputs add to a layer."""
-    if input_bits == FLOAT_BITS:
-        return 0
-    is_wide = isinstance(quantizer, Uniform | LearnedUniform) and quantizer.bits == WIDE
     clipped = CLIPPED if input_bits < WIDE else 0
-    return INPUTS + clipped + INTEGERS + (UNSIGNED if is_wide else 0)
+    zeros = 0 if layer.convolves else INTEGER_LINEAR
+    return INPUTS + clipped + INTEGERS + zeros + (UNSIGNED if _is_wide(quantizer) else 0)
+
+
+def _is_wide(quantizer: Quantizer) -> bool:
+    return isinstance(quantizer, Uniform | LearnedUniform) and quantizer.bits == WIDE
 
 
 def _kind_bytes(quantizer: Quantizer) -> int:
-    match quantizer:
-        case Uniform(bits=8) | LearnedUniform(bits=8):
-            return BYTES
-        case Uniform(bits=3 | 5 | 6 | 7) | LearnedUniform(bits=3 | 5 | 6 | 7):
-            return TABLE + PLANES
-    return TABLE
+    if _is_wide(quantizer):
+        return BYTES
+    has_planes = _kind(quantizer) in ("3 bits", "5 bits", "6 bits", "7 bits")
+    return TABLE + (PLANES if has_planes else 0)
 
 
 def _kind(quantizer: Quantizer) -> str:

@@ -11,8 +11,8 @@ planes K: K rows of bytes, row i the bits 2**i of the digits level + 2**(K - 1),
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -59,63 +59,97 @@ def kind_of(quantizer: Quantizer) -> str:
     raise AssertionError(quantizer)
 
 
+# What levels are multiplied by where inputs are integers too: up to 64 (sqtune.deploy.onnx_layers).
+FACTORS = {"binary": 64, "ternary": 64, "2 bits": 16, "4 bits": 8, BYTES: 1}
+FACTORS |= {f"{PLANES}{bits}": 1 << (7 - bits) for bits in (3, 5, 6, 7)}
+
+
 @dataclass(frozen=True, slots=True)
-class Stored:
+class Levels:
     """Where a layer's levels are.
 
     Attributes:
-        flat: Name of its levels in the graph: int8 or int32, one dimension.
+        name: Of their value in the graph, in the weight's shape: int8, or float32 if `is_float`.
+        factor: What they are multiplied by there; a power of two.
+        kind: How they are packed.
         tensor: Name of the stored tensor.
-        kind: How that is packed.
         first: Index of the layer's first code in it.
     """
 
-    flat: str
-    tensor: str
+    name: str
+    factor: int
     kind: str
+    tensor: str
     first: int
+    is_float: bool = False
 
 
-def store(writer: OnnxWriter, layers: Iterable[Packed]) -> list[Stored]:
-    """Write the codes of layers and what unpacks them; return where each layer's are."""
-    layers = list(layers)
+def store(writer: OnnxWriter, layers: Sequence[Packed], factors: Mapping[str, int]) -> list[Levels]:
+    """Write the codes of layers and what unpacks them.
+
+    Args:
+        writer: Takes them.
+        layers: Their weights.
+        factors: What all levels of a kind are multiplied by.
+    """
     kinds = [kind_of(layer.quantizer) for layer in layers]
-    stored: dict[int, Stored] = {}
+    stored: dict[int, Levels] = {}
     for kind in dict.fromkeys(kinds):
         members = [index for index, other in enumerate(kinds) if other == kind]
         levels = [layers[index].levels.ravel() for index in members]
         sizes = [len(part) for part in levels]
-        tensor, flat, total = _unpacked(writer, kind, np.concatenate(levels))
+        tensor, flat, total = _unpacked(writer, kind, np.concatenate(levels), factors[kind])
         names = _split(writer, flat, sizes, total)
-        firsts = np.cumsum([0, *sizes[:-1]]).tolist()
-        for index, name, first in zip(members, names, firsts, strict=True):
-            stored[index] = Stored(name, tensor, kind, first)
+        first = 0
+        for index, name, size in zip(members, names, sizes, strict=True):
+            shaped = writer.node("Reshape", name, writer.integers(layers[index].codes.shape))
+            stored[index] = Levels(shaped, factors[kind], kind, tensor, first)
+            first += size
     return [stored[index] for index in range(len(layers))]
 
 
-def _unpacked(writer: OnnxWriter, kind: str, levels: Codes) -> tuple[str, str, int]:
+def store_unpacked(
+    writer: OnnxWriter, layers: Sequence[Packed], factors: Mapping[str, int]
+) -> list[Levels]:
+    """Write levels as plain int8 tensors: what `store` has become when the file is loaded."""
+    kinds = [kind_of(layer.quantizer) for layer in layers]
+    tensors = [
+        writer.tensor(layer.levels * np.int8(factors[kind]))
+        for layer, kind in zip(layers, kinds, strict=True)
+    ]
+    return [
+        Levels(tensor, factors[kind], kind, tensor, 0)
+        for tensor, kind in zip(tensors, kinds, strict=True)
+    ]
+
+
+def _unpacked(writer: OnnxWriter, kind: str, levels: Codes, factor: int) -> tuple[str, str, int]:
     """Return (stored tensor, its codes as one flat value, how many these are with padding)."""
     if kind == BYTES:
         tensor = writer.tensor(levels)
         return tensor, tensor, len(levels)
     if kind.startswith(PLANES):
-        return _unpacked_planes(writer, int(kind.removeprefix(PLANES)), levels)
+        return _unpacked_planes(writer, int(kind.removeprefix(PLANES)), levels, factor)
     digits = DIGITS[kind]
     packed = _joined((levels.astype(np.int64) + digits.shift) // digits.factor, digits)
     tensor = writer.tensor(packed)
-    flat = _looked_up(writer, tensor, digits, [-1])
+    times = replace(digits, factor=factor * digits.factor, shift=factor * digits.shift)
+    flat = _looked_up(writer, tensor, times, [-1])
     return tensor, flat, len(packed) * digits.per_byte
 
 
-def _unpacked_planes(writer: OnnxWriter, bits: int, levels: Codes) -> tuple[str, str, int]:
+def _unpacked_planes(
+    writer: OnnxWriter, bits: int, levels: Codes, factor: int
+) -> tuple[str, str, int]:
     values = levels.astype(np.int64) + (1 << (bits - 1))
     packed = np.stack([_joined(values >> plane & 1, BIT) for plane in range(bits)])
     tensor = writer.tensor(packed)
     planes = _looked_up(writer, tensor, BIT, [bits, -1])
-    weights = writer.constant(np.array([[1 << plane for plane in range(bits)]], np.uint8))
+    weights = writer.constant(np.array([[factor << plane for plane in range(bits)]], np.uint8))
     sums = writer.node("MatMulInteger", weights, planes)
-    centred = writer.node("Sub", sums, writer.number(1 << (bits - 1), np.int32))
-    return tensor, writer.node("Reshape", centred, writer.integers([-1])), packed.shape[1] * 8
+    centred = writer.node("Sub", sums, writer.number(factor << (bits - 1), np.int32))
+    flat = writer.node("Reshape", writer.cast(centred, np.int8), writer.integers([-1]))
+    return tensor, flat, packed.shape[1] * 8
 
 
 def _looked_up(writer: OnnxWriter, tensor: str, digits: Digits, shape: list[int]) -> str:
@@ -126,9 +160,8 @@ def _looked_up(writer: OnnxWriter, tensor: str, digits: Digits, shape: list[int]
 
 def _table(writer: OnnxWriter, digits: Digits) -> str:
     """Return the levels in each byte (int8, bytes x levels); computed by the graph, not stored."""
-    num_bytes = digits.base**digits.per_byte
     zero, one = writer.number(0, np.int32), writer.number(1, np.int32)
-    numbers = writer.node("Range", zero, writer.number(num_bytes, np.int32), one)
+    numbers = writer.node("Range", zero, writer.number(256, np.int32), one)
     column = writer.node("Unsqueeze", numbers, writer.integers([1]))
     powers = np.array([digits.base**place for place in range(digits.per_byte)], np.int32)
     table = writer.node("Div", column, writer.constant(powers))
@@ -155,3 +188,8 @@ def _joined(values: npt.NDArray[np.int64], digits: Digits) -> Bytes:
     powers = digits.base ** np.arange(digits.per_byte)
     packed: Bytes = (padded.reshape(-1, digits.per_byte) * powers).sum(axis=1).astype(np.uint8)
     return packed
+
+
+def joined_bits(values: npt.NDArray[np.int64], bits: int) -> Bytes:
+    """Return digits of 1, 2 or 4 bits as bytes, the first one lowest; unused ones are zero."""
+    return _joined(values, Digits(1 << bits, 8 // bits, 1, 0))

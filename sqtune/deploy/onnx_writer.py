@@ -38,13 +38,17 @@ class OnnxWriter:
         self.opset = opset
         self._names = _short_names()
         self._nodes: list[onnx.NodeProto] = []
+        self._made: dict[bytes, str] = {}
         self._tensors: list[onnx.TensorProto] = []
         self._constants: dict[tuple[str, tuple[int, ...], bytes], str] = {}
 
     def node(self, operator: str, *inputs: str, **attributes: Any) -> str:
-        """Add a node and return the name of its result."""
-        (result,) = self.nodes(operator, *inputs, num_results=1, **attributes)
-        return result
+        """Add a node and return the name of its result; equal nodes are written once."""
+        key = onnx.helper.make_node(operator, inputs, [], **attributes).SerializeToString()
+        if key not in self._made:
+            (result,) = self.nodes(operator, *inputs, num_results=1, **attributes)
+            self._made[key] = result
+        return self._made[key]
 
     def nodes(
         self, operator: str, *inputs: str, num_results: int, **attributes: Any
@@ -73,6 +77,11 @@ class OnnxWriter:
         """Return the name of a scalar of a type."""
         return self.constant(np.array(value, kind))
 
+    def full(self, value: int, kind: type[np.generic], size: int) -> str:
+        """Return the name of a vector of equal integers, made by the graph."""
+        one = _shortest(np.array([value], kind))
+        return self.node("ConstantOfShape", self.integers([size]), value=one)
+
     def cast(self, x: str, kind: type[np.generic]) -> str:
         """Convert a value to another type."""
         return self.node("Cast", x, to=_type(np.dtype(kind)))
@@ -80,6 +89,11 @@ class OnnxWriter:
     def tensor(self, values: Array) -> str:
         """Store a tensor as plain bytes, under a name of its own."""
         return self._store(_plain(values))
+
+    def narrow(self, kind: str, shape: tuple[int, ...], data: bytes) -> str:
+        """Store a tensor of a type with fewer than 8 bits, such as "INT4"."""
+        data_type = onnx.TensorProto.DataType.Value(kind)
+        return self._store(onnx.TensorProto(dims=shape, data_type=data_type, raw_data=data))
 
     def model(self, ir: int, image: ValueInfo, logits: ValueInfo, result: str) -> bytes:
         """Return the file: what makes `result` of the image."""
@@ -113,7 +127,7 @@ def _type(kind: np.dtype[Any]) -> int:
 
 
 def _described(value: ValueInfo) -> onnx.ValueInfoProto:
-    shape = [BATCH, *value.shape]
+    shape: list[str | int | None] = [BATCH, *value.shape]
     return onnx.helper.make_tensor_value_info(value.name, _type(np.dtype(value.kind)), shape)
 
 
