@@ -70,7 +70,7 @@ def footprint(
 
     >>> taken = footprint(TrialConfig(), in_channels=3, num_classes=10, image_size=(32, 32))
     >>> taken.size_bytes, taken.weight_bits, taken.ram_bytes, taken.macs
-    (50922, 1.0, 196608, 41599616)
+    (46160, 1.0, 131072, 41599616)
     """
     net = structure(config.network, in_channels, num_classes, image_size)
     names = [layer.name for layer in net.layers]
