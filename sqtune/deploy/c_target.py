@@ -1,8 +1,8 @@
 """The C form on an emulated microcontroller: sizes, instructions and logits of a Cortex-M4.
 
 Cross-compiled by Debian's gcc-arm-none-eabi, run by qemu-system-arm. Instructions are counted with
-the board's timer: under `-icount shift=0` the emulator lets a nanosecond pass with each instruction,
-and the timer ticks at 25 MHz, once in 40 instructions.
+the board's timer: under `-icount shift=0` a nanosecond of the emulated time passes with each of
+them, and the timer ticks at 25 MHz: once in 40 instructions.
 """
 
 from __future__ import annotations
@@ -25,8 +25,9 @@ CORE = ("-mcpu=cortex-m4", "-mthumb", "-mfloat-abi=hard", "-mfpu=fpv4-sp-d16")
 FLAGS = ("-std=c99", "-O2", "-Wall", "-Wextra", "-Werror", "-pedantic")
 LINK = ("-nostartfiles", "--specs=nano.specs", "--specs=nosys.specs")
 MACHINE = ("-machine", "mps2-an386", "-display", "none", "-monitor", "none", "-serial", "none")
-COUNTING = ("-icount", "shift=0", "-chardev", "stdio,id=out")
-COUNTING += ("-semihosting-config", "enable=on,target=native,chardev=out")
+COUNTING = ("-icount", "shift=0")
+SEMIHOSTING = "enable=on,target=native,chardev=out"
+PRINTING = ("-chardev", "stdio,id=out", "-semihosting-config", SEMIHOSTING)
 INSTRUCTIONS_PER_TICK = 40
 SECONDS = 600
 
@@ -77,7 +78,9 @@ def measure_on_cortex_m(
         main = ("-std=gnu99", "-O2", "main.c", "model.o", "-T", "link.ld")
         _call(COMPILER, *CORE, *main, *LINK, "-lm", "-o", "firmware.elf", cwd=folder)
         sizes = _section_sizes(_call(SIZE, "-A", "model.o", cwd=folder))
-        printed = _call(EMULATOR, *MACHINE, *COUNTING, "-kernel", "firmware.elf", cwd=folder)
+        printed = _call(
+            EMULATOR, *MACHINE, *COUNTING, *PRINTING, "-kernel", "firmware.elf", cwd=folder
+        )
         version = _call(COMPILER, "--version", cwd=folder).partition("\n")[0]
     rows = np.array([[int(word, 16) for word in line.split()] for line in printed.splitlines()])
     if rows.shape != (len(pixels), 2 + source.num_classes):
