@@ -6,14 +6,15 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 BENCH_INSTALLED := $(VENV)/.installed-bench
 UV := $(BIN)/uv
+OLD_RUNTIME := .venv-old/bin/python
 SPACE ?= search_spaces/resnet.yaml
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check lock bench format clean
+.PHONY: help setup demo test test-old-runtime check lock bench format clean
 
 help:  ## list these commands
-	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-16s %s\n", $$1, $$2}'
 
 setup: $(INSTALLED)  ## make .venv and install the locked versions (nothing is reinstalled the second time)
 
@@ -33,6 +34,14 @@ demo: setup  ## search low-bit networks on real digits, under 4 minutes on 2 cor
 
 test: setup  ## run the tests (ARGS="-k quant" selects)
 	$(BIN)/python -m pytest --cov --cov-report=term:skip-covered $(ARGS)
+
+# The oldest ONNX Runtime that exported files promise to run on needs numpy below 2.
+$(OLD_RUNTIME): | $(INSTALLED)
+	$(UV) venv --quiet --clear --python $(BIN)/python .venv-old
+	$(UV) pip install --quiet --python $@ onnxruntime==1.16.3 numpy==1.26.4
+
+test-old-runtime: setup $(OLD_RUNTIME)  ## check exported folders on ONNX Runtime 1.16.3, in .venv-old
+	SQTUNE_OLD_RUNTIME=$(OLD_RUNTIME) $(BIN)/python -m pytest tests/deploy/test_checking_old_runtime.py $(ARGS)
 
 check: setup  ## ruff (lint and format), mypy --strict on the package, import-linter
 	$(BIN)/ruff check .
@@ -71,4 +80,4 @@ lock: | $(UV)  ## write requirements.lock and requirements-bench.lock anew from 
 	  --constraint requirements.lock pyproject.toml | grep -vxFf requirements.lock > requirements-bench.lock
 
 clean:  ## remove .venv and caches; stores of studies are left alone
-	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage
+	rm -rf $(VENV) .venv-old .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage

@@ -10,6 +10,7 @@ import shutil
 import subprocess
 import sys
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -32,12 +33,13 @@ from small_networks import images, small_graph
 import sqtune.deploy.checking as checking_module
 from sqtune.deploy.checking import check_folder, main
 from sqtune.deploy.described import CannotCheckError
-from sqtune.deploy.graph import Packed
+from sqtune.deploy.graph import Conv, Linear, Packed
 from sqtune.deploy.onnx_model import onnx_file
+from sqtune.deploy.run import run
 from sqtune.deploy.seal import check_seal, sealed
 from sqtune.deploy.stored_images import StoredImages, stored_images, to_npz
 from sqtune.errors import ExportError
-from sqtune.quant import Binary, Float, LayerRule, Ternary, Uniform
+from sqtune.quant import Activations, Binary, Float, LayerRule, Ternary, Uniform
 
 
 @pytest.fixture(scope="module")
@@ -306,6 +308,31 @@ def test_other_codes_with_all_checksums_of_their_own_give_other_predictions(tmp_
     weight.codes.flat[0] = -weight.codes.flat[0] or 1
     folder = write_folder(tmp_path / "deployed", graph, logits)
     refuses(folder, "(logits|classes) than torch for .* of 16 images")
+
+
+@pytest.mark.parametrize("bits", [8, 4, 2])
+def test_activations_on_grids_and_one_changed_code_behind_them(tmp_path, bits):
+    graph, _ = small_graph(Uniform(bits=4), activations=Activations(bits))
+    graph = without_biases(graph)  # those are rounded in the file
+    logits = run(graph, images(40, graph.image_shape)).numpy()
+    folder = write_folder(tmp_path / "deployed", graph, logits, activations="trained")
+    report = check_folder(folder)
+    assert report.activations == "trained"
+    assert report.plain.num_moved + report.optimised.num_moved <= 4
+    codes = graph.layers[0].weight.codes
+    codes.flat[4] = 7 if codes.flat[4] < 3 else -7
+    folder = write_folder(tmp_path / "other", graph, logits, activations="trained")
+    refuses(folder, "(logits|classes) than torch for .* of 40 images")
+
+
+def without_biases(graph):
+    nodes = [
+        replace(node, bias_O=np.zeros_like(node.bias_O))
+        if isinstance(node, Conv | Linear)
+        else node
+        for node in graph.nodes
+    ]
+    return replace(graph, nodes=tuple(nodes))
 
 
 def test_a_changed_graph_is_found_by_its_predictions(folder):
