@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import random
-import shutil
-from pathlib import Path
 
 import pytest
 from exported_folders import MANIFEST, MODEL, README, VERIFY, read_manifest, small_folder
@@ -32,11 +30,6 @@ NAMES = [MODEL, VERIFY, README, MANIFEST]
 def whole(tmp_path_factory):
     folder = tmp_path_factory.mktemp("whole") / "deployed"
     return small_folder(folder, Uniform(bits=3), form="onnx")
-
-
-@pytest.fixture
-def folder(whole, tmp_path):
-    return Path(shutil.copytree(whole, tmp_path / "deployed"))
 
 
 def flipped(data: bytes, generator: random.Random) -> bytes:
