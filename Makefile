@@ -47,6 +47,7 @@ test-old-runtime: setup $(OLD_INSTALLED)  ## write ONNX files with the newest ve
 	rm -rf $(OLD_FILES)
 	PYTHONPATH=. $(BIN)/python tests/old_runtime/write.py $(OLD_FILES)
 	PYTHONPATH=. $(OLD_VENV)/bin/python tests/old_runtime/run.py $(OLD_FILES)
+	SQTUNE_OLD_RUNTIME=$(OLD_VENV)/bin/python $(BIN)/python -m pytest tests/deploy/test_checking_old_runtime.py $(ARGS)
 
 check: setup  ## ruff (lint and format), mypy --strict on the package, import-linter
 	$(BIN)/ruff check .
