@@ -232,12 +232,11 @@ def _register(
     from sqtune.errors import TrackingError
     from sqtune.tracking.models import register
 
-    artifacts = places.artifacts if tracking_uri is None else None
     try:
-        done = register(
-            tracking_uri or places.tracking_uri, artifacts, study, run_id, out, manifest
-        )
+        done = register(tracking_uri or places.tracking_uri, study, run_id, out, manifest)
     except TrackingError as error:
         click.echo(f"warning: not in MLflow: {error}", err=True)
+        return None
+    if done is None:  # the form is for no registry: the folder is an artifact of the run
         return None
     return {"name": done.name, "version": done.version, "uri": done.uri}
