@@ -138,6 +138,7 @@ def test_an_export_is_measured_and_shown():
     placements = tuple(asdict(placement) for placement in file.placements)
     written = Written({"model.onnx": file.data}, len(file.data), placements)
     size = measure(written, graph, "onnx", rounds=5)
+    assert size["float32_bytes"] == len(onnx_file(graph, "float").data)
     assert size["latency"]["times"]["this file"]["ratio"]["median"] > 0
     assert size["memory"]["float32"]["peak"] > 0
     manifest = {"size": size, "layers": layer_table(graph, placements)}
