@@ -8,10 +8,13 @@ import click
 
 from sqtune.commands.confirm import confirm
 from sqtune.commands.control import logs, stop
+from sqtune.commands.export import export
 from sqtune.commands.plan import plan
+from sqtune.commands.predict import predict
 from sqtune.commands.search import search
 from sqtune.commands.show import show
 from sqtune.commands.stages import store
+from sqtune.commands.verify import verify
 from sqtune.errors import ConfigError
 from sqtune.options import (
     Commands,
@@ -47,11 +50,14 @@ def main() -> None:
     sqtune show --watch                                all trials, best first
     sqtune best --max-size 20KiB                       the best network under a budget
     sqtune confirm --top 3 --seeds 5                   the best again, with new seeds
+    sqtune export --out deployed                       the best as a packed, proven file
+    sqtune verify deployed                             whether it still is what was proven
+    sqtune predict deployed cat.png                    class names and probabilities
     sqtune ui                                          every figure, in MLflow
     """
 
 
-for _command in (plan, search, show, confirm, stop, logs, store):
+for _command in (plan, search, show, confirm, export, verify, predict, stop, logs, store):
     main.add_command(_command)
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -124,7 +125,8 @@ def export(
     manifest = export_network(
         request, say=lambda line: printer.print(line, highlight=False, soft_wrap=True)
     )
-    registered = _register(places, tracking_uri, chosen.source, out, manifest)
+    uri = tracking_uri or places.tracking_uri
+    registered = _register(uri, chosen.source, out, manifest)
     if as_json:
         print_json({"folder": str(out.absolute()), "registered": registered, "manifest": manifest})
         return
@@ -216,27 +218,17 @@ def _asked_for(
 
 
 def _register(
-    places: Store,
-    tracking_uri: str | None,
-    source: Source,
-    out: Path,
-    manifest: dict[str, Any],
+    uri: str, source: Source, out: Path, manifest: Mapping[str, Any]
 ) -> dict[str, Any] | None:
-    """Log the folder to its MLflow run; say on stderr where that cannot be."""
-    study, run_id = source["study"], source["run_id"]
-    if study is None:
-        return None
-    if run_id is None:
-        click.echo("warning: not in MLflow: the trial has no run there.", err=True)
+    """Log the folder to its trial's MLflow run; say on stderr where that cannot be."""
+    if source["study"] is None:
         return None
     from sqtune.errors import TrackingError
     from sqtune.tracking.models import register
 
     try:
-        done = register(tracking_uri or places.tracking_uri, study, run_id, out, manifest)
+        done = register(uri, source["study"], source["run_id"], out, manifest)
     except TrackingError as error:
-        click.echo(f"warning: not in MLflow: {error}", err=True)
+        click.echo(f"warning: {error}", err=True)
         return None
-    if done is None:  # the form is for no registry: the folder is an artifact of the run
-        return None
-    return {"name": done.name, "version": done.version, "uri": done.uri}
+    return None if done is None else asdict(done)

@@ -68,13 +68,18 @@ def folder_fingerprint(data: ImageFolder) -> list[tuple[str, int, int]]:
             f"trial.data.root: {root} is not a folder. Give the folder that holds one sub-folder "
             "of images per class (or train/ and test/ with such sub-folders)."
         )
-    files = sorted(path for path in root.rglob("*") if _is_image(path.name))
+    files = image_files(root)
     if not files:
         raise DataError(
             f"trial.data.root: {root} has no images ({', '.join(IMAGE_SUFFIXES)}) in it."
         )
     stats = [(path, path.stat()) for path in files]
     return [(str(p.relative_to(root)), stat.st_size, stat.st_mtime_ns) for p, stat in stats]
+
+
+def image_files(folder: Path) -> list[Path]:
+    """Return every image below a folder, by its suffix, sorted."""
+    return sorted(path for path in folder.rglob("*") if _is_image(path.name))
 
 
 def load_image_folder(data: ImageFolder) -> tuple[Images, Images | None]:
@@ -113,7 +118,8 @@ def _read_folder(root: Path, data: ImageFolder) -> Images:
         raise DataError(f"{root} cannot be read as one folder of images per class: {error}.") from (
             error
         )
-    pixels = [_read_image(Path(path), data) for path, _ in folder.samples]
+    size = None if data.image_size is None else (data.image_size, data.image_size)
+    pixels = [read_image(Path(path), data.channels, size) for path, _ in folder.samples]
     for (path, _), image in zip(folder.samples, pixels, strict=True):
         if image.shape != pixels[0].shape:
             height, width = image.shape[1:]
@@ -129,20 +135,33 @@ def _is_image(path: str) -> bool:
     return path.lower().endswith(IMAGE_SUFFIXES)
 
 
-def _read_image(path: Path, data: ImageFolder) -> npt.NDArray[np.uint8]:
+def read_image(
+    path: Path, channels: int, size: tuple[int, int] | None = None
+) -> npt.NDArray[np.uint8]:
+    """Return an image's pixels, C x H x W.
+
+    Args:
+        path: The file.
+        channels: 3 (colour) or 1 (grey).
+        size: Height and width it is brought to: shorter side resized, centre cropped; None leaves
+            it as it is.
+
+    Raises:
+        DataError: It cannot be read as an image.
+    """
     from PIL import Image, ImageOps
 
     try:
         with Image.open(path) as file:
-            image = file.convert("RGB" if data.channels == 3 else "L")
-    except (OSError, SyntaxError, ValueError) as error:
+            image = file.convert("RGB" if channels == 3 else "L")
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise DataError(
             f"{path} cannot be read as an image: {error}. Mend or remove it."
         ) from error
-    if data.image_size is not None:
-        image = ImageOps.fit(image, (data.image_size, data.image_size), Image.Resampling.BILINEAR)
+    if size is not None:
+        image = ImageOps.fit(image, (size[1], size[0]), Image.Resampling.BILINEAR)
     pixels = np.asarray(image, dtype=np.uint8)
-    if data.channels == 1:
+    if channels == 1:
         return pixels[None]
     # Contiguous: a stack of transposed views is channels-last, which safetensors does not store.
     return np.ascontiguousarray(pixels.transpose(2, 0, 1))

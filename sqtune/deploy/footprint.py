@@ -8,9 +8,10 @@ float, each look-up table that some layer needs once, and a bound on what the fi
 bytes a layer, 450 where the codes are bit planes, 300 more where its inputs are quantized (the two
 nodes, their scale and their zero point).
 
-`c`: raw arrays in flash, no file: packed codes or float weights, scales and biases as above, 16
-bytes a layer (shape, and the scale of its inputs), and one table of 243 x 5 bytes if some layer is
-ternary; other codes unpack by shifts.
+`c`: raw arrays in flash, no file (`sqtune.deploy.c_source`): packed codes or float weights, scales
+and biases as above (the scale of its inputs is in a row's scale), 22 bytes a convolution (its
+shape), and one table of 243 x 5 bytes if some layer is ternary; other codes unpack by shifts. What
+the compiler makes of the code comes on top.
 
 Both: 4 bytes for each float parameter that belongs to no layer and that no layer takes up.
 """
@@ -39,7 +40,7 @@ Form = Literal["onnx", "c"]
 ONNX_LAYER = 350
 ONNX_BIT_PLANES_LAYER = 450
 ONNX_ACTIVATIONS = 300
-C_LAYER = 16
+C_CONVOLUTION = 22
 TERNARY = "ternary"
 TABLE_BYTES = {"1 bit": 256 * 8, "2 bits": 256 * 4, "4 bits": 256 * 2, TERNARY: 243 * 5}  # int8
 
@@ -51,8 +52,8 @@ class Footprint:
     Attributes:
         size_bytes: Bytes of the delivered form.
         weight_bits: Average bits of its weights, 32 where they stay float.
-        ram_bytes: Most bytes of activations alive at the same time, for one image
-            (`sqtune.deploy.memory`).
+        ram_bytes: Of the block that holds all activations of one image (`sqtune.deploy.memory`),
+            and in the form `c` of the buffer for the weights of one output channel, a byte each.
         macs: Multiply-adds for one image.
         bit_operations: Sum over the layers of multiply-adds x weight bits x input bits, 32 for
             float.
@@ -96,7 +97,7 @@ def footprint(
     return Footprint(
         size_bytes=_size_bytes(net, quantizers, input_bits, form),
         weight_bits=total_bits / num_weights,
-        ram_bytes=peak_bytes(net, input_bits),
+        ram_bytes=peak_bytes(net, input_bits) + (_row_bytes(net, quantizers) if form == "c" else 0),
         macs=sum(layer.macs for layer in net.layers) + net.other_macs,
         bit_operations=bit_operations + net.other_macs * FLOAT_BITS**2,
     )
@@ -175,11 +176,24 @@ def _size_bytes(
     total = 4 * net.other_numbers
     for layer, quantizer, bits in zip(net.layers, quantizers, input_bits, strict=True):
         total += _layer_bytes(layer, quantizer)
-        total += C_LAYER if form == "c" else _onnx_overhead(quantizer, bits)
+        if form == "c":
+            total += C_CONVOLUTION if layer.convolves else 0
+        else:
+            total += _onnx_overhead(quantizer, bits)
     tables = {_table(quantizer) for quantizer in quantizers} - {None}
     if form == "c":
         tables &= {TERNARY}
     return total + sum(TABLE_BYTES[table] for table in tables if table is not None)
+
+
+def _row_bytes(net: Structure, quantizers: list[Quantizer]) -> int:
+    """Return the bytes of the longest row that a convolution unpacks."""
+    rows = [
+        layer.num_weights // layer.num_rows
+        for layer, quantizer in zip(net.layers, quantizers, strict=True)
+        if layer.convolves and not isinstance(quantizer, Float)
+    ]
+    return max(rows, default=0)
 
 
 def _layer_bytes(layer: Layer, quantizer: Quantizer) -> int:

@@ -14,7 +14,7 @@ from sqtune.deploy.graph import IMAGE, Conv, Graph, Linear, Packed, Quantize
 from sqtune.deploy.onnx_grids import in_floats, integer_grids, to_integers
 from sqtune.deploy.onnx_layers import OnnxForm, write_parameters
 from sqtune.deploy.onnx_native import versions
-from sqtune.deploy.onnx_nodes import GRIDS_OPSET, convolution, linear, write_node
+from sqtune.deploy.onnx_nodes import convolution, linear, write_node
 from sqtune.deploy.onnx_parameters import Parameters
 from sqtune.deploy.onnx_writer import OnnxWriter, ValueInfo
 from sqtune.deploy.runtime import IMAGE_INPUT, LOGITS_OUTPUT
@@ -101,11 +101,13 @@ def onnx_file(graph: Graph, form: OnnxForm) -> OnnxFile:
 def _versions(graph: Graph, form: OnnxForm) -> tuple[int, int, str]:
     """Return (opset, IR, oldest ONNX Runtime)."""
     if form == "native":
-        return versions(
+        needed = versions(
             layer.weight.quantizer for layer in graph.layers if isinstance(layer.weight, Packed)
         )
+        if needed is not None:
+            return needed
     has_grids = any(isinstance(node, Quantize) for node in graph.nodes)
-    return (GRIDS_OPSET, 8, "1.16.3") if has_grids else (13, 7, "1.16.3")
+    return (17, 8, "1.16.3") if has_grids else (13, 7, "1.16.3")
 
 
 def _normalised(writer: OnnxWriter, graph: Graph) -> str:

@@ -24,10 +24,10 @@ def native_kind(quantizer: Quantizer) -> str:
     return KINDS.get(kind_of(quantizer), "int8")
 
 
-def versions(quantizers: Iterable[Quantizer]) -> tuple[int, int, str]:
-    """Return (opset, IR, oldest ONNX Runtime) for what quantizers need."""
+def versions(quantizers: Iterable[Quantizer]) -> tuple[int, int, str] | None:
+    """Return (opset, IR, oldest ONNX Runtime) for types of under 8 bits; None if none is needed."""
     bits = min((BITS[native_kind(quantizer)] for quantizer in quantizers), default=8)
-    return {2: (25, 13, "1.24.4"), 4: (21, 10, "1.23.2"), 8: (17, 8, "1.16.3")}[bits]
+    return {2: (25, 13, "1.24.4"), 4: (21, 10, "1.23.2")}.get(bits)
 
 
 def store_native(

@@ -23,7 +23,6 @@ from sqtune.deploy.onnx_functions import pointwise
 from sqtune.deploy.onnx_parameters import Parameters
 from sqtune.deploy.onnx_writer import OnnxWriter
 
-GRIDS_OPSET = 17  # from then on; ONNX Runtime moves rounding past Reshape, but not past Flatten
 Shape = tuple[int, ...]
 
 
@@ -61,8 +60,7 @@ def write_node(writer: OnnxWriter, node: Node, x: list[str], given: Shape, resul
             sizes = [before for before, _ in around] + [after for _, after in around]
             return writer.node("Pad", x[0], writer.integers(sizes))
         case Reshape():
-            if len(result) == 1 and writer.opset < GRIDS_OPSET:
-                return writer.node("Flatten", x[0])
+            # never Flatten, past which ONNX Runtime moves no rounding
             return writer.node("Reshape", x[0], writer.integers([0, *result]))
         case Transpose(order=order):
             return writer.node("Transpose", x[0], perm=[0, *(axis + 1 for axis in order)])

@@ -160,9 +160,8 @@ def _looked_up(writer: OnnxWriter, tensor: str, digits: Digits, shape: list[int]
 
 def _table(writer: OnnxWriter, digits: Digits) -> str:
     """Return the levels in each byte (int8, bytes x levels); computed by the graph, not stored."""
-    num_bytes = digits.base**digits.per_byte
     zero, one = writer.number(0, np.int32), writer.number(1, np.int32)
-    numbers = writer.node("Range", zero, writer.number(num_bytes, np.int32), one)
+    numbers = writer.node("Range", zero, writer.number(256, np.int32), one)
     column = writer.node("Unsqueeze", numbers, writer.integers([1]))
     powers = np.array([digits.base**place for place in range(digits.per_byte)], np.int32)
     table = writer.node("Div", column, writer.constant(powers))

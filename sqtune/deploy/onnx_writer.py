@@ -38,13 +38,17 @@ class OnnxWriter:
         self.opset = opset
         self._names = _short_names()
         self._nodes: list[onnx.NodeProto] = []
+        self._made: dict[bytes, str] = {}
         self._tensors: list[onnx.TensorProto] = []
         self._constants: dict[tuple[str, tuple[int, ...], bytes], str] = {}
 
     def node(self, operator: str, *inputs: str, **attributes: Any) -> str:
-        """Add a node and return the name of its result."""
-        (result,) = self.nodes(operator, *inputs, num_results=1, **attributes)
-        return result
+        """Add a node and return the name of its result; equal nodes are written once."""
+        key = onnx.helper.make_node(operator, inputs, [], **attributes).SerializeToString()
+        if key not in self._made:
+            (result,) = self.nodes(operator, *inputs, num_results=1, **attributes)
+            self._made[key] = result
+        return self._made[key]
 
     def nodes(
         self, operator: str, *inputs: str, num_results: int, **attributes: Any
@@ -74,12 +78,9 @@ class OnnxWriter:
         return self.constant(np.array(value, kind))
 
     def full(self, value: int, kind: type[np.generic], size: int) -> str:
-        """Return the name of a vector of equal integers, made by the graph; equal ones once."""
-        key = (np.dtype(kind).name, (size,), bytes([value]))
-        if key not in self._constants:
-            one = _shortest(np.array([value], kind))
-            self._constants[key] = self.node("ConstantOfShape", self.integers([size]), value=one)
-        return self._constants[key]
+        """Return the name of a vector of equal integers, made by the graph."""
+        one = _shortest(np.array([value], kind))
+        return self.node("ConstantOfShape", self.integers([size]), value=one)
 
     def cast(self, x: str, kind: type[np.generic]) -> str:
         """Convert a value to another type."""

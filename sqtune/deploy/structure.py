@@ -1,13 +1,12 @@
-"""What one image passes through: the layers of a network, its steps and the values between them.
+"""What one image passes through: the layers of a network, operations and the values between them.
 
 Found out by one run of the network on a black image, below autograd, where every operation shows:
 views share their storage, whoever wrote the network. What does not depend on the image is computed
-once and for all; it is no step.
+once and for all; it is no operation.
 """
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from functools import lru_cache
@@ -16,7 +15,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
-from sqtune.deploy.recorder import Record, Recorder
+from sqtune.deploy.recorder import IMAGE, Record, Recorder
+from sqtune.deploy.steps import Kind, Operation
 from sqtune.networks import Network, build
 from sqtune.quant.layers import TRANSPOSED, num_rows, quantizable_modules
 
@@ -30,33 +30,14 @@ class Layer:
         num_rows: Output channels.
         num_weights: Weights in all rows.
         macs: Multiply-adds for one image, in all of its uses.
+        convolves: Whether it is a convolution.
     """
 
     name: str
     num_rows: int
     num_weights: int
     macs: int
-
-
-@dataclass(frozen=True, slots=True)
-class Step:
-    """An operation on values that depend on the image.
-
-    Attributes:
-        reads: Numbers of the values that it reads.
-        writes: Numbers of the values that it makes.
-        ends: Those of `reads` that nothing reads any more.
-        layer: Index of the layer whose weights it uses; -1 for none.
-        in_place: Whether it can put its result where an input of the same shape was.
-        moves: Whether it only moves elements, so that its inputs need not be finer than its output.
-    """
-
-    reads: tuple[int, ...]
-    writes: tuple[int, ...]
-    ends: tuple[int, ...]
-    layer: int
-    in_place: bool
-    moves: bool
+    convolves: bool
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -70,7 +51,8 @@ class Structure:
             takes up, embeddings, ...
         values: Number of elements of each value; the image is the first.
         outputs: Numbers of the values that the network returns.
-        steps: In order.
+        operations: In order, the one that makes the image first; the label of a layer's is its
+            index.
     """
 
     layers: tuple[Layer, ...]
@@ -78,7 +60,7 @@ class Structure:
     other_numbers: int
     values: tuple[int, ...]
     outputs: frozenset[int]
-    steps: tuple[Step, ...]
+    operations: tuple[Operation, ...]
 
 
 @lru_cache(maxsize=4096)
@@ -106,9 +88,15 @@ def trace(model: nn.Module, image: Tensor) -> Structure:
             output = model(image)
     finally:
         torch.backends.mha.set_fastpath_enabled(fused_attention)
-    steps, outputs = _steps(recorder.steps, recorder.values, recorder.numbers(tree_leaves(output)))
+    outputs = frozenset(recorder.numbers(tree_leaves(output)))
     layers = tuple(
-        Layer(name, _num_rows(module), _weight(module).numel(), recorder.macs[index])
+        Layer(
+            name,
+            _num_rows(module),
+            _weight(module).numel(),
+            recorder.macs[index],
+            isinstance(module, nn.modules.conv._ConvNd),
+        )
         for index, (name, module) in enumerate(modules.items())
     )
     return Structure(
@@ -117,7 +105,7 @@ def trace(model: nn.Module, image: Tensor) -> Structure:
         _other_parameters(model, modules.values()) + recorder.norm_numbers(),
         tuple(recorder.values),
         outputs,
-        steps,
+        _operations(recorder.steps, outputs),
     )
 
 
@@ -139,37 +127,20 @@ def _other_parameters(model: nn.Module, layers: Iterable[nn.Module]) -> int:
     return sum(p.numel() for p in model.parameters() if id(p) not in known)
 
 
-def _steps(
-    records: list[Record], values: list[int], outputs: Collection[int]
-) -> tuple[tuple[Step, ...], frozenset[int]]:
-    """Return the steps, each with what it is the last to read, and the values that are returned.
+def _operations(records: list[Record], outputs: Collection[int]) -> tuple[Operation, ...]:
+    """Return the operations that make what is returned."""
+    needed, kept = set(outputs), []
+    for record in reversed(records):
+        writes = tuple(number for number in record.writes if number in needed)
+        if writes:
+            kept.append(Operation(_kind(record), record.layer, record.reads, writes))
+            needed.update(record.reads)
+    return (Operation("image", -1, (), (IMAGE,)), *reversed(kept))
 
-    An element-wise step whose one input nothing else reads acts on each element before it is
-    stored: it goes into the step in front of it, and its result takes the place of its input.
-    """
-    num_readers = Counter(number for record in records for number in record.reads)
-    stands_for: dict[int, int] = {}
-    kept = []
-    for record in records:
-        reads = tuple(dict.fromkeys(stands_for.get(number, number) for number in record.reads))
-        writes = tuple(w for w in record.writes if num_readers[w] or w in outputs)
-        alone = len(reads) == len(writes) == 1 and num_readers[record.reads[0]] == 1
-        alike = alone and values[reads[0]] == values[writes[0]] and record.reads[0] not in outputs
-        if record.in_place and record.layer < 0 and alike:
-            stands_for[writes[0]] = reads[0]
-        else:
-            kept.append((record, reads, writes))
-    returned = frozenset(stands_for.get(number, number) for number in outputs)
-    last = {number: index for index, (_, reads, _) in enumerate(kept) for number in reads}
-    steps = tuple(
-        Step(
-            reads,
-            writes,
-            tuple(number for number in reads if last[number] == index and number not in returned),
-            record.layer,
-            record.in_place,
-            record.moves,
-        )
-        for index, (record, reads, writes) in enumerate(kept)
-    )
-    return steps, returned
+
+def _kind(record: Record) -> Kind:
+    if record.layer >= 0:
+        return "layer"
+    if record.moves:
+        return "moves"
+    return "elements" if record.in_place else "other"

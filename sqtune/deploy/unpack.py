@@ -10,6 +10,7 @@ ternary     5 each   digit - 1, base 3
 4 bits      2 each   digit - 8
 planes K    K rows of 8 each; row i holds the bits 2**i of the digits; digit - 2**(K - 1)
 8 bits, int8, int4, int2    ONNX's own signed types: 1, 1, 2 and 4 each
+int2 odd    4 each   likewise, 2 * code + 1: the half-integers again
 """
 
 from __future__ import annotations
@@ -33,6 +34,7 @@ DATA_TYPES = {
     "int8": INT8,
     "int4": INT4,
     "int2": INT2,
+    "int2 odd": INT2,
 }
 _TRITS, _NUM_TRIT_BYTES = 5, 3**5
 
@@ -67,11 +69,12 @@ def levels(tensor: Tensor, kind: str, first: int, count: int) -> Levels:
             return _signed(_bits(stored, 2, first, count), 2, 3)
         case "4 bits":
             return _signed(_bits(stored, 4, first, count), 1, 8)
-        case "int4" | "int2":
-            bits = int(kind.removeprefix("int"))
-            digits = _bits(stored, bits, first, count)
-            sign = np.uint8(1 << (bits - 1))
-            return _signed(digits ^ sign, 1, int(sign))  # two's complement
+        case "int4":  # two's complement: the sign's bit the other way makes it a digit
+            return _signed(_bits(stored, 4, first, count) ^ np.uint8(8), 1, 8)
+        case "int2":
+            return _signed(_bits(stored, 2, first, count) ^ np.uint8(2), 1, 2)
+        case "int2 odd":
+            return _signed(_bits(stored, 2, first, count) ^ np.uint8(2), 2, 3)
         case "8 bits" | "int8":
             return stored[first : first + count].view(np.int8)
     num_planes = int(kind.removeprefix("planes "))

@@ -1,0 +1,48 @@
+"""`sqtune predict`: class names and probabilities of images."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from sqtune.options import json_option, options
+from sqtune.output import console, print_json
+
+
+@click.command()
+@click.argument("folder", metavar="DIR", type=Path)
+@click.argument("images", metavar="IMAGE...", nargs=-1, required=True, type=Path)
+@click.option(
+    "--top", type=click.IntRange(min=1), default=3, show_default=True, help="Classes per image."
+)
+@options(json_option)
+def predict(folder: Path, images: tuple[Path, ...], top: int, as_json: bool) -> None:
+    """Name the most probable classes of images.
+
+    DIR is an exported folder, of any form but c, or that of a trained network. An IMAGE is a file,
+    or a folder of images. Each is brought to the network's size as the training images were.
+
+    \b
+    sqtune predict out cat.png dog.jpg
+    sqtune predict out photos --top 1
+    sqtune predict sqtune-store/networks/resnet/00007 photos --json
+    """
+    from sqtune.deploy.predict import find_images, open_classifier
+    from sqtune.deploy.predict import predict as predictions
+
+    files = find_images(images)
+    classifier = open_classifier(folder)
+    found: list[dict[str, Any]] = []
+    out = console(to_stderr=as_json)
+    width = max(len(str(path)) for path in files)
+    for each in predictions(classifier, files, top):
+        if as_json:
+            named = [{"class": name, "probability": chance} for name, chance in each.top]
+            found.append({"image": str(each.image), "top": named})
+        else:
+            named_text = "   ".join(f"{name} {100 * chance:.1f} %" for name, chance in each.top)
+            out.print(f"{each.image!s:{width}}   {named_text}", highlight=False, soft_wrap=True)
+    if as_json:
+        print_json({"network": str(folder), "form": classifier.form, "images": found})

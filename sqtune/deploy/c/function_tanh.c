@@ -1,0 +1,4 @@
+static float function_tanh(float x)
+{
+    return tanhf(x);
+}

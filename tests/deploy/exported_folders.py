@@ -1,0 +1,71 @@
+"""Exported folders of small networks, and how to change them so that checksums still fit."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+from small_networks import images, small_graph
+
+from sqtune.deploy.graph import Graph
+from sqtune.deploy.manifest import manifest
+from sqtune.deploy.onnx_model import onnx_file
+from sqtune.deploy.seal import sealed
+from sqtune.deploy.stored_images import StoredImages, to_npz
+
+MODEL, VERIFY, README, MANIFEST = "model.onnx", "verify.npz", "README.md", "manifest.json"
+
+
+def write_folder(folder: Path, graph: Graph, logits, form="onnx", activations="float") -> Path:
+    """Write what an export writes, for `images(len(logits))`."""
+    folder.mkdir()
+    file = onnx_file(graph, form)
+    pixels = images(len(logits), graph.image_shape).numpy()
+    found = np.asarray(logits, np.float32)
+    stored = StoredImages(pixels, found.argmax(axis=1).astype(np.int64), found)
+    (folder / MODEL).write_bytes(file.data)
+    (folder / VERIFY).write_bytes(to_npz(stored))
+    (folder / README).write_text("# A network\n", encoding="utf-8")
+    content = manifest(
+        graph,
+        form=form,
+        activations=activations,
+        source={"study": "small", "trial": 3, "run_id": "0123", "network": "trials/3"},
+        provenance={"torch": "2"},
+        config={"epochs": 1},
+        placements={each.source: asdict(each) for each in file.placements},
+        runtime={"opset": file.opset, "ir": file.ir, "oldest_onnxruntime": file.oldest_runtime},
+        errors={"validation": 0.125, "num_validation": len(logits)},
+        sha256={},
+    )
+    write_manifest(folder, content)
+    return folder
+
+
+def small_folder(folder: Path, quantizer, form="onnx", **more) -> Path:
+    graph, logits = small_graph(quantizer, **more)
+    return write_folder(folder, graph, logits, form)
+
+
+def read_manifest(folder: Path) -> dict:
+    content = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+    del content["seal"]
+    return content
+
+
+def write_manifest(folder: Path, content: dict, names=(MODEL, VERIFY, README)) -> None:
+    """Write a manifest, sealed, with the checksums of the files as they are now."""
+    digests = {
+        name: hashlib.sha256((folder / name).read_bytes()).hexdigest()
+        for name in names
+        if (folder / name).exists()
+    }
+    (folder / MANIFEST).write_text(sealed({**content, "sha256": digests}), encoding="utf-8")
+
+
+def reseal(folder: Path) -> None:
+    """Make the checksums of files fit again, as someone would who hides a change."""
+    write_manifest(folder, read_manifest(folder))
