@@ -60,7 +60,7 @@ def test_a_smaller_image_is_refused():
         (Uniform(bits=4), lambda n: -(-n // 2), 512, 350),
         (Uniform(bits=8), lambda n: n, 0, 350),
     ],
-    ids=str,
+    ids=["binary", "ternary", "2 bits", "3 bits", "4 bits", "8 bits"],
 )
 def test_the_predicted_size_adds_up_by_hand(quantizer, bytes_of, table, overhead):
     weights = [9 * 16, *[9 * 256] * 2, 9 * 512, 9 * 1024, 4 * 512, 9 * 2048, 9 * 4096, 4 * 2048]
