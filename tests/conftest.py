@@ -4,10 +4,16 @@ from __future__ import annotations
 
 import pytest
 
-# Searches with real processes: minutes each. The rest is seconds and fills up what is left.
+# With real processes: minutes each. The others take seconds and fill up what is left.
 LONGEST = (
     "tests/search/test_crashes.py",
     "tests/search/test_search.py",
+    "tests/tracking/test_search_outage.py",
+    "tests/tracking/test_outage.py",
+    "tests/search/test_early_stopping.py",
+    "tests/train/test_sharing.py",
+    "tests/train/test_compute.py",
+    "tests/train/test_stage_trouble.py",
 )
 
 
