@@ -34,8 +34,11 @@ $(INSTALLED): requirements.lock pyproject.toml | $(UV)
 demo: setup  ## search low-bit networks on real digits, under 4 minutes on 2 cores (ARGS="--trials 6" shortens it)
 	$(BIN)/sqtune search --space $(SPACE) $(ARGS)
 
+# A worker takes a file at a time, in the order of tests/conftest.py; two threads on each of two
+# cores would only wait for each other.
 test: setup  ## run the tests (ARGS="-k quant" selects)
-	$(BIN)/python -m pytest --cov --cov-report=term:skip-covered $(ARGS)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder \
+	  --cov --cov-report=term:skip-covered $(ARGS)
 
 # ONNX Runtime 1.16.3 with numpy below 2, and nothing of ours but the sources of what is checked.
 $(OLD_INSTALLED): requirements-old-runtime.lock | $(UV)

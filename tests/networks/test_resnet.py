@@ -65,7 +65,7 @@ UNPACK = 10 * 78 + 9 * 20
         (Uniform(bits=4), lambda n: -(-n // 2), 360),
         (Uniform(bits=8), lambda n: n, 50),
     ],
-    ids=str,
+    ids=["binary", "ternary", "2 bits", "3 bits", "4 bits", "8 bits"],
 )
 def test_the_predicted_size_adds_up_by_hand(quantizer, bytes_of, unpack):
     expected = bytes_of(num_weights(8, 16, 1)) + 8 * num_rows(8, 16) + NODES + UNPACK + unpack
