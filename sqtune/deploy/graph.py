@@ -232,6 +232,8 @@ class Graph:
         classes: Class names, one per logit.
         mean: Input normalisation, per channel, of values in 0..1.
         std: Likewise.
+        in_integers: Whether it was calibrated to be computed in whole numbers: the biases of layers
+            whose inputs are on a grid are whole multiples of input step x weight scale.
     """
 
     nodes: tuple[Node, ...]
@@ -240,6 +242,7 @@ class Graph:
     classes: tuple[str, ...]
     mean: tuple[float, ...]
     std: tuple[float, ...]
+    in_integers: bool = False
 
     @property
     def layers(self) -> list[Layer]:

@@ -8,14 +8,7 @@ from typing import Literal
 from sqtune.deploy.graph import Graph, Grid, Packed
 from sqtune.deploy.onnx_grids import may_be_fused
 from sqtune.deploy.onnx_native import store_native
-from sqtune.deploy.onnx_parameters import (
-    Parameters,
-    has_whole_biases,
-    integers,
-    plain,
-    summed,
-    unpacked,
-)
+from sqtune.deploy.onnx_parameters import Parameters, integers, plain, unpacked
 from sqtune.deploy.onnx_weights import FACTORS, Levels, kind_of, store, store_unpacked
 from sqtune.deploy.onnx_writer import OnnxWriter
 
@@ -47,11 +40,8 @@ def write_parameters(
         if isinstance(weight, Packed) and output in levels:
             if number in grids:
                 about = (layer, weight, levels[output], grids[number])
-                if has_whole_biases(layer, weight, grids[number]):
-                    bias_too = may_be_fused(graph, grids, layer)
-                    made = integers(writer, *about, bias_too=bias_too)
-                else:
-                    made = summed(writer, *about)
+                bias_too = may_be_fused(graph, grids, layer)
+                made = integers(writer, *about, bias_too=bias_too)
             else:
                 made = unpacked(writer, layer, weight, levels[output])
         else:

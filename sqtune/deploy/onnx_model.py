@@ -20,7 +20,7 @@ from sqtune.deploy.onnx_grids import (
 )
 from sqtune.deploy.onnx_layers import OnnxForm, write_parameters
 from sqtune.deploy.onnx_native import versions
-from sqtune.deploy.onnx_nodes import convolution, linear, whole_sums, write_move, write_node
+from sqtune.deploy.onnx_nodes import convolution, linear, write_move, write_node
 from sqtune.deploy.onnx_parameters import Parameters
 from sqtune.deploy.onnx_writer import OnnxWriter, ValueInfo
 from sqtune.deploy.runtime import IMAGE_INPUT, LOGITS_OUTPUT
@@ -96,11 +96,6 @@ def onnx_file(graph: Graph, form: OnnxForm) -> OnnxFile:
         match node:
             case Quantize() if grid is not None:
                 numbers[node.output] = to_integers(writer, value(node.inputs[0]), grid)
-            case Conv() | Linear() if parameters[node.output].sums is not None:
-                number = node.inputs[0]
-                zero_point = writer.number(shifted(grids[number]).zero, np.uint8)
-                given = (numbers[number], zero_point, parameters[node.output])
-                values[node.output] = whole_sums(writer, node, *given)
             case _ if grid is not None:
                 x, zero = [numbers[given] for given in node.inputs], shifted(grid).zero
                 numbers[node.output] = write_move(writer, node, x, zero, *shapes)

@@ -10,7 +10,6 @@ from sqtune.deploy.graph import (
     Concat,
     Conv,
     LayerNorm,
-    Linear,
     Mean,
     Node,
     Pad,
@@ -80,34 +79,6 @@ def write_move(
 
 def convolution(writer: OnnxWriter, node: Conv, x: str, parameters: Parameters) -> str:
     """Write a convolution with weights and biases that are in the graph."""
-    return writer.node("Conv", x, *_given(parameters), **_window(node))
-
-
-def whole_sums(
-    writer: OnnxWriter, node: Conv | Linear, numbers: str, zero: str, parameters: Parameters
-) -> str:
-    """Write a layer that sums whole numbers, and takes scale and bias in float.
-
-    Args:
-        writer: Takes the operators.
-        node: The layer.
-        numbers: Name of its inputs, as uint8.
-        zero: Name of their zero point.
-        parameters: Of the layer; with `sums`.
-    """
-    assert parameters.sums is not None
-    weight, zeros = parameters.weight, (zero, parameters.sums.zero)
-    if isinstance(node, Conv):
-        sums = writer.node("ConvInteger", numbers, weight, *zeros, **_window(node))
-    else:
-        turned = writer.node("Transpose", weight, perm=[1, 0])
-        sums = writer.node("MatMulInteger", numbers, turned, *zeros)
-    values = writer.node("Mul", writer.cast(sums, np.float32), parameters.sums.unit)
-    bias = parameters.bias
-    return values if bias is None else writer.node("Add", values, bias)
-
-
-def _window(node: Conv) -> dict[str, object]:
     attributes: dict[str, object] = _pads(node.padding)
     if any(step != 1 for step in node.stride):
         attributes["strides"] = node.stride
@@ -115,7 +86,7 @@ def _window(node: Conv) -> dict[str, object]:
         attributes["dilations"] = node.dilation
     if node.groups != 1:
         attributes["group"] = node.groups
-    return attributes
+    return writer.node("Conv", x, *_given(parameters), **attributes)
 
 
 def linear(writer: OnnxWriter, x: str, parameters: Parameters, num_dims: int) -> str:

@@ -4,10 +4,6 @@ Either way they are made of the levels and the scales that the file holds. Where
 layer are integers, its levels stay integers too (`DequantizeLinear` behind them), and ONNX Runtime
 computes with them: QLinearConv. That adds biases in units of input step x weight scale, which is
 coarse where levels are few: so these are multiplied by a power of two, and the scales divided.
-
-Biases of calibrated networks are whole in those units. Those of networks that were trained on grids
-are not, and rounding them would move activations to the next level (in up to half of all images):
-there whole numbers are summed (`ConvInteger`, `MatMulInteger`), and scale and bias follow in float.
 """
 
 from __future__ import annotations
@@ -19,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from sqtune.deploy.graph import Floats, Grid, Layer, Linear, Packed
-from sqtune.deploy.onnx_grids import Shifted, shifted
+from sqtune.deploy.onnx_grids import shifted
 from sqtune.deploy.onnx_weights import Levels
 from sqtune.deploy.onnx_writer import Array, OnnxWriter
 
@@ -28,7 +24,6 @@ from sqtune.deploy.onnx_writer import Array, OnnxWriter
 LARGEST_PAIR = 2**15 - 1
 LARGEST_BIAS = 2**30
 MIDDLE = 128  # zero point of uint8 weights
-WHOLE = 2.0**-21  # of a bias, that rounding to float32 explains
 ZERO = 1024  # levels divided by it become 0
 
 
@@ -41,27 +36,12 @@ class Parameters:
         bias: Name of the biases, None for zeros.
         levels: Where the levels are, None for weights that stay float.
         scale: Name of the stored scales of their rows.
-        sums: Where the layer sums whole numbers.
     """
 
     weight: str
     bias: str | None
     levels: Levels | None = None
     scale: str = ""
-    sums: Sums | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Sums:
-    """How sums of whole numbers become values: sum * unit + bias.
-
-    Attributes:
-        zero: Name of the weights' zero point.
-        unit: Name of each row's unit: its scale times the step of the inputs.
-    """
-
-    zero: str
-    unit: str
 
 
 def plain(writer: OnnxWriter, layer: Layer, values: Floats) -> Parameters:
@@ -101,7 +81,13 @@ def integers(
         scale_O = scale_O * fit.factor_O + fit.extra_O
     elif levels.factor != 1:
         scale = writer.node("Mul", scale, writer.floats(1 / levels.factor))
-    name, kind, zero = _exact_on_x86(writer, name, weight, levels, inputs)
+    kind: type[np.integer[Any]] = np.int8
+    largest = int(np.abs(weight.levels).max(initial=0)) * levels.factor
+    zero = 0
+    if 2 * largest * inputs.largest > LARGEST_PAIR:
+        kind, zero = np.uint8, MIDDLE
+        numbers = writer.node("Add", writer.cast(name, np.int32), writer.number(zero, np.int32))
+        name = writer.cast(numbers, kind)
     more = [writer.full(zero, kind, len(scale_O))] if zero or isinstance(layer, Linear) else []
     values = writer.node("DequantizeLinear", name, scale, *more, axis=0)
     if bias_too:
@@ -109,41 +95,6 @@ def integers(
     else:
         bias = _float_bias(writer, layer)
     return Parameters(values, bias, levels, stored)
-
-
-def summed(
-    writer: OnnxWriter, layer: Layer, weight: Packed, levels: Levels, grid: Grid
-) -> Parameters:
-    """Write weights as integers for sums of whole numbers, and biases as floats."""
-    inputs, num_dims = shifted(grid), weight.codes.ndim - 1
-    name, kind, zero = _exact_on_x86(writer, levels.name, weight, levels, inputs)
-    scale = writer.tensor(_by_row(weight.level_scale_O, num_dims))
-    step = writer.constant(np.array(inputs.step / np.float32(levels.factor)))
-    sums = Sums(writer.number(zero, kind), writer.node("Mul", scale, step))
-    bias = writer.tensor(_by_row(layer.bias_O, num_dims)) if layer.bias_O.any() else None
-    return Parameters(name, bias, levels, scale, sums)
-
-
-def has_whole_biases(layer: Layer, weight: Packed, grid: Grid) -> bool:
-    """Return whether biases are whole multiples of input step x weight scale, to a float's digits.
-
-    `sqtune.deploy.calibrate` makes them so.
-    """
-    unit_O = weight.level_scale_O * np.float32(grid.step)
-    unit_O = np.where(unit_O == 0, 1, unit_O).astype(np.float64)
-    rest_O = np.abs(np.rint(layer.bias_O / unit_O) * unit_O - layer.bias_O)
-    return bool((rest_O <= WHOLE * np.abs(layer.bias_O)).all())
-
-
-def _exact_on_x86(
-    writer: OnnxWriter, name: str, weight: Packed, levels: Levels, inputs: Shifted
-) -> tuple[str, type[np.integer[Any]], int]:
-    """Return (name, type, zero point) of weights whose products with the inputs add up exactly."""
-    largest = int(np.abs(weight.levels).max(initial=0)) * levels.factor
-    if 2 * largest * inputs.largest <= LARGEST_PAIR:
-        return name, np.int8, 0
-    numbers = writer.node("Add", writer.cast(name, np.int32), writer.number(MIDDLE, np.int32))
-    return writer.cast(numbers, np.uint8), np.uint8, MIDDLE
 
 
 def _float_bias(writer: OnnxWriter, layer: Layer) -> str | None:

@@ -60,7 +60,7 @@ def in_order_of_fusion(graph: Graph) -> Graph:
             nodes.append(Reshape(name=node.name, inputs=(between,), output=node.output))
         else:
             nodes.append(node)
-    return replace(graph, nodes=tuple(nodes), shapes=tuple(shapes))
+    return replace(graph, nodes=tuple(nodes), shapes=tuple(shapes), in_integers=True)
 
 
 def demands(graph: Graph, regions: Regions, bits: int) -> Demands:
