@@ -5,15 +5,18 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 BENCH_INSTALLED := $(VENV)/.installed-bench
+OLD_VENV := .venv-old
+OLD_INSTALLED := $(OLD_VENV)/.installed
+OLD_FILES := $(OLD_VENV)/files
 UV := $(BIN)/uv
 SPACE ?= search_spaces/resnet.yaml
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check lock bench format clean
+.PHONY: help setup demo test test-old-runtime check lock bench format clean
 
 help:  ## list these commands
-	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-16s %s\n", $$1, $$2}'
 
 setup: $(INSTALLED)  ## make .venv and install the locked versions (nothing is reinstalled the second time)
 
@@ -31,8 +34,23 @@ $(INSTALLED): requirements.lock pyproject.toml | $(UV)
 demo: setup  ## search low-bit networks on real digits, under 4 minutes on 2 cores (ARGS="--trials 6" shortens it)
 	$(BIN)/sqtune search --space $(SPACE) $(ARGS)
 
+# A worker takes a file at a time, in the order of tests/conftest.py; two threads on each of two
+# cores would only wait for each other.
 test: setup  ## run the tests (ARGS="-k quant" selects)
-	$(BIN)/python -m pytest --cov --cov-report=term:skip-covered $(ARGS)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder \
+	  --cov --cov-report=term:skip-covered $(ARGS)
+
+# ONNX Runtime 1.16.3 with numpy below 2, and nothing of ours but the sources of what is checked.
+$(OLD_INSTALLED): requirements-old-runtime.lock | $(UV)
+	$(UV) venv --quiet --allow-existing --python $(BIN)/python $(OLD_VENV)
+	$(UV) pip install --quiet --python $(OLD_VENV)/bin/python --no-deps -r requirements-old-runtime.lock
+	@touch $@
+
+test-old-runtime: setup $(OLD_INSTALLED)  ## write ONNX files with the newest versions and run them under ONNX Runtime 1.16.3
+	rm -rf $(OLD_FILES)
+	PYTHONPATH=. $(BIN)/python tests/old_runtime/write.py $(OLD_FILES)
+	PYTHONPATH=. $(OLD_VENV)/bin/python tests/old_runtime/run.py $(OLD_FILES)
+	SQTUNE_OLD_RUNTIME=$(OLD_VENV)/bin/python $(BIN)/python -m pytest tests/deploy/test_checking_old_runtime.py $(ARGS)
 
 check: setup  ## ruff (lint and format), mypy --strict on the package, import-linter
 	$(BIN)/ruff check .
@@ -72,4 +90,4 @@ lock: | $(UV)  ## write requirements.lock and requirements-bench.lock anew from 
 	  --constraint requirements.lock pyproject.toml | grep -vxFf requirements.lock > requirements-bench.lock
 
 clean:  ## remove .venv and caches; stores of studies are left alone
-	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage
+	rm -rf $(VENV) $(OLD_VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage

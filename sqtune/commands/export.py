@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -105,7 +106,7 @@ def export(
     from sqtune.deploy.export import Request
     from sqtune.deploy.export import export as export_network
     from sqtune.deploy.folder import refuse_taken
-    from sqtune.deploy.report import size_table
+    from sqtune.deploy.report import layers_table, size_table
 
     refuse_taken(out, force=force)
     places = Store.at(store)
@@ -130,11 +131,14 @@ def export(
     if as_json:
         print_json({"folder": str(out.absolute()), "registered": registered, "manifest": manifest})
         return
+    printer.print(layers_table(manifest))
     printer.print(size_table(manifest))
     lines = [f"folder    {out.absolute()}"]
     if registered is not None:
         lines.append(f"model     {registered['uri']}")
-    lines += [f"next      sqtune verify {out}", f"          sqtune predict {out} IMAGE.png"]
+    lines.append(f"next      sqtune verify {shlex.quote(str(out))}")
+    if form != "c":
+        lines.append(f"          sqtune predict {shlex.quote(str(out))} IMAGE.png")
     for line in lines:
         printer.print(line, highlight=False, soft_wrap=True)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from math import prod
 
-from sqtune.deploy.c_plan import IMAGE_LABEL, Plan, View
+from sqtune.deploy.c_plan import Plan, View
 from sqtune.deploy.c_runtime import Functions
 from sqtune.deploy.c_weights import Constants, number
 from sqtune.deploy.graph import Affine, Combine, Node, Pointwise, Quantize
@@ -100,8 +100,3 @@ def _repeated(plan: Plan, node: Node, other: int) -> str:
         inner = prod(shape[dim + 1 :])
         terms.append(f"({term}) * {inner}" if inner != 1 else f"({term})")
     return " + ".join(terms) or "0"
-
-
-def is_image(operation: Operation) -> bool:
-    """Tell whether an operation makes the normalised image."""
-    return operation.label == IMAGE_LABEL

@@ -70,10 +70,11 @@ def layer_call(
 
 
 def _channel(view: View, kind: str, functions: Functions, words: dict[str, str]) -> None:
+    """Take in what makes one output channel of a convolution."""
     name = functions.load(view)
-    functions.use_as(
-        f"convolve_channel_{kind}_{name}", "convolve_channel", KIND=kind, INPUT=name, **words
-    )
+    for part in ("window", "windows_3", "windows", "channel"):
+        file = f"convolve_{part}"
+        functions.use_as(f"{file}_{kind}_{name}", file, KIND=kind, INPUT=name, **words)
 
 
 def _sum(view: View, packed: bool) -> str:

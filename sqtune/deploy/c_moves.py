@@ -45,7 +45,8 @@ class Mover:
                 return self._copy(view, list(zip(made, strides, strict=True)), 0, finish, raw)
             case Pad(padding=padding):
                 return self._pad(view, given, made, padding, finish, raw)
-        count = prod(made)  # one element after the other
+        # one element after the other; what is rounded may be a part of what its node rounds
+        count = self._plan.numbers[step.writes[0]]
         element = self._finisher.element(view, "i")
         return _loops([count], [f"{finish}({element}, i);"], ["i"])
 

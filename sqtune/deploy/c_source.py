@@ -153,10 +153,10 @@ extern "C" {{
 
 /* The logits of an image: channels x height x width, a byte of 0 to 255 each. All calls share one
    block of static memory: one call must end before another begins. */
-void {sizes.name}_run(const uint8_t *image, float *logits);
+void {sizes.name}_run(const uint8_t image[{big}_IMAGE_BYTES], float logits[{big}_CLASSES]);
 
 /* The index of the class with the largest logit. */
-int {sizes.name}_predict(const uint8_t *image);
+int {sizes.name}_predict(const uint8_t image[{big}_IMAGE_BYTES]);
 
 #ifdef __cplusplus
 }}
@@ -176,8 +176,12 @@ def _source(
 ) -> str:
     big = sizes.name.upper()
     math = "#include <math.h>\n" if functions.needs_math else ""
-    rows = f"static int8_t row[{sizes.row_bytes}];\n" if sizes.row_bytes else ""
-    ram = "sizeof arena" + (" + sizeof row" if sizes.row_bytes else "")
+    rows = (
+        f"/* The weights of one output channel. */\nstatic int8_t unpacked[{sizes.row_bytes}];\n"
+        if sizes.row_bytes
+        else ""
+    )
+    ram = "sizeof arena" + (" + sizeof unpacked" if sizes.row_bytes else "")
     flash = " + ".join(f"sizeof {name}" for name in constants.names) or "0"
     body = ""
     for comment, lines in statements:
@@ -192,7 +196,7 @@ def _source(
 /* Activations, each at the place that was planned for it. */
 static float arena[{sizes.arena_bytes // 4}];
 #define AT(offset) ((void *)((uint8_t *)arena + (offset)))
-{rows}
+{rows and f"/* Weights of one output channel. */{chr(10)}{rows}"}
 {text("types")}
 {constants.text()}
 /* What the header says is what there is. */
@@ -201,11 +205,11 @@ typedef char ram_as_declared[({ram}) == {big}_RAM_BYTES ? 1 : -1];
 
 {functions.text()}
 {chr(10).join(finishes)}
-static void infer(const uint8_t *image)
+static void infer(const uint8_t image[{big}_IMAGE_BYTES])
 {{
 {body}}}
 
-void {sizes.name}_run(const uint8_t *image, float *logits)
+void {sizes.name}_run(const uint8_t image[{big}_IMAGE_BYTES], float logits[{big}_CLASSES])
 {{
     size_t i;
     infer(image);
@@ -214,7 +218,7 @@ void {sizes.name}_run(const uint8_t *image, float *logits)
     }}
 }}
 
-int {sizes.name}_predict(const uint8_t *image)
+int {sizes.name}_predict(const uint8_t image[{big}_IMAGE_BYTES])
 {{
     float largest = 0.0f;
     int found = 0;

@@ -1,8 +1,8 @@
-"""The C form on an emulated microcontroller: sizes, instructions and logits of a Cortex-M4.
+"""The C form on an emulated microcontroller: sizes, instructions and logits of a Cortex-M.
 
 Cross-compiled by Debian's gcc-arm-none-eabi, run by qemu-system-arm. Instructions are counted with
-the board's timer: under `-icount shift=0` the emulator lets a nanosecond pass with each instruction,
-and the timer ticks at 25 MHz, once in 40 instructions.
+the board's timer: under `-icount shift=0` a nanosecond of the emulated time passes with each of
+them, and the timer ticks at 25 MHz: once in 40 instructions.
 """
 
 from __future__ import annotations
@@ -21,19 +21,21 @@ from sqtune.deploy.c_source import CSource
 from sqtune.errors import ExportError
 
 COMPILER, SIZE, EMULATOR = "arm-none-eabi-gcc", "arm-none-eabi-size", "qemu-system-arm"
-CORE = ("-mcpu=cortex-m4", "-mthumb", "-mfloat-abi=hard", "-mfpu=fpv4-sp-d16")
+M4 = ("-mcpu=cortex-m4", "-mthumb", "-mfloat-abi=hard", "-mfpu=fpv4-sp-d16")
+M3 = ("-mcpu=cortex-m3", "-mthumb")
 FLAGS = ("-std=c99", "-O2", "-Wall", "-Wextra", "-Werror", "-pedantic")
 LINK = ("-nostartfiles", "--specs=nano.specs", "--specs=nosys.specs")
-MACHINE = ("-machine", "mps2-an386", "-display", "none", "-monitor", "none", "-serial", "none")
-COUNTING = ("-icount", "shift=0", "-chardev", "stdio,id=out")
-COUNTING += ("-semihosting-config", "enable=on,target=native,chardev=out")
+QUIET = ("-display", "none", "-monitor", "none", "-serial", "none")
+COUNTING = ("-icount", "shift=0")
+SEMIHOSTING = "enable=on,target=native,chardev=out"
+PRINTING = ("-chardev", "stdio,id=out", "-semihosting-config", SEMIHOSTING)
 INSTRUCTIONS_PER_TICK = 40
 SECONDS = 600
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class TargetFigures:
-    """What a network takes on a Cortex-M4 with floating point.
+    """What a network takes on a Cortex-M.
 
     Attributes:
         compiler: Its first line about itself, and the flags.
@@ -55,35 +57,42 @@ class TargetFigures:
 
 
 def measure_on_cortex_m(
-    source: CSource, pixels: npt.NDArray[np.uint8], flags: tuple[str, ...] = FLAGS
+    source: CSource,
+    pixels: npt.NDArray[np.uint8],
+    flags: tuple[str, ...] = FLAGS,
+    *,
+    floating_point: bool = True,
 ) -> TargetFigures | None:
-    """Return a network's figures on a Cortex-M4; None where the tools are not installed.
+    """Return a network's figures on a Cortex-M; None where the tools are not installed.
 
     Args:
         source: The network.
         pixels: Images, N x C x H x W, that it is run on.
         flags: Of the compiler.
+        floating_point: A Cortex-M4 that has it in hardware; else a Cortex-M3, which has none.
 
     Raises:
         ExportError: It does not fit into the emulated board, or does not come to an end there.
     """
     if any(shutil.which(tool) is None for tool in (COMPILER, SIZE, EMULATOR)):
         return None
+    core, machine = (M4, "mps2-an386") if floating_point else (M3, "mps2-an385")
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place)
         _write(source, pixels, folder)
-        _call(COMPILER, *CORE, *flags, "-c", f"{source.name}.c", "-o", "model.o", cwd=folder)
+        _call(COMPILER, *core, *flags, "-c", f"{source.name}.c", "-o", "model.o", cwd=folder)
         # the firmware around it may use what the compiler adds to C
         main = ("-std=gnu99", "-O2", "main.c", "model.o", "-T", "link.ld")
-        _call(COMPILER, *CORE, *main, *LINK, "-lm", "-o", "firmware.elf", cwd=folder)
+        _call(COMPILER, *core, *main, *LINK, "-lm", "-o", "firmware.elf", cwd=folder)
         sizes = _section_sizes(_call(SIZE, "-A", "model.o", cwd=folder))
-        printed = _call(EMULATOR, *MACHINE, *COUNTING, "-kernel", "firmware.elf", cwd=folder)
+        emulator = (EMULATOR, "-machine", machine, *QUIET, *COUNTING, *PRINTING)
+        printed = _call(*emulator, "-kernel", "firmware.elf", cwd=folder)
         version = _call(COMPILER, "--version", cwd=folder).partition("\n")[0]
     rows = np.array([[int(word, 16) for word in line.split()] for line in printed.splitlines()])
     if rows.shape != (len(pixels), 2 + source.num_classes):
-        raise ExportError(f"the emulated Cortex-M4 stopped before the end: {printed[-200:]!r}")
+        raise ExportError(f"the emulated Cortex-M stopped before the end: {printed[-200:]!r}")
     return TargetFigures(
-        compiler=f"{version} {' '.join((*CORE, *flags))}",
+        compiler=f"{version} {' '.join((*core, *flags))}",
         code_bytes=sizes.get(".text", 0),
         data_bytes=sizes.get(".rodata", 0),
         ram_bytes=sizes.get(".bss", 0),

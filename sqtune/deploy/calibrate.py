@@ -42,7 +42,7 @@ class Calibrated:
             have the smallest squared error.
         errors: Of each method that was tried: the mean square of how far logits on the calibration
             images are from the float graph's.
-        kept_float: Names of layers with packed weights that do not run in integers.
+        kept_float: Names of layers with packed weights that do not run in integers (no kernel).
     """
 
     graph: Graph
@@ -79,16 +79,8 @@ def calibrated(
     seen = observe(graph, pixels, batch_size)
     batches = pixels.split(batch_size)
     wanted = [run(graph, batch) for batch in batches]
-    kept_float: frozenset[int] = frozenset()
-    tried: dict[str, Graph] = {}
-    while len(tried) < len(METHODS):
-        plan = _Plan.of(graph, seen, bits, kept_float)
-        for method in METHODS:
-            tried[method], too_large = plan.quantized(method)
-            if too_large:  # for any of the methods: all of them keep these layers float
-                kept_float |= too_large
-                tried.clear()
-                break
+    plan = _Plan.of(graph, seen, bits)
+    tried = {method: plan.quantized(method) for method in METHODS}
     errors = {
         method: _squared_error(candidate, batches, wanted) for method, candidate in tried.items()
     }
@@ -113,10 +105,8 @@ class _Plan:
     seen: dict[int, Histogram]  # by region
 
     @classmethod
-    def of(
-        cls, graph: Graph, seen: dict[int, Histogram], bits: int, kept_float: frozenset[int]
-    ) -> _Plan:
-        found = regions(graph, kept_float)
+    def of(cls, graph: Graph, seen: dict[int, Histogram], bits: int) -> _Plan:
+        found = regions(graph)
         needed = demands(graph, found, bits)
         together: dict[int, Histogram] = {}
         for number, one in seen.items():
@@ -125,15 +115,23 @@ class _Plan:
                 together[region] = joined(together[region], one) if region in together else one
         return cls(graph, bits, found, needed, tops(graph, found, needed, bits), together)
 
-    def quantized(self, method: str) -> tuple[Graph, frozenset[int]]:
+    def quantized(self, method: str) -> Graph:
         grids = {}
         for key, top in self.tops.items():
             ceiling = self.regions.ceilings.get(key.region)
             how = SQUARED_ERROR if key.bits != self.bits else method
             size = step(how, self.seen[key.region], top, ceiling)
-            low = -top if key.region in self.regions.signed else 0
+            low = lowest(top) if key.region in self.regions.signed else 0
             grids[key] = Grid(key.bits, low, top, size)
         return quantized(self.graph, self.regions, self.needed, grids, self.bits)
+
+
+def lowest(top: int) -> int:
+    """Return the smallest code of a signed grid: all of a byte, so that nothing has to be clipped.
+
+    A step is set by the largest |x|: code -128 is for what is beyond everything seen.
+    """
+    return -128 if top == 127 else -top
 
 
 def _squared_error(graph: Graph, batches: tuple[Tensor, ...], wanted: list[Tensor]) -> float:

@@ -13,6 +13,7 @@ from sqtune.errors import ExportError
 
 FORMAT = 1
 FORMS = ("onnx", "native", "torch", "c")
+ACTIVATIONS = ("float", "trained", "int8", "int4", "int2")
 MAX_MANIFEST_BYTES = 1 << 24
 _FILE = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,99}")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
@@ -70,7 +71,7 @@ class Described:
 
     Attributes:
         form: One of `FORMS`.
-        activations: "float", or what they are quantized to.
+        activations: One of `ACTIVATIONS`.
         image_shape: Channels, height, width.
         num_classes: Number of logits.
         oldest_runtime: The oldest ONNX Runtime for the file; None for other forms.
@@ -113,9 +114,7 @@ def described(text: bytes) -> Described:
     check_seal(text)
     if version != FORMAT:
         raise _broken("format", str(FORMAT), version)
-    form = _get(content, "form", str, "")
-    if form not in FORMS:
-        raise _broken("form", f"one of {', '.join(FORMS)}", form)
+    form = _one_of(content, "form", FORMS)
     is_onnx = form in {"onnx", "native"}
     image, output = _get(content, "input", dict, ""), _get(content, "output", dict, "")
     image_shape = _shape(image, "shape", "input.")
@@ -128,7 +127,7 @@ def described(text: bytes) -> Described:
     layers = _get(content, "layers", list, "")
     return Described(
         form=form,
-        activations=_get(content, "activations", str, ""),
+        activations=_one_of(content, "activations", ACTIVATIONS),
         image_shape=image_shape,
         num_classes=len(classes),
         oldest_runtime=_oldest(_get(content, "runtime", dict, "")) if is_onnx else None,
@@ -189,6 +188,13 @@ def _shape(content: Any, key: str, place: str) -> tuple[int, ...]:
     if not fits or math.prod(sizes) >= _MOST:
         raise _broken(place + key, "up to 8 sizes above 0", sizes)
     return tuple(sizes)
+
+
+def _one_of(content: Any, key: str, known: tuple[str, ...]) -> str:
+    value = _get(content, key, str, "")
+    if value not in known:
+        raise _broken(key, f"one of {', '.join(known)}", value)
+    return value
 
 
 def _matching(content: Any, key: str, pattern: re.Pattern[str], place: str) -> str:

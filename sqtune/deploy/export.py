@@ -15,11 +15,12 @@ from sqtune.data.split import Split, prepare
 from sqtune.deploy.checking import VERIFY
 from sqtune.deploy.exported import MODEL_FILES
 from sqtune.deploy.folder import new_folder, refuse_taken, sha256
+from sqtune.deploy.footprint import footprint
 from sqtune.deploy.forms import runs, write_form
 from sqtune.deploy.graph import Graph, Quantize
 from sqtune.deploy.manifest import ActivationForm, Form, Source, manifest
 from sqtune.deploy.measure import measure
-from sqtune.deploy.proof import as_data, prove, prove_onnx
+from sqtune.deploy.proof import as_data, prove, prove_on_cortex_m, prove_onnx
 from sqtune.deploy.readme import readme
 from sqtune.deploy.run import run
 from sqtune.deploy.runtime import Logits, Pixels, Run
@@ -91,8 +92,13 @@ def export(request: Request, say: Say = print) -> dict[str, Any]:
         proof = prove(ways, graph, pixels, expected, model.name)
         if request.form in ("onnx", "native"):
             proof |= prove_onnx(model, graph, request.form, pixels, expected)
+        target = None
+        if written.c_source is not None:
+            more, target = prove_on_cortex_m(written.c_source, graph, pixels, expected)
+            proof |= more
         for way, found in proof.items():
             say(f"{way:14} {found}")
+        size = {**measure(written, graph, request.form), **_predicted(subject, request)}
         (folder / VERIFY).write_bytes(_sample(pixels, labels, expected))
         content = manifest(
             graph,
@@ -105,8 +111,9 @@ def export(request: Request, say: Say = print) -> dict[str, Any]:
             runtime=written.runtime,
             errors=_errors(subject, next(iter(ways.values()))),
             verification={way: as_data(found) for way, found in proof.items()},
-            size=measure(written, graph, request.form),
+            size={**size, "target": target},
         )
+        _say_errors(content["errors"], say)
         _warn(content["errors"], say)
         (folder / README).write_text(readme(content), encoding="utf-8")
         names = (*written.files, VERIFY, README)
@@ -131,6 +138,31 @@ def _with_activations(subject: Subject, request: Request) -> tuple[Graph, Activa
     step = max(1, len(images) // CALIBRATION_IMAGES)
     chosen = images[::step][:CALIBRATION_IMAGES]
     return calibrate(subject.graph, chosen, BITS[request.activations]), request.activations
+
+
+def _predicted(subject: Subject, request: Request) -> dict[str, Any]:
+    """Return what a search predicts of the size; None where it predicts nothing of such a file."""
+    if request.form not in ("onnx", "c") or request.activations != "trained":
+        return {"predicted_bytes": None, "predicted_ram_bytes": None}
+    about = subject.saved.about
+    found = footprint(
+        subject.saved.config,
+        in_channels=about.num_channels,
+        num_classes=len(about.classes),
+        image_size=about.image_size,
+        form=request.form,
+    )
+    ram_bytes = found.ram_bytes if request.form == "c" else None
+    return {"predicted_bytes": found.size_bytes, "predicted_ram_bytes": ram_bytes}
+
+
+def _say_errors(errors: dict[str, Any], say: Say) -> None:
+    say(
+        f"{'error':14} validation {100 * errors['validation']:.2f} % of "
+        f"{errors['num_validation']:,} images (trained network "
+        f"{100 * errors['validation_torch']:.2f} %), test {100 * errors['test']:.2f} % of "
+        f"{errors['num_test']:,}, measured with the file"
+    )
 
 
 def _logits(graph: Graph, split: Split) -> Logits:

@@ -2,11 +2,10 @@
 
 Bytes, by form:
 
-`onnx`: packed codes, one float32 scale a row, one 4-byte bias a row (batch norm is folded into
-scales and biases; int32 where a layer's inputs are integers), float weights where a layer stays
-float, each look-up table that some layer needs once, and a bound on what the file format adds: 350
-bytes a layer, 450 where the codes are bit planes, 300 more where its inputs are quantized (the two
-nodes, their scale and their zero point).
+`onnx`: the file (`sqtune.deploy.onnx_size`): packed codes, one float32 scale a row, one 4-byte bias
+a row (batch norm is folded into scales and biases; int32 where a layer's inputs are integers),
+float weights where a layer stays float, and what the file format adds for nodes and names, which
+makes a close bound: the file is never larger.
 
 `c`: raw arrays in flash, no file (`sqtune.deploy.c_source`): packed codes or float weights, scales
 and biases as above (the scale of its inputs is in a row's scale), 22 bytes a convolution (its
@@ -24,25 +23,14 @@ from typing import Literal
 from sqtune.config.options import Target
 from sqtune.config.trial import TrialConfig
 from sqtune.deploy.memory import FLOAT_BITS, peak_bytes
+from sqtune.deploy.onnx_size import onnx_bytes
 from sqtune.deploy.structure import Layer, Structure, structure
-from sqtune.quant import (
-    Float,
-    LearnedTernary,
-    LearnedUniform,
-    Quantizer,
-    Ternary,
-    Uniform,
-    packed_bytes,
-)
+from sqtune.quant import Float, LearnedTernary, Quantizer, Ternary, packed_bytes
 from sqtune.quant.rules import assign_quantizers
 
 Form = Literal["onnx", "c"]
-ONNX_LAYER = 350
-ONNX_BIT_PLANES_LAYER = 450
-ONNX_ACTIVATIONS = 300
 C_CONVOLUTION = 22
-TERNARY = "ternary"
-TABLE_BYTES = {"1 bit": 256 * 8, "2 bits": 256 * 4, "4 bits": 256 * 2, TERNARY: 243 * 5}  # int8
+C_TERNARY_TABLE = 243 * 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +70,7 @@ def footprint(
 
     >>> taken = footprint(TrialConfig(), in_channels=3, num_classes=10, image_size=(32, 32))
     >>> taken.size_bytes, taken.weight_bits, taken.ram_bytes, taken.macs
-    (50922, 1.0, 196608, 41599616)
+    (46160, 1.0, 131072, 41599616)
     """
     net = structure(config.network, in_channels, num_classes, image_size)
     names = [layer.name for layer in net.layers]
@@ -173,17 +161,15 @@ def _input_bits(config: TrialConfig, quantizers: list[Quantizer]) -> tuple[int, 
 def _size_bytes(
     net: Structure, quantizers: list[Quantizer], input_bits: tuple[int, ...], form: Form
 ) -> int:
+    return onnx_bytes(net, quantizers, input_bits) if form == "onnx" else _c_bytes(net, quantizers)
+
+
+def _c_bytes(net: Structure, quantizers: list[Quantizer]) -> int:
     total = 4 * net.other_numbers
-    for layer, quantizer, bits in zip(net.layers, quantizers, input_bits, strict=True):
-        total += _layer_bytes(layer, quantizer)
-        if form == "c":
-            total += C_CONVOLUTION if layer.convolves else 0
-        else:
-            total += _onnx_overhead(quantizer, bits)
-    tables = {_table(quantizer) for quantizer in quantizers} - {None}
-    if form == "c":
-        tables &= {TERNARY}
-    return total + sum(TABLE_BYTES[table] for table in tables if table is not None)
+    for layer, quantizer in zip(net.layers, quantizers, strict=True):
+        total += _layer_bytes(layer, quantizer) + (C_CONVOLUTION if layer.convolves else 0)
+    has_ternary = any(isinstance(each, Ternary | LearnedTernary) for each in quantizers)
+    return total + (C_TERNARY_TABLE if has_ternary else 0)
 
 
 def _row_bytes(net: Structure, quantizers: list[Quantizer]) -> int:
@@ -199,25 +185,3 @@ def _row_bytes(net: Structure, quantizers: list[Quantizer]) -> int:
 def _layer_bytes(layer: Layer, quantizer: Quantizer) -> int:
     scales = 0 if isinstance(quantizer, Float) else 4 * layer.num_rows
     return packed_bytes(layer.num_weights, quantizer) + scales + 4 * layer.num_rows
-
-
-def _onnx_overhead(quantizer: Quantizer, input_bits: int) -> int:
-    inputs = 0 if input_bits == FLOAT_BITS else ONNX_ACTIVATIONS
-    return inputs + (ONNX_BIT_PLANES_LAYER if _has_bit_planes(quantizer) else ONNX_LAYER)
-
-
-def _has_bit_planes(quantizer: Quantizer) -> bool:
-    return isinstance(quantizer, Uniform | LearnedUniform) and quantizer.bits in (3, 5, 6, 7)
-
-
-def _table(quantizer: Quantizer) -> str | None:
-    """Return which look-up table unpacks a quantizer's codes, if any does."""
-    match quantizer:
-        case Float() | Uniform(bits=8) | LearnedUniform(bits=8):
-            return None
-        case Uniform(bits=2 | 4 as bits) | LearnedUniform(bits=2 | 4 as bits):
-            return f"{bits} bits"
-        case Ternary() | LearnedTernary():
-            return TERNARY
-        case _:  # binary codes and bit planes
-            return "1 bit"

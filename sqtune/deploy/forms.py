@@ -5,15 +5,18 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from sqtune.deploy.exported import MODEL_FILES
 from sqtune.deploy.graph import Graph
 from sqtune.deploy.manifest import Form
-from sqtune.deploy.runtime import Run, open_session, runner
+from sqtune.deploy.runtime import BATCH, Run, open_session, runner
 from sqtune.deploy.subject import Subject
+
+if TYPE_CHECKING:
+    from sqtune.deploy.c_source import CSource
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,14 +28,14 @@ class Written:
         size_bytes: What is delivered: of the file, or of the constant data in C.
         placements: Where each packed layer's codes lie in the file, in the graph's order.
         runtime: What a runtime has to know; None where there is none.
-        facts: What else is known of the form.
+        c_source: What was written, where the form is C.
     """
 
     files: Mapping[str, bytes]
     size_bytes: int
     placements: tuple[Mapping[str, Any], ...] = ()
     runtime: Mapping[str, Any] | None = None
-    facts: Mapping[str, Any] | None = None
+    c_source: CSource | None = None
 
 
 def write_form(subject: Subject, graph: Graph, form: Form) -> Written:
@@ -53,7 +56,7 @@ def write_form(subject: Subject, graph: Graph, form: Form) -> Written:
         return Written(
             {"model.c": source.source.encode(), "model.h": source.header.encode()},
             source.flash_bytes,
-            facts={"flash_bytes": source.flash_bytes, "ram_bytes": source.ram_bytes},
+            c_source=source,
         )
     from sqtune.deploy.onnx_model import onnx_file
 
@@ -94,7 +97,7 @@ def _torch_run(folder: Path) -> Callable[[Any], Any]:
 
     @torch.no_grad()
     def run(pixels: Any) -> Any:
-        parts = torch.from_numpy(pixels).split(256)
+        parts = torch.tensor(pixels).split(BATCH)
         return np.concatenate([model(part).numpy() for part in parts])
 
     return run

@@ -68,7 +68,7 @@ class Grid:
 
     Attributes:
         bits: 2, 4 or 8.
-        low: 0, or -top where values may be negative.
+        low: 0, or -top where values may be negative; -128 for all codes of a byte.
         top: The largest code.
         step: A float32 above 0.
     """

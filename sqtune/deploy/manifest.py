@@ -99,15 +99,16 @@ def layer_table(graph: Graph, placements: Sequence[Mapping[str, Any]]) -> list[d
             "input": _input(graph, layer),
         }
         if isinstance(weight, Packed):
+            place = _placement(next(where)) if placements else None
             row |= {
                 "source": weight.source,
                 "quantizer": weight.quantizer.name,
                 "bits": weight.quantizer.bits,
-                "packed_bytes": packed_bytes(weight.codes.size, weight.quantizer),
+                "packed_bytes": _packed_bytes(weight, place),
                 "scale_bytes": weight.scale_O.nbytes,
                 "levels_sha256": _sha256(weight.levels),
                 "scales_sha256": _sha256(weight.level_scale_O),
-                "placement": _placement(next(where)) if placements else None,
+                "placement": place,
             }
         else:
             row |= {
@@ -151,6 +152,15 @@ def _input(graph: Graph, layer: Layer) -> dict[str, Any] | None:
 
 def _placement(given: Mapping[str, Any]) -> dict[str, Any]:
     return {key: given[key] for key in ("tensor", "kind", "first", "count", "scale")}
+
+
+def _packed_bytes(weight: Packed, place: Mapping[str, Any] | None) -> int:
+    """Return the bytes of a layer's codes; integer tensors of native files have whole bits each."""
+    kind = "" if place is None else place["kind"]
+    if kind.startswith("int"):
+        bits = int(kind.removeprefix("int").removesuffix(" odd"))
+        return -(-weight.codes.size * bits // 8)
+    return packed_bytes(weight.codes.size, weight.quantizer)
 
 
 def _sha256(values: Any) -> str:

@@ -119,8 +119,13 @@ def measure(
     float32 = onnx_file(without_grids(graph), "float").data
     is_file, is_onnx = form != "c", form in ("onnx", "native")
     data = next(iter(written.files.values())) if is_file else None
-    found = sizes(data, float32, layer_table(graph, ()), written.size_bytes).as_data()
-    found |= {"latency": None, "memory": None, **(written.facts or {})}
+    found = sizes(
+        data, float32, layer_table(graph, written.placements), written.size_bytes
+    ).as_data()
+    source = written.c_source
+    ram_bytes = None if source is None else source.ram_bytes
+    found |= {"latency": None, "memory": None, "ram_bytes": ram_bytes}
+    found |= {"predicted_bytes": None, "predicted_ram_bytes": None, "target": None}
     if not is_onnx or data is None:
         return found
     files = {PACKED: data, FLOAT32: float32}

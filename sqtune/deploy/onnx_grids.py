@@ -68,6 +68,8 @@ def _grids(graph: Graph, in_float: set[int]) -> dict[int, Grid]:
 def _keeps_grid(node: Node) -> bool:
     if isinstance(node, Pool):
         return node.kind == "max"
+    if isinstance(node, Pointwise):
+        return node.function == "relu"
     return isinstance(node, Concat | Pad | Reshape | Slice | Transpose)
 
 
@@ -107,9 +109,10 @@ def shifted(grid: Grid) -> Shifted:
 
 
 def to_integers(writer: OnnxWriter, x: str, grid: Grid) -> str:
-    """Round to uint8 numbers and back."""
-    stands, step = shifted(grid), writer.floats(grid.step)
-    numbers = writer.node("QuantizeLinear", x, step, writer.number(-grid.low, np.uint8))
+    """Round to uint8 numbers."""
+    stands = shifted(grid)
+    zero = writer.number(-grid.low, np.uint8)
+    numbers = writer.node("QuantizeLinear", x, writer.floats(grid.step), zero)
     top = grid.top - grid.low
     if top < np.iinfo(np.uint8).max:
         ends = writer.number(0, np.uint8), writer.number(top, np.uint8)
@@ -117,9 +120,14 @@ def to_integers(writer: OnnxWriter, x: str, grid: Grid) -> str:
     if stands.shift:
         by = writer.number(stands.shift, np.uint8)
         numbers = writer.node("BitShift", numbers, by, direction="LEFT")
-        step = writer.constant(np.array(stands.step))
-    zero = writer.number(stands.zero, np.uint8)
-    return writer.node("DequantizeLinear", numbers, step, zero)
+    return numbers
+
+
+def from_integers(writer: OnnxWriter, numbers: str, grid: Grid) -> str:
+    """Return the values that uint8 numbers stand for."""
+    stands = shifted(grid)
+    step = writer.constant(np.array(stands.step)) if stands.shift else writer.floats(grid.step)
+    return writer.node("DequantizeLinear", numbers, step, writer.number(stands.zero, np.uint8))
 
 
 def in_floats(writer: OnnxWriter, x: str, grid: Grid) -> str:
@@ -130,19 +138,21 @@ def in_floats(writer: OnnxWriter, x: str, grid: Grid) -> str:
     return writer.node("Mul", writer.node("Clip", codes, *ends), step)
 
 
-def computes_with_integers(graph: Graph, grids: Mapping[int, Grid], layer: Layer) -> bool:
-    """Return whether ONNX Runtime computes a layer with integers, given that its inputs are.
+def may_be_fused(graph: Graph, grids: Mapping[int, Grid], layer: Layer) -> bool:
+    """Return whether ONNX Runtime may compute a layer with integers, given that its inputs are.
 
-    A product of matrices always; a convolution where its results go straight to a grid.
+    A product of matrices always; a convolution where its results go to a grid, which the runtime
+    also moves forward past pooling and the like. It would round float biases on its own then.
     """
     if isinstance(layer, Linear):
         return len(graph.shapes[layer.output]) == 1
-    number = layer.output
-    while graph.num_readers[number] == 1:
-        reader = next((node for node in graph.nodes if number in node.inputs), None)
-        if isinstance(reader, Quantize):
-            return reader.output in grids
-        if not isinstance(reader, Pointwise) or reader.function not in ("relu", "clip"):
-            return False
-        number = reader.output
+    reached = {layer.output}
+    for node in graph.nodes:
+        if reached.isdisjoint(node.inputs):
+            continue
+        if isinstance(node, Quantize):
+            if node.output in grids:
+                return True
+        elif isinstance(node, Pointwise) or _keeps_grid(node):
+            reached.add(node.output)
     return False

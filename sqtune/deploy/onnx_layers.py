@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Literal
 
 from sqtune.deploy.graph import Graph, Grid, Packed
-from sqtune.deploy.onnx_grids import computes_with_integers
+from sqtune.deploy.onnx_grids import may_be_fused
 from sqtune.deploy.onnx_native import store_native
 from sqtune.deploy.onnx_parameters import Parameters, integers, plain, unpacked
 from sqtune.deploy.onnx_weights import FACTORS, Levels, kind_of, store, store_unpacked
@@ -40,7 +40,7 @@ def write_parameters(
         if isinstance(weight, Packed) and output in levels:
             if number in grids:
                 about = (layer, weight, levels[output], grids[number])
-                bias_too = computes_with_integers(graph, grids, layer)
+                bias_too = may_be_fused(graph, grids, layer)
                 made = integers(writer, *about, bias_too=bias_too)
             else:
                 made = unpacked(writer, layer, weight, levels[output])

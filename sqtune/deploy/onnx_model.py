@@ -10,11 +10,17 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from sqtune.deploy.graph import IMAGE, Conv, Graph, Linear, Packed, Quantize
-from sqtune.deploy.onnx_grids import in_floats, integer_grids, to_integers
+from sqtune.deploy.graph import IMAGE, Conv, Graph, Linear, Node, Packed, Quantize
+from sqtune.deploy.onnx_grids import (
+    from_integers,
+    in_floats,
+    integer_grids,
+    shifted,
+    to_integers,
+)
 from sqtune.deploy.onnx_layers import OnnxForm, write_parameters
 from sqtune.deploy.onnx_native import versions
-from sqtune.deploy.onnx_nodes import convolution, linear, write_node
+from sqtune.deploy.onnx_nodes import convolution, linear, write_move, write_node
 from sqtune.deploy.onnx_parameters import Parameters
 from sqtune.deploy.onnx_writer import OnnxWriter, ValueInfo
 from sqtune.deploy.runtime import IMAGE_INPUT, LOGITS_OUTPUT
@@ -76,26 +82,49 @@ def onnx_file(graph: Graph, form: OnnxForm) -> OnnxFile:
     opset, ir, oldest_runtime = _versions(graph, form)
     writer = OnnxWriter(opset)
     grids = integer_grids(graph)
-    names = {IMAGE: _normalised(writer, graph)}
+    values, numbers = {IMAGE: _normalised(writer, graph)}, dict[int, str]()
+
+    def value(number: int) -> str:
+        if number not in values:
+            values[number] = from_integers(writer, numbers[number], grids[number])
+        return values[number]
+
     parameters = write_parameters(writer, graph, form, grids)
     for node in graph.nodes:
-        x = [names[number] for number in node.inputs]
-        given, result = graph.shapes[node.inputs[0]], graph.shapes[node.output]
+        shapes = graph.shapes[node.inputs[0]], graph.shapes[node.output]
+        grid = grids.get(node.output)
         match node:
-            case Conv():
-                made = convolution(writer, node, x[0], parameters[node.output])
-            case Linear():
-                made = linear(writer, x[0], parameters[node.output], len(given))
-            case Quantize(grid=grid):
-                made = (to_integers if node.output in grids else in_floats)(writer, x[0], grid)
+            case Quantize() if grid is not None:
+                numbers[node.output] = to_integers(writer, value(node.inputs[0]), grid)
+            case _ if grid is not None:
+                x, zero = [numbers[given] for given in node.inputs], shifted(grid).zero
+                numbers[node.output] = write_move(writer, node, x, zero, *shapes)
             case _:
-                made = write_node(writer, node, x, given, result)
-        names[node.output] = made
+                x = [value(given) for given in node.inputs]
+                values[node.output] = _in_floats(writer, node, x, parameters, *shapes)
     image = ValueInfo(IMAGE_INPUT, np.uint8, graph.image_shape)
     logits = ValueInfo(LOGITS_OUTPUT, np.float32, graph.shapes[graph.output])
-    data = writer.model(ir, image, logits, names[graph.output])
+    data = writer.model(ir, image, logits, value(graph.output))
     placements = () if form == "float" else _placements(graph, parameters)
     return OnnxFile(data, opset, ir, oldest_runtime, placements)
+
+
+def _in_floats(
+    writer: OnnxWriter,
+    node: Node,
+    x: list[str],
+    parameters: dict[int, Parameters],
+    given: tuple[int, ...],
+    result: tuple[int, ...],
+) -> str:
+    match node:
+        case Conv():
+            return convolution(writer, node, x[0], parameters[node.output])
+        case Linear():
+            return linear(writer, x[0], parameters[node.output], len(given))
+        case Quantize(grid=grid):
+            return in_floats(writer, x[0], grid)
+    return write_node(writer, node, x, given, result)
 
 
 def _versions(graph: Graph, form: OnnxForm) -> tuple[int, int, str]:
@@ -107,7 +136,7 @@ def _versions(graph: Graph, form: OnnxForm) -> tuple[int, int, str]:
         if needed is not None:
             return needed
     has_grids = any(isinstance(node, Quantize) for node in graph.nodes)
-    return (17, 8, "1.16.3") if has_grids else (13, 7, "1.16.3")
+    return (19, 9, "1.16.3") if has_grids else (13, 7, "1.16.3")
 
 
 def _normalised(writer: OnnxWriter, graph: Graph) -> str:

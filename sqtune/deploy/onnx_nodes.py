@@ -56,15 +56,25 @@ def write_node(writer: OnnxWriter, node: Node, x: list[str], given: Shape, resul
             bounds = (writer.integers([number]) for number in (start, stop, axis + 1))
             return writer.node("Slice", x[0], *bounds)
         case Pad(padding=padding):
-            around = [(0, 0), *padding]
-            sizes = [before for before, _ in around] + [after for _, after in around]
-            return writer.node("Pad", x[0], writer.integers(sizes))
+            return writer.node("Pad", x[0], _around(writer, padding))
         case Reshape():
             # never Flatten, past which ONNX Runtime moves no rounding
             return writer.node("Reshape", x[0], writer.integers([0, *result]))
         case Transpose(order=order):
             return writer.node("Transpose", x[0], perm=[0, *(axis + 1 for axis in order)])
     raise AssertionError(type(node).__name__)
+
+
+def write_move(
+    writer: OnnxWriter, node: Node, x: list[str], zero: int, given: Shape, result: Shape
+) -> str:
+    """Write a node that moves elements, or a ReLU, for uint8 numbers of which `zero` means 0."""
+    match node:
+        case Pad(padding=padding):
+            return writer.node("Pad", x[0], _around(writer, padding), writer.number(zero, np.uint8))
+        case Pointwise():
+            return writer.node("Clip", x[0], writer.number(zero, np.uint8))
+    return write_node(writer, node, x, given, result)
 
 
 def convolution(writer: OnnxWriter, node: Conv, x: str, parameters: Parameters) -> str:
@@ -92,6 +102,11 @@ def linear(writer: OnnxWriter, x: str, parameters: Parameters, num_dims: int) ->
 def _given(parameters: Parameters) -> tuple[str, ...]:
     bias = parameters.bias
     return (parameters.weight,) if bias is None else (parameters.weight, bias)
+
+
+def _around(writer: OnnxWriter, padding: tuple[tuple[int, int], ...]) -> str:
+    around = [(0, 0), *padding]
+    return writer.integers([before for before, _ in around] + [after for _, after in around])
 
 
 def _pads(padding: tuple[tuple[int, int], ...]) -> dict[str, object]:

@@ -2,7 +2,19 @@
 
 Two runtimes add up in different orders, so logits differ in their last digits. What that explains
 is bounded here, in units of the largest logit (by magnitude) of all images compared. Everything
-beyond is a file that is not what was trained.
+beyond is a file that is not what was trained. Measured with ONNX Runtime 1.32 on x86 (AVX2),
+optimisations on and off, and torch 2.15:
+
+Float activations: logits were at most 2.6e-6 apart (14 networks of nine kinds, ConvNeXt the worst;
+random pixels). Two logits can change places only where torch's are at most twice as far apart:
+up to 1e-5 is a tie. No logit may be off by more than 1e-4.
+
+Activations on grids: a sum that is rounded the other way moves one activation by a level, and what
+follows by much more than rounding. This is rare: in 12 trained networks (8, 4 and 2 bits) it
+happened in 0 to 0.7 % of 1,797 images, and moved logits by at most 0.084; all other images were as
+near as with float activations. One wrong weight moves nearly all images instead. So at most 5 % of
+images may be off by more than 1e-4, none by more than 0.25, and only there a margin up to 0.17 is a
+tie, twice the 0.084.
 """
 
 from __future__ import annotations
@@ -39,7 +51,7 @@ class Tolerance:
 
 
 FLOAT_ACTIVATIONS = Tolerance(margin=1e-5, difference=1e-4)
-LOW_BIT_ACTIVATIONS = Tolerance(1e-5, 1e-4, moved=0.05, moved_margin=0.05, moved_difference=0.25)
+LOW_BIT_ACTIVATIONS = Tolerance(1e-5, 1e-4, moved=0.05, moved_margin=0.17, moved_difference=0.25)
 
 
 def tolerance_of(activations: str) -> Tolerance:

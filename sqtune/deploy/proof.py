@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -17,11 +17,15 @@ from sqtune.deploy.predictions import (
     Agreement,
     Tolerance,
     check_predictions,
+    compare_logits,
 )
 from sqtune.deploy.runtime import Logits, Pixels, Run, open_session, runner
 from sqtune.errors import ExportError
 
-REFERENCE_IMAGES, TWIN_IMAGES = 8, 256
+if TYPE_CHECKING:
+    from sqtune.deploy.c_source import CSource
+
+REFERENCE_IMAGES, TWIN_IMAGES, TARGET_IMAGES = 8, 256, 4
 REMEDY = "This ONNX Runtime computes with its weights in another way: try another version."
 
 
@@ -53,6 +57,38 @@ def prove(
         way: check_predictions(run, pixels, expected, tolerance, f"{what} ({way})")
         for way, run in ways.items()
     }
+
+
+def prove_on_cortex_m(
+    source: CSource, graph: Graph, pixels: Pixels, expected: Logits
+) -> tuple[dict[str, Finding], dict[str, Any] | None]:
+    """Compare the C form's predictions on an emulated Cortex-M4 with the trained network's.
+
+    Returns:
+        The finding, and what the network takes there (`sqtune.deploy.c_target`); nothing where the
+        cross compiler or the emulator is not installed.
+
+    Raises:
+        ExportError: They differ by more than rounding explains, or it does not fit the board.
+    """
+    from sqtune.deploy.c_target import measure_on_cortex_m
+
+    found = measure_on_cortex_m(source, pixels[:TARGET_IMAGES])
+    if found is None:
+        return {}, None
+    agreement = compare_logits(
+        found.logits, expected[:TARGET_IMAGES], tolerance_of(graph), "model.c on a Cortex-M4"
+    )
+    figures = {
+        "core": "Cortex-M4 (emulated)",
+        "compiler": found.compiler,
+        "code_bytes": found.code_bytes,
+        "data_bytes": found.data_bytes,
+        "ram_bytes": found.ram_bytes,
+        "stack_bytes": found.stack_bytes,
+        "instructions": max(found.instructions),
+    }
+    return {"Cortex-M4": agreement}, figures
 
 
 def tolerance_of(graph: Graph) -> Tolerance:

@@ -38,10 +38,11 @@ C = """\
 
 #include "model.h"
 
+static const char *const classes[] = MODEL_CLASS_NAMES;
 static uint8_t image[MODEL_IMAGE_BYTES]; /* {channels} planes of {height} rows of {width} pixels */
 
 int main(void) {{
-    printf("%s\\n", model_classes[model_predict(image)]);
+    printf("%s\\n", classes[model_predict(image)]);
     return 0;
 }}
 ```

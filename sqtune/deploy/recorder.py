@@ -46,10 +46,31 @@ class Record:
     norm_channels: int  # of a batch norm; else 0
 
 
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One of torch's operations on values that depend on the image, those that only view included.
+
+    Attributes:
+        name: torch's, such as "relu".
+        layer: Index of the layer whose weights it uses; -1 for none.
+        num_inputs: Values that it reads.
+        num_outputs: Tensors that it returns.
+        settings: Of a convolution's padding, stride, dilation and groups, how many are set; of
+            padding whether there is any.
+    """
+
+    name: str
+    layer: int
+    num_inputs: int
+    num_outputs: int
+    settings: int
+
+
 class Recorder(TorchDispatchMode):
     """Records the operations of a run.
 
     Attributes:
+        calls: Each operation as it was called.
         values: Number of elements of each value.
         steps: What was done to them.
         macs: Multiply-adds by the index of a layer; under -1 the others.
@@ -57,6 +78,7 @@ class Recorder(TorchDispatchMode):
 
     def __init__(self, weights: list[Tensor], image: Tensor) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
+        self.calls: list[Call] = []
         self.values = [image.numel()]
         self.steps: list[Record] = []
         self.macs: Counter[int] = Counter()
@@ -87,16 +109,17 @@ class Recorder(TorchDispatchMode):
         found = (self._numbers[storage] for storage in storages if storage in self._numbers)
         return tuple(dict.fromkeys(found))
 
-    def norm_numbers(self) -> int:
-        """Count the scales and shifts of the batch norms that no layer in front takes up."""
+    def norms_that_stay(self) -> list[int]:
+        """Return the channels of the batch norms that no layer in front takes up."""
         num_readers = Counter(number for step in self.steps for number in step.reads)
         made_by = {number: step for step in self.steps for number in step.writes}
-        count = 0
+        staying = []
         for step in self.steps:
             before = made_by.get(step.reads[0])
             folded = before is not None and before.layer >= 0 and num_readers[step.reads[0]] == 1
-            count += 0 if folded else 2 * step.norm_channels
-        return count
+            if step.norm_channels and not folded:
+                staying.append(step.norm_channels)
+        return staying
 
     def _record(
         self, func: Any, args: tuple[Any, ...], tensors: list[Tensor], made: list[Tensor]
@@ -105,6 +128,12 @@ class Recorder(TorchDispatchMode):
         reads = self.numbers(tensors)
         if not reads:
             return
+        layers = [
+            self._layers[_storage(tensor)] for tensor in tensors if _storage(tensor) in self._layers
+        ]
+        layer = layers[0] if layers else -1
+        settings = _settings(packet, args)
+        self.calls.append(Call(packet.__name__, layer, len(reads), len(made), settings))
         self._kept += made
         writes_input = func._schema.is_mutable
         given = {_storage(tensor) for tensor in tensors}
@@ -120,10 +149,6 @@ class Recorder(TorchDispatchMode):
             self._numbers[_storage(tensor)] = writes[-1]
             whole = tensor.untyped_storage().nbytes() // tensor.element_size()
             self.values.append(whole)
-        layers = [
-            self._layers[_storage(tensor)] for tensor in tensors if _storage(tensor) in self._layers
-        ]
-        layer = layers[0] if layers else -1
         self.macs[layer] += _macs(packet, args, tensors, made)
         is_norm = packet in BATCH_NORMS
         self.steps.append(
@@ -152,6 +177,16 @@ def _is_copy(packet: Any, tensors: list[Tensor], new: list[Tensor]) -> bool:
         and before.stride() == after.stride()
         and before.numel() * before.element_size() == before.untyped_storage().nbytes()
     )
+
+
+def _settings(packet: Any, args: tuple[Any, ...]) -> int:
+    """Return how many settings of a convolution or padding are not the usual ones."""
+    if packet is aten.constant_pad_nd:
+        return int(any(args[1]))
+    if packet is not aten.convolution:
+        return 0
+    stride, padding, dilation, groups = args[3], args[4], args[5], args[8]
+    return sum((any(padding), max(stride) > 1, max(dilation) > 1, groups > 1))
 
 
 def _macs(packet: Any, args: tuple[Any, ...], tensors: list[Tensor], made: list[Tensor]) -> int:

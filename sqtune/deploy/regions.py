@@ -57,14 +57,9 @@ class Regions:
         return self.of[number] in self.integer
 
 
-def regions(graph: Graph, kept_float: frozenset[int] = frozenset()) -> Regions:
-    """Return the regions of a float graph.
-
-    Args:
-        graph: Without any Quantize.
-        kept_float: Numbers of what layers make that shall not run in integers.
-    """
-    return _Finding(graph, kept_float).found()
+def regions(graph: Graph) -> Regions:
+    """Return the regions of a graph without any Quantize."""
+    return _Finding(graph).found()
 
 
 def moves(node: Node) -> bool:
@@ -76,7 +71,7 @@ def moves(node: Node) -> bool:
 class _Finding:
     """Regions as they grow together; each is named by its first value."""
 
-    def __init__(self, graph: Graph, kept_float: frozenset[int]) -> None:
+    def __init__(self, graph: Graph) -> None:
         self._graph = graph
         self._parent = list(range(len(graph.shapes)))
         self._integer: set[int] = set()
@@ -85,11 +80,7 @@ class _Finding:
             if moves(node):
                 for number in node.inputs:
                     self._tie(number, node.output)
-        self._layers = [
-            node
-            for node in graph.layers
-            if node.output not in kept_float and self._has_a_kernel(node)
-        ]
+        self._layers = [layer for layer in graph.layers if self._has_a_kernel(layer)]
 
     def found(self) -> Regions:
         for layer in self._layers:

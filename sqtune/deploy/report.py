@@ -25,11 +25,19 @@ def size_table(manifest: Mapping[str, Any]) -> Table:
     for name, ours, theirs in rows:
         if ours is not None:
             table.add_row(name, f"{ours:,}", f"{theirs:,}", f"{ours / theirs:.3f}")
+    if size["predicted_bytes"] is not None:
+        table.add_row("bytes, predicted", f"{size['predicted_bytes']:,}", "", "")
     table.add_row("bits a weight", f"{size['weight_bits']:.2f}", "32", "")
     float32_bits = 8 * size["float32_bytes"] / size["weights"]
     table.add_row("bits a weight, all bytes", f"{size['file_bits']:.2f}", f"{float32_bits:.2f}", "")
-    if size.get("ram_bytes") is not None:
+    if size["ram_bytes"] is not None:
         table.add_row("RAM", f"{size['ram_bytes']:,}", "", "")
+        if size["predicted_ram_bytes"] is not None:
+            table.add_row("RAM, predicted", f"{size['predicted_ram_bytes']:,}", "", "")
+    if size["target"] is not None:
+        table.add_row("code, Cortex-M4", f"{size['target']['code_bytes']:,}", "", "")
+        table.add_row("stack, Cortex-M4", f"{size['target']['stack_bytes']:,}", "", "")
+        table.add_row("instructions an image", f"{size['target']['instructions']:,}", "", "")
     if size["memory"] is not None:
         for key, name in (("in_use", "memory in use"), ("peak", "memory, peak")):
             table.add_row(name, *_memory(size["memory"], key))

@@ -30,8 +30,8 @@ from sqtune.deploy.regions import Regions, moves
 
 FLOAT = 0  # where a number of bits is asked for
 WIDE = 8  # bits of what no layer reads, and of the first and the last layer's inputs
-LARGEST_BIAS = 2**30  # as a whole number: room is left for the sums of products
-PAIR_OF_PRODUCTS = 2**15 - 1
+LARGEST_WHOLE = 2**22  # that float32 holds times a step, to far below a half
+LARGEST_PAIR = 2**15 - 1  # sum of two products that 16 bits hold
 
 Demands = dict[int, set[int]]  # bits in which each value is needed
 
@@ -91,7 +91,9 @@ def tops(graph: Graph, regions: Regions, needed: Demands, bits: int) -> dict[Gri
         if layer.output in regions.layers:
             given = layer.inputs[0]
             key = GridKey(regions.of[given], layer_bits(graph, layer, bits))
-            width = PAIR_OF_PRODUCTS // _largest_pair(layer)
+            assert isinstance(layer.weight, Packed)
+            largest = int(np.abs(layer.weight.levels.astype(np.int32)).max(initial=1))
+            width = LARGEST_PAIR // (2 * largest)
             is_signed = key.region in regions.signed
             found[key] = min(found[key], width // 2 if is_signed else width)
     return found
@@ -104,8 +106,8 @@ def layer_bits(graph: Graph, layer: Node, bits: int) -> int:
 
 def quantized(
     graph: Graph, regions: Regions, needed: Demands, grids: Mapping[GridKey, Grid], bits: int
-) -> tuple[Graph, frozenset[int]]:
-    """Return the graph with its Quantize nodes, and the layers whose biases no integer holds.
+) -> Graph:
+    """Return the graph with its Quantize nodes.
 
     Args:
         graph: The float graph.
@@ -120,7 +122,7 @@ def quantized(
     for node in graph.nodes:
         for wanted in sorted(needed[node.output]):
             writing.write(node, wanted)
-    return writing.graph(), frozenset(writing.too_large)
+    return writing.graph()
 
 
 class _Writing:
@@ -131,7 +133,6 @@ class _Writing:
         self._made = {(IMAGE, FLOAT): IMAGE}  # new numbers of values in so many bits
         self._shapes = [graph.shapes[IMAGE]]
         self._nodes: list[Node] = []
-        self.too_large: set[int] = set()
 
     def write(self, node: Node, wanted: int) -> None:
         """Write what makes a node's value in so many bits."""
@@ -143,7 +144,9 @@ class _Writing:
         inputs = tuple(self._made[read] for read in reads)
         new = replace(node, inputs=inputs, output=self._number(node.output, wanted))
         if isinstance(new, Conv | Linear) and node.output in self._regions.layers:
-            new = self._with_whole_bias(new, node.output, *reads[0])
+            number, given = reads[0]
+            step = self._grids[GridKey(self._regions.of[number], given)].step
+            new = replace(new, bias_O=whole_bias(new, step))
         self._nodes.append(new)
 
     def quantize(self, name: str, number: int, given: int, made: int, wanted: int) -> None:
@@ -159,33 +162,24 @@ class _Writing:
         nodes, shapes = tuple(self._nodes), tuple(self._shapes)
         return replace(self._graph, nodes=nodes, shapes=shapes, output=output)
 
-    def _with_whole_bias(self, layer: Layer, made: int, number: int, given: int) -> Layer:
-        step = self._grids[GridKey(self._regions.of[number], given)].step
-        bias_O = whole_bias(layer.weight, layer.bias_O, step)
-        if bias_O is None:
-            self.too_large.add(made)
-            return layer
-        return replace(layer, bias_O=bias_O)
-
     def _number(self, number: int, wanted: int) -> int:
         self._shapes.append(self._graph.shapes[number])
         self._made[number, wanted] = len(self._shapes) - 1
         return len(self._shapes) - 1
 
 
-def whole_bias(weight: Packed | Floats, bias_O: Floats, step: float) -> Floats | None:
+def whole_bias(layer: Layer, step: float) -> Floats:
     """Return biases as whole multiples of level scale x step, the unit of integer sums.
 
-    None where one is too large for 32 bits, such as that of a row whose scale is 0.
+    So every form that sums integers has the biases that this graph has. A row that is almost
+    switched off, with a scale of about 0, keeps its bias: a whole number cannot hold it.
     """
-    assert isinstance(weight, Packed)
-    unit_O = weight.level_scale_O * np.float32(step)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        whole_O = np.rint(bias_O.astype(np.float64) / unit_O)
-    whole_O[bias_O == 0] = 0
-    if not (np.abs(whole_O) < LARGEST_BIAS).all():
-        return None
-    rounded_O: Floats = (whole_O * unit_O).astype(np.float32)
+    assert isinstance(layer.weight, Packed)
+    unit_O = layer.weight.level_scale_O * np.float32(step)
+    sizes_O = np.where(unit_O == 0, 1, unit_O).astype(np.float64)
+    whole_O = np.rint(layer.bias_O / sizes_O)
+    is_exact_O = (unit_O != 0) & (np.abs(whole_O) < LARGEST_WHOLE)
+    rounded_O: Floats = np.where(is_exact_O, whole_O * unit_O, layer.bias_O).astype(np.float32)
     return rounded_O
 
 
@@ -210,11 +204,3 @@ def _reads(
         case _ if number in regions.absorbed:
             return [(node.inputs[0], FLOAT)]
     return [(given, WIDE if regions.is_integer(given) else FLOAT) for given in node.inputs]
-
-
-def _largest_pair(layer: Layer) -> int:
-    """Return the largest |sum| of two levels of one sign in a row; at least 1."""
-    assert isinstance(layer.weight, Packed)
-    levels_OK = layer.weight.levels.reshape(len(layer.bias_O), -1).astype(np.int32)
-    ends = np.sort(np.pad(levels_OK, ((0, 0), (2, 2))), axis=1)  # zeros: rows may have one element
-    return max(1, int(ends[:, -2:].sum(axis=1).max()), int(-ends[:, :2].sum(axis=1).min()))

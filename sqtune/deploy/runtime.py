@@ -69,7 +69,12 @@ def open_session(
         options.optimized_model_filepath = str(optimised_to)
     given = model if isinstance(model, bytes) else str(model)
     try:
-        return onnxruntime.InferenceSession(given, options, providers=["CPUExecutionProvider"])
+        return onnxruntime.InferenceSession(
+            given,
+            options,
+            providers=["CPUExecutionProvider"],
+            enable_fallback=0,  # or it prints what it cannot load, and tries the same again
+        )
     except Exception as error:  # the runtime has an exception for each of its states
         place = "the model" if isinstance(model, bytes) else str(model)
         reason = str(error).strip().partition("\n")[0]

@@ -22,14 +22,14 @@ def sealed(content: Mapping[str, Any]) -> str:
     """Return a manifest's text: UTF-8 JSON, one space deep, its seal at the end.
 
     Raises:
-        ExportError: A number of it is not finite.
+        ExportError: It is no JSON: a number that is not finite, a text that is no Unicode.
     """
     whole = {**content, "seal": _NONE.decode()}
     try:
         text = json.dumps(whole, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
-    except ValueError as error:
-        raise ExportError(f"{MANIFEST}: {error}; every number in it has to be finite.") from error
-    seal = hashlib.sha256(text.encode()).hexdigest()
+        seal = hashlib.sha256(text.encode()).hexdigest()
+    except ValueError as error:  # class names may come from folders whose names are no Unicode
+        raise ExportError(f"{MANIFEST} cannot be written: {error}. Rename or mend that.") from error
     begin, zeros, end = text.rpartition(_NONE.decode())
     assert zeros
     return begin + seal + end

@@ -88,9 +88,10 @@ def num_readers(operations: Sequence[Operation], outputs: Collection[int]) -> Co
 def _round_before_moving(
     operations: list[Operation], numbers: list[int], outputs: Collection[int]
 ) -> list[Operation]:
-    """Let rounding come before what only moves elements, if nothing else reads those.
+    """Let rounding come before what only moves elements, if that saves memory.
 
-    Max-pooling, concatenation and padding then work on codes.
+    Max-pooling, concatenation and padding then work on codes. What something else reads too has to
+    be there as float32 as well.
     """
     swapped: list[Operation] | None = operations
     while swapped is not None:
@@ -113,8 +114,13 @@ def _swapped_once(
         moving = operations[place]
         if moving.kind != "moves" or moving.writes != rounding.reads:
             continue
-        alone = all(readers[number] == 1 for number in (*rounding.reads, *moving.reads))
-        if not (alone and rounding.whole and moving.whole):
+        saved = sum(
+            numbers[number] * (FLOAT_BITS if readers[number] == 1 else 0)
+            - numbers[number] * rounding.bits
+            for number in moving.reads
+        )
+        whole = rounding.whole and moving.whole
+        if saved <= 0 or readers[rounding.reads[0]] != 1 or not whole:
             continue
         new = tuple(range(len(numbers), len(numbers) + len(moving.reads)))
         numbers += [numbers[number] for number in moving.reads]

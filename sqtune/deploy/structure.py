@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
-from sqtune.deploy.recorder import IMAGE, Record, Recorder
+from sqtune.deploy.recorder import IMAGE, Call, Record, Recorder
 from sqtune.deploy.steps import Kind, Operation
 from sqtune.networks import Network, build
 from sqtune.quant.layers import TRANSPOSED, num_rows, quantizable_modules
@@ -29,6 +29,7 @@ class Layer:
         name: Of its module.
         num_rows: Output channels.
         num_weights: Weights in all rows.
+        shape: Of its weight.
         macs: Multiply-adds for one image, in all of its uses.
         convolves: Whether it is a convolution.
     """
@@ -36,6 +37,7 @@ class Layer:
     name: str
     num_rows: int
     num_weights: int
+    shape: tuple[int, ...]
     macs: int
     convolves: bool
 
@@ -53,6 +55,8 @@ class Structure:
         outputs: Numbers of the values that the network returns.
         operations: In order, the one that makes the image first; the label of a layer's is its
             index.
+        calls: torch's operations, in order.
+        num_norms: Batch norms that no layer takes up.
     """
 
     layers: tuple[Layer, ...]
@@ -61,6 +65,8 @@ class Structure:
     values: tuple[int, ...]
     outputs: frozenset[int]
     operations: tuple[Operation, ...]
+    calls: tuple[Call, ...]
+    num_norms: int
 
 
 @lru_cache(maxsize=4096)
@@ -90,23 +96,26 @@ def trace(model: nn.Module, image: Tensor) -> Structure:
         torch.backends.mha.set_fastpath_enabled(fused_attention)
     outputs = frozenset(recorder.numbers(tree_leaves(output)))
     layers = tuple(
-        Layer(
-            name,
-            _num_rows(module),
-            _weight(module).numel(),
-            recorder.macs[index],
-            isinstance(module, nn.modules.conv._ConvNd),
-        )
+        _layer(name, module, recorder.macs[index])
         for index, (name, module) in enumerate(modules.items())
     )
+    norms = recorder.norms_that_stay()
     return Structure(
         layers,
         recorder.macs[-1],
-        _other_parameters(model, modules.values()) + recorder.norm_numbers(),
+        _other_parameters(model, modules.values()) + 2 * sum(norms),
         tuple(recorder.values),
         outputs,
         _operations(recorder.steps, outputs),
+        tuple(recorder.calls),
+        len(norms),
     )
+
+
+def _layer(name: str, module: nn.Module, macs: int) -> Layer:
+    weight = _weight(module)
+    convolves = isinstance(module, nn.modules.conv._ConvNd)
+    return Layer(name, _num_rows(module), weight.numel(), tuple(weight.shape), macs, convolves)
 
 
 def _weight(module: nn.Module) -> Tensor:

@@ -42,6 +42,9 @@ class _Proto(IntEnum):
     DOC, LOCATION, METADATA = 12, 14, 16
 
 
+_NUMBERS = {FLOAT: _Proto.FLOATS, INT64: _Proto.INT64S, DOUBLE: _Proto.RAW}  # others: INT32S
+
+
 @dataclass(frozen=True, slots=True)
 class Tensor:
     """A tensor as it lies in the file.
@@ -113,7 +116,7 @@ def _refuse_nested(node: memoryview) -> None:
 def _tensor(message: memoryview) -> Tensor:
     once: dict[int, Field] = {}
     dims: list[int] = []
-    elements: list[Field] = []
+    elements: dict[int, array[int] | bytearray] = {}
     for field in fields(message):
         if field.number == _Proto.DIMS:
             dims += field.integers()
@@ -123,8 +126,11 @@ def _tensor(message: memoryview) -> Tensor:
             if field.number in once:
                 raise damaged(f"has a tensor with field {field.number} twice")
             once[field.number] = field
-        elif field.number in (_Proto.FLOATS, _Proto.INT32S, _Proto.INT64S):
-            elements.append(field)
+        elif field.number == _Proto.FLOATS:
+            content = field.content if field.kind == FIXED32 else field.message()
+            elements.setdefault(field.number, bytearray()).extend(content)
+        elif field.number in (_Proto.INT32S, _Proto.INT64S):
+            elements.setdefault(field.number, array("q")).extend(field.integers())
         elif field.number not in (_Proto.DOC, _Proto.METADATA):
             raise damaged(f"has a tensor with field {field.number}, which sqtune never writes")
     name = once[_Proto.NAME].text() if _Proto.NAME in once else ""
@@ -145,25 +151,19 @@ def _tensor(message: memoryview) -> Tensor:
     return tensor
 
 
-def _raw(name: str, data_type: int, elements: list[Field]) -> bytes:
-    """Return what raw_data would hold, from the lists of numbers that may stand in its place."""
-    numbers = {field.number for field in elements}
-    wanted = {FLOAT: _Proto.FLOATS, INT64: _Proto.INT64S}.get(data_type, _Proto.INT32S)
-    if numbers - {wanted} or (elements and data_type == DOUBLE):
+def _raw(name: str, data_type: int, elements: dict[int, array[int] | bytearray]) -> bytes:
+    """Return what raw_data would hold, from the numbers that may stand in its place."""
+    wanted = _NUMBERS.get(data_type, _Proto.INT32S)
+    found = elements.pop(wanted, b"")
+    if elements:
         raise damaged(f'has tensor "{name}" of data type {data_type} with other elements')
-    if data_type == FLOAT:
-        return b"".join(
-            field.content if field.kind == FIXED32 else field.message() for field in elements
-        )
-    whole = array("q")
-    for field in elements:
-        whole.extend(field.integers())
+    if not isinstance(found, array):
+        return bytes(found)
     size = max(BITS[data_type], 8) // 8
     half = 1 << (8 * size - 1)
-    if any(not -half <= each < 2 * half for each in whole) and size < 8:
-        raise damaged(f'has tensor "{name}" with elements outside of its data type')
-    mask = (1 << 8 * size) - 1
-    raw = bytearray()
-    for each in whole:
+    raw, mask = bytearray(), 2 * half - 1
+    for each in found:
+        if size < 8 and not -half <= each < 2 * half:
+            raise damaged(f'has tensor "{name}" with elements outside of its data type')
         raw += (each & mask).to_bytes(size, "little")
     return bytes(raw)

@@ -8,13 +8,17 @@ from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
+import pytest
 from small_networks import images, small_graph
 
+from sqtune.deploy.checking import check_folder
+from sqtune.deploy.described import CannotCheckError
 from sqtune.deploy.graph import Graph
 from sqtune.deploy.manifest import manifest
 from sqtune.deploy.onnx_model import onnx_file
 from sqtune.deploy.seal import sealed
 from sqtune.deploy.stored_images import StoredImages, to_npz
+from sqtune.errors import ExportError
 
 MODEL, VERIFY, README, MANIFEST = "model.onnx", "verify.npz", "README.md", "manifest.json"
 
@@ -36,7 +40,7 @@ def write_folder(folder: Path, graph: Graph, logits, form="onnx", activations="f
         source={"study": "small", "trial": 3, "run_id": "0123", "network": "trials/3"},
         provenance={"torch": "2"},
         config={"epochs": 1},
-        placements={each.source: asdict(each) for each in file.placements},
+        placements=[asdict(each) for each in file.placements],
         runtime={"opset": file.opset, "ir": file.ir, "oldest_onnxruntime": file.oldest_runtime},
         errors={"validation": 0.125, "num_validation": len(logits)},
         sha256={},
@@ -69,3 +73,16 @@ def write_manifest(folder: Path, content: dict, names=(MODEL, VERIFY, README)) -
 def reseal(folder: Path) -> None:
     """Make the checksums of files fit again, as someone would who hides a change."""
     write_manifest(folder, read_manifest(folder))
+
+
+def altered(folder: Path, **changes) -> None:
+    """Change fields of the manifest, with a seal that fits."""
+    content = {**read_manifest(folder), **changes}
+    (folder / MANIFEST).write_text(sealed(content), encoding="utf-8")
+
+
+def refuses(folder: Path, message: str, kind=ExportError) -> None:
+    """Check that the folder is refused, with this message and this kind of error."""
+    with pytest.raises(kind, match=message) as error:
+        check_folder(folder)
+    assert isinstance(error.value, CannotCheckError) == (kind is CannotCheckError)

@@ -10,8 +10,15 @@ from torch import Tensor
 
 from sqtune.config import TrialConfig
 from sqtune.data.batches import Normalize
+from sqtune.deploy.torch_file import torch_bytes
 from sqtune.networks import ResNet, build
-from sqtune.train.checkpoint import About, quantization_of, save_network
+from sqtune.train.checkpoint import (
+    About,
+    load_codes,
+    load_network,
+    quantization_of,
+    save_network,
+)
 
 SHAPE = (3, 12, 12)
 
@@ -42,3 +49,8 @@ def save(
         state = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     save_network(folder, config, what, model, guest)
     return state, logits
+
+
+def written(folder: Path) -> bytes:
+    """Return a saved network in the torch form."""
+    return torch_bytes(load_network(folder), load_codes(folder))

@@ -22,25 +22,31 @@ from sqtune.quant import Binary, Float, LearnedTernary, LearnedUniform, Ternary,
 #   3 bits     9 + 15 + 15 + 27 + 54 + 12 + 108 + 216 + 48 +  9 = 513
 #   4 bits     9 + 18 + 18 + 36 + 72 + 16 + 144 + 288 + 64 + 12 = 677
 #   8 bits    18 + 36 + 36 + 72 + 144 + 32 + 288 + 576 + 128 + 24 = 1354
-# beside them 45 biases of 4 bytes, as many scales, 350 bytes a layer (450 with bit planes), and a
-# table
+# The ONNX file has the codes of all layers of one kind in one tensor: 1354 codes in 170, 271, 339,
+# 3 x 170, 677, 5 x 170, 6 x 170, 7 x 170 and 1354 bytes. Beside them 45 biases of 4 bytes, as many
+# scales, and nodes. What is always there: 212, 62 a layer, 22 for each of 7 paddings and 4 strides,
+# 7 relu of 20, 3 sums of 20 and their second input of 4, the average over the image 52:
+NODES = 212 + 10 * 62 + 22 * (7 + 4) + 7 * 20 + 3 * 24 + 52
+# to unpack: 78 a layer, 20 for each of 9 shapes, 360 for a table, which 8 bits have not (50);
+# 90 more for bit planes
+UNPACK = 10 * 78 + 9 * 20
 BY_HAND = {
-    Float(): 4 * 1354 + 180 + 3500,
-    Binary(): 171 + 360 + 3500 + 2048,
-    Ternary(): 276 + 360 + 3500 + 1215,
-    Ternary("row"): 276 + 360 + 3500 + 1215,
-    Uniform(bits=2): 339 + 360 + 3500 + 1024,
-    Uniform(bits=3): 513 + 360 + 4500 + 2048,
-    Uniform(bits=4): 677 + 360 + 3500 + 512,
-    Uniform(bits=5): 855 + 360 + 4500 + 2048,
-    Uniform(bits=6): 1026 + 360 + 4500 + 2048,
-    Uniform(bits=7): 1197 + 360 + 4500 + 2048,
-    Uniform(bits=8): 1354 + 360 + 3500,
-    LearnedTernary(): 276 + 360 + 3500 + 1215,
-    LearnedUniform(bits=2): 339 + 360 + 3500 + 1024,
-    LearnedUniform(bits=3): 513 + 360 + 4500 + 2048,
-    LearnedUniform(bits=4): 677 + 360 + 3500 + 512,
-    LearnedUniform(bits=8): 1354 + 360 + 3500,
+    Float(): 4 * 1354 + 180 + NODES,
+    Binary(): 170 + 360 + NODES + UNPACK + 360,
+    Ternary(): 271 + 360 + NODES + UNPACK + 360,
+    Ternary("row"): 271 + 360 + NODES + UNPACK + 360,
+    Uniform(bits=2): 339 + 360 + NODES + UNPACK + 360,
+    Uniform(bits=3): 510 + 360 + NODES + UNPACK + 450,
+    Uniform(bits=4): 677 + 360 + NODES + UNPACK + 360,
+    Uniform(bits=5): 850 + 360 + NODES + UNPACK + 450,
+    Uniform(bits=6): 1020 + 360 + NODES + UNPACK + 450,
+    Uniform(bits=7): 1190 + 360 + NODES + UNPACK + 450,
+    Uniform(bits=8): 1354 + 360 + NODES + UNPACK + 50,
+    LearnedTernary(): 271 + 360 + NODES + UNPACK + 360,
+    LearnedUniform(bits=2): 339 + 360 + NODES + UNPACK + 360,
+    LearnedUniform(bits=3): 510 + 360 + NODES + UNPACK + 450,
+    LearnedUniform(bits=4): 677 + 360 + NODES + UNPACK + 360,
+    LearnedUniform(bits=8): 1354 + 360 + NODES + UNPACK + 50,
 }
 
 
@@ -64,16 +70,16 @@ def test_a_small_resnet8_by_hand(quantizer):
     assert size.weight_bits == quantizer.bits
 
 
-# the same codes, scales and biases; 16 bytes a layer; no table but the ternary one
+# the same codes, scales and biases; 22 bytes for each of 9 convolutions; only the ternary table
 IN_C = {
-    Float(): 4 * 1354 + 180 + 160,
-    Binary(): 171 + 360 + 160,
-    Ternary(): 276 + 360 + 160 + 1215,
-    LearnedTernary(): 276 + 360 + 160 + 1215,
-    Uniform(bits=2): 339 + 360 + 160,
-    Uniform(bits=3): 513 + 360 + 160,
-    LearnedUniform(bits=4): 677 + 360 + 160,
-    Uniform(bits=8): 1354 + 360 + 160,
+    Float(): 4 * 1354 + 180 + 198,
+    Binary(): 171 + 360 + 198,
+    Ternary(): 276 + 360 + 198 + 1215,
+    LearnedTernary(): 276 + 360 + 198 + 1215,
+    Uniform(bits=2): 339 + 360 + 198,
+    Uniform(bits=3): 513 + 360 + 198,
+    LearnedUniform(bits=4): 677 + 360 + 198,
+    Uniform(bits=8): 1354 + 360 + 198,
 }
 
 
@@ -81,7 +87,7 @@ IN_C = {
 def test_the_same_resnet8_as_c_arrays_by_hand(quantizer):
     network = ResNet("resnet8", 2)
     assert sizes(network, quantizer, 1, 3, form="c").size_bytes == IN_C[quantizer]
-    # inputs of 8 bits: their scale is in the 16 bytes
+    # inputs of 8 bits: their scale is in those of the rows
     low = sizes(network, quantizer, 1, 3, form="c", activation_bits=8)
     assert low.size_bytes == IN_C[quantizer]
 
@@ -101,8 +107,9 @@ def test_a_ternary_table_counts_once_in_c():
 def test_a_resnet8_of_the_usual_width_by_hand():
     # weights on 3 channels, 10 classes: 432 + 2 * 2304 + 4608 + 9216 + 2048
     #   + 18432 + 36864 + 8192 + 640 = 85040, all of them multiples of 8; 346 filters; 10 layers
-    assert size_bytes(ResNet("resnet8", 16), Binary()) == 10630 + 8 * 346 + 3500 + 2048
-    assert size_bytes(ResNet("resnet8", 16), Float()) == 340160 + 4 * 346 + 3500
+    size = 10630 + 8 * 346 + NODES + UNPACK + 360
+    assert size_bytes(ResNet("resnet8", 16), Binary()) == size
+    assert size_bytes(ResNet("resnet8", 16), Float()) == 340160 + 4 * 346 + NODES
 
 
 STEM, HEAD = 18, 24  # weights; of resnet8 of width 2, filters 2 and 3
@@ -118,21 +125,19 @@ def test_layers_with_quantizers_of_their_own_by_hand():
         overrides=[{"match": "stem", "quantizer": Uniform(bits=4)}],
     )
     # the stem at 4 bits, the head in float (without scales), the others as all of them above
-    codes = 9 + (171 - 3 - 3) + 4 * HEAD
+    codes = 9 + (1354 - STEM - HEAD) // 8 + 4 * HEAD
     scales = 4 * (45 - 3)
-    assert size.size_bytes == codes + scales + 4 * 45 + 3500 + 2048 + 512
+    unpack = 9 * 78 + 8 * 20 + 2 * 360
+    assert size.size_bytes == codes + scales + 4 * 45 + NODES + unpack
     bits = 4 * STEM + 32 * HEAD + (1354 - STEM - HEAD)
     assert size.weight_bits == pytest.approx(bits / 1354)
 
 
-def test_a_table_that_several_layers_need_counts_once():
-    network, rule = (
-        ResNet("resnet8", 2),
-        {"match": "stem|head", "quantizer": LearnedUniform(bits=3)},
-    )
-    # bit planes are unpacked with the table of binary codes
-    mixed = size_bytes(network, Binary(), 1, 3, overrides=[rule])
-    assert mixed == BY_HAND[Binary()] + (9 - 3) + (9 - 3) + 2 * 100
+def test_layers_of_one_kind_share_a_tensor_and_its_table():
+    rule = {"match": "stem|head", "quantizer": LearnedUniform(bits=3)}
+    mixed = size_bytes(ResNet("resnet8", 2), Binary(), 1, 3, overrides=[rule])
+    # of 3 bits 18 + 24 codes; the others, 1312, are binary
+    assert mixed == 164 + 3 * 6 + 360 + NODES + UNPACK + 360 + 450
 
 
 def test_a_network_that_rules_keep_float_whole_is_a_float_one():
@@ -143,16 +148,21 @@ def test_a_network_that_rules_keep_float_whole_is_a_float_one():
 
 
 @pytest.mark.parametrize("bits", [2, 4, 8])
-def test_low_bit_activations_add_their_bound_where_weights_are_quantized(bits):
+def test_low_bit_activations_add_their_nodes_where_weights_are_quantized(bits):
+    # 90 to quantize the inputs (84 more below 8 bits, which the first and the last layer have),
+    # 62 to keep weights integers, 76 more for the last layer, which is linear
     network = ResNet("resnet8", 2)
-    low = {"activation_bits": bits}
-    assert size_bytes(network, Binary(), 1, 3, **low) == BY_HAND[Binary()] + 300 * 10
+    low, inner = {"activation_bits": bits}, 90 + 62 + (84 if bits < 8 else 0)
+    ends = 2 * (90 + 62) + 76
+    assert size_bytes(network, Binary(), 1, 3, **low) == BY_HAND[Binary()] + 8 * inner + ends
     kept = {"keep_float": ["stem", "group1"]}
     plain = size_bytes(network, Binary(), 1, 3, **kept)
-    assert size_bytes(network, Binary(), 1, 3, **kept, **low) == plain + 300 * 7
-    ends = {"activation_ends_bits": 32}  # the first and the last layer's stay float
-    assert size_bytes(network, Binary(), 1, 3, **low, **ends) == BY_HAND[Binary()] + 300 * 8
+    assert size_bytes(network, Binary(), 1, 3, **kept, **low) == plain + 6 * inner + ends // 2 + 38
+    high = {"activation_ends_bits": 32}  # the first and the last layer's stay float
+    assert size_bytes(network, Binary(), 1, 3, **low, **high) == BY_HAND[Binary()] + 8 * inner
     assert size_bytes(network, Float(), 1, 3, **low) == BY_HAND[Float()]
+    wide = size_bytes(network, Uniform(bits=8), 1, 3, **low)  # unsigned weights: 78
+    assert wide == BY_HAND[Uniform(bits=8)] + 8 * inner + ends + 10 * 78
 
 
 def test_a_rule_that_matches_nothing_is_an_error():

@@ -9,8 +9,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from sqtune.deploy.memory import peak_bytes, value_bits
-from sqtune.deploy.recorder import IMAGE
+from sqtune.deploy.memory import peak_bytes, planned
 from sqtune.deploy.structure import trace
 
 
@@ -44,18 +43,18 @@ class Residual(nn.Module):
         return self.head(y.mean(dim=(2, 3)))
 
 
-# 32 elements in x (behind the stem), a (in the block), b (behind it); the sum takes b's place.
-#             image + x   x + a     x + a + b     b + mean    mean + logits
+# 32 elements in x (behind the stem), a (in the block) and the sum, which conv2 puts where x was.
+#             image + x   x, its codes, a   x + a     x + mean    mean + logits
 @pytest.mark.parametrize(
     ("input_bits", "by_hand"),
     [
-        # float: 64 + 128, 256, 384, 136, 20
-        ((32, 32, 32, 32), 384),
-        # x is read by conv1 at 8 bits and by the sum as it is: 128; a takes a byte an element
-        ((8, 8, 8, 8), 128 + 32 + 128),
-        ((8, 4, 4, 8), 128 + 16 + 128),
-        ((8, 2, 2, 8), 128 + 8 + 128),
-        ((8, 8, 32, 8), 128 + 128 + 128),
+        # float: 64 + 128, 256, 256, 136, 20
+        ((32, 32, 32, 32), 256),
+        # x is there as it is, for the sum, and while conv1 lasts as codes of 8 bits: 128 + 32
+        ((8, 8, 8, 8), 128 + 32 + 32),
+        ((8, 4, 4, 8), 128 + 16 + 16),
+        ((8, 2, 2, 8), 16 + 128),
+        ((8, 8, 32, 8), 128 + 32 + 128),
     ],
 )
 @pytest.mark.parametrize("inplace", [False, True])
@@ -65,22 +64,29 @@ def test_a_residual_network_by_hand(input_bits, by_hand, inplace):
     assert peak_bytes(net, input_bits) == by_hand
 
 
-def test_an_image_is_bytes_only_where_its_one_reader_takes_8_bits_or_fewer():
-    net = traced(Residual(), 1, 4, 4)
-    for stem_bits, image_bits in {2: 8, 8: 8, 32: 32}.items():
-        assert value_bits(net, (stem_bits, 8, 8, 8))[IMAGE] == image_bits
+def test_an_image_is_there_as_its_one_reader_takes_it():
     # an image that is larger than all that follows is the peak
     net = traced(nn.Sequential(nn.Conv2d(3, 1, 4, 4), nn.Flatten(), nn.Linear(4, 2)), 3, 8, 8)
     assert peak_bytes(net, (8, 8)) == 192 + 4
+    assert peak_bytes(net, (2, 8)) == 192 // 4 + 4
     assert peak_bytes(net, (32, 32)) == 4 * (192 + 4)
 
 
 def test_steps_behind_a_layer_take_no_memory_and_a_chain_holds_two_values():
     model = nn.Sequential(conv(1, 4), nn.BatchNorm2d(4), nn.Hardswish(), conv(4, 2), nn.Sigmoid())
     net = traced(model, 1, 4, 4)
-    assert len(net.steps) == 2
+    steps, _ = planned(net, (8, 8))
+    assert [step.host.kind for step in steps] == ["image", "layer", "layer"]
+    assert [len(step.extras) for step in steps] == [1, 3, 1]
     assert peak_bytes(net, (32, 32)) == 4 * (64 + 32)
     assert peak_bytes(net, (8, 8)) == 64 + 4 * 32
+
+
+def test_sizes_are_whole_floats():
+    net = traced(nn.Sequential(nn.Conv2d(1, 3, 3), nn.ReLU(), nn.Conv2d(3, 1, 1)), 1, 3, 3)
+    # 9 bytes of image take 12, 3 of what follows 4
+    assert peak_bytes(net, (8, 8)) == 12 + 4
+    assert peak_bytes(net, (4, 8)) == 8 + 4
 
 
 def test_max_pooling_and_concatenation_pass_low_bits_on_and_means_do_not():
@@ -103,9 +109,27 @@ def test_max_pooling_and_concatenation_pass_low_bits_on_and_means_do_not():
 
     # image and 48 elements, joined to 64; then those and the result of 16
     net = traced(Dense(), 1, 4, 4)
-    assert peak_bytes(net, (8, 8)) == 16 + 48 + 64
-    assert peak_bytes(net, (32, 8)) == 4 * 16 + 48 + 64
     assert peak_bytes(net, (32, 32)) == 4 * (16 + 48 + 64)
+    # codes of the image for both layers; those of the 48 elements; those of all
+    assert peak_bytes(net, (8, 8)) == 16 + 48 + 64
+
+
+def test_what_two_layers_read_on_two_grids_is_rounded_for_both_at_once():
+    class Fork(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.first, self.left, self.right = conv(1, 4), conv(4, 1), conv(4, 2)
+
+        def forward(self, image):
+            x = functional.relu(self.first(image))
+            return self.left(x).flatten(1), self.right(x).flatten(1)
+
+    net = traced(Fork(), 1, 4, 4)
+    # the value as it is, 64 elements, and the codes of one grid; those of the other replace it
+    assert peak_bytes(net, (8, 8, 8)) == 4 * 64 + 64
+    assert peak_bytes(net, (8, 4, 4)) == 4 * 64 + 32
+    # the first of them takes it as it is: value and result, then codes where the value was
+    assert peak_bytes(net, (8, 32, 8)) == 4 * (64 + 16)
 
 
 def test_views_share_the_memory_of_what_they_look_at():
@@ -148,7 +172,7 @@ def test_what_does_not_depend_on_the_image_takes_no_memory():
             return self.last(self.first(image) + offset)
 
     net = traced(Offset(), 1, 4, 4)
-    assert len(net.steps) == 2
+    assert len(planned(net, (32, 32))[0]) == 3
     assert peak_bytes(net, (32, 32)) == 4 * (64 + 16)
     assert net.other_numbers == 4
 
@@ -159,7 +183,7 @@ def test_padding_by_nothing_is_no_copy_and_real_padding_is():
 
     assert peak_bytes(net(0, 0, 0, 0), (32, 32)) == 4 * (32 + 16)
     assert peak_bytes(net(0, 1, 0, 1), (32, 32)) == 4 * (32 + 50)
-    assert peak_bytes(net(0, 1, 0, 1), (8, 8)) == 32 + 50 + 4 * 25 - 32
+    assert peak_bytes(net(0, 1, 0, 1), (8, 8)) == 52 + 4 * 25  # 50 bytes of codes, in whole floats
 
 
 def test_the_peak_is_what_torch_itself_holds_where_nothing_is_in_place():

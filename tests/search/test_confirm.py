@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import statistics
 from dataclasses import replace
 
@@ -13,8 +12,6 @@ from sqtune.search.confirm import confirmation_space, confirmed, distinct, winne
 from sqtune.search.storage import open_storage
 from sqtune.search.study import Study
 from sqtune.store import Store
-
-from .conftest import run
 
 SPACE = """
 trial: {num_epochs: 2, seed: 7}
@@ -92,18 +89,6 @@ def test_the_mean_decides_and_more_seeds_are_added(chosen):
 
 def test_nothing_wins_before_something_has_finished(chosen):
     assert winner(chosen[2], []) is None
-
-
-def test_the_command_confirms_the_best_of_a_search(searched):
-    store, _ = searched
-    answer = run("confirm", "small", "--store", store, "--top", 1, "--seeds", 2, "--json")
-    assert answer.returncode == 0, answer.stderr
-    content = json.loads(answer.stdout)
-    assert content["ending"] == "complete"
-    assert len(content["confirmed"][0]["errors"]) == 2
-    best = json.loads(run("best", "--store", store, "--json").stdout)
-    assert best["study"] == "small"  # a confirmation does not become the latest study
-    assert best["confirmed"]["results"] == content["confirmed"]
 
 
 def test_other_trials_are_confirmed_beside_those_before_them(chosen):

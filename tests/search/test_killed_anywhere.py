@@ -35,7 +35,7 @@ points:
   - {quantizer.name: binary, optimizer.lr: 0.2}
   - {optimizer.lr: 0.1}
 search: {num_trials: WANTED, sampler: SAMPLER, seed: 5}
-target: {max_flash: 7KiB}
+target: {max_flash: 5KiB}
 """
 STOPPED = {"quantizer.name": "binary", "optimizer.lr": 0.3}
 FAILED = {"quantizer.name": "uniform", "quantizer.bits": 2, "optimizer.lr": 0.3}

@@ -63,7 +63,7 @@ def test_a_grid_by_hand(planned):
     # multiply-adds of width 2 are counted in tests/deploy/test_footprint.py
     assert survey.macs[0] == 1152 + 4608 + 3968 + 3968 + 24 + 56
     assert survey.size_bytes[0] < survey.size_bytes[1]
-    assert survey.ram_bytes == (4 * 3 * 128, 4 * 4 * 3 * 128)
+    assert survey.ram_bytes == (4 * 2 * 128, 4 * 4 * 2 * 128)
 
 
 FIXED = ("trial.network.width=4", "trial.quantizer.name=binary", "trial.schedule={name: stages}")

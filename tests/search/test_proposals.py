@@ -186,22 +186,27 @@ space:
     {name: resnet8, width: 24}, {name: resnet20, width: 8}, {name: resnet20, width: 16}]}
   quantizer: {choice: [{name: binary}, {name: uniform, bits: 2}, {name: uniform, bits: 4}]}
   optimizer.lr: {float: [0.02, 0.3], log: true}
-search: {num_trials: 50, sampler: tpe, seed: 3}
-target: {max_flash: 9KiB}
+search: {num_trials: 50, sampler: tpe, seed: SEED}
+target: {max_flash: 11KiB}
 """
 
 
-def test_tpe_learns_what_does_not_fit(tmp_path, store):
-    study = opened(store, space_of(tmp_path, BUDGET), footprint=on_digits)
-    refused = []
-    for _ in range(60):
-        trial = asked(study)
-        refused.append(trial.state == "refused")
-        if trial.state == "running":
-            finish(study, trial, 0.5 - 1e-5 * trial.size_bytes)  # larger ones are better
-    early, late = sum(refused[:15]), sum(refused[-15:])
-    assert early >= 8
-    assert late <= early / 2
+def test_tpe_learns_what_does_not_fit(tmp_path):
+    early = late = 0
+    for seed in range(4):  # 13 of 18 do not fit: at random 43 of 60
+        folder = tmp_path / str(seed)
+        folder.mkdir()
+        space = space_of(folder, BUDGET.replace("SEED", str(seed)))
+        study = opened(new_store(folder / "store"), space, footprint=on_digits)
+        refused = []
+        for _ in range(60):
+            trial = asked(study)
+            refused.append(trial.state == "refused")
+            if trial.state == "running":
+                finish(study, trial, 0.5 - 1e-5 * trial.size_bytes)  # larger ones are better
+        early, late = early + sum(refused[:15]), late + sum(refused[-15:])
+    assert early >= 36
+    assert late <= 0.8 * early
 
 
 def test_a_sampler_that_repeats_itself_is_helped_by_chance(tmp_path, store):
@@ -284,7 +289,9 @@ def test_a_warm_start_tells_why_it_leaves_trials_out(tmp_path, space):
 
 
 def test_of_refused_configurations_the_nearest_is_named(tmp_path, store):
-    space = with_target(space_of(tmp_path, BUDGET), Target(max_flash=100, max_macs=10**9))
+    space = with_target(
+        space_of(tmp_path, BUDGET.replace("SEED", "3")), Target(max_flash=100, max_macs=10**9)
+    )
     study = opened(store, space, footprint=on_digits)
     trials = [study.ask() for _ in range(12)]
     smallest = min(trials, key=lambda trial: trial.size_bytes)

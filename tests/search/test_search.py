@@ -110,6 +110,18 @@ def test_show_and_best_agree_with_the_search(searched):
     assert "the smallest" in too_small.stderr
 
 
+def test_the_command_confirms_the_best_of_a_search(searched):
+    store, _ = searched
+    answer = run("confirm", "small", "--store", store, "--top", 1, "--seeds", 2, "--json")
+    assert answer.returncode == 0, answer.stderr
+    content = json.loads(answer.stdout)
+    assert content["ending"] == "complete"
+    assert len(content["confirmed"][0]["errors"]) == 2
+    best = json.loads(run("best", "--store", store, "--json").stdout)
+    assert best["study"] == "small"  # a confirmation does not become the latest study
+    assert best["confirmed"]["results"] == content["confirmed"]
+
+
 def test_the_same_command_again_runs_nothing_and_one_trial_more_runs_one(searched, space):
     store, answer = searched
     again = run("search", "--space", space, "--store", store, "--json")

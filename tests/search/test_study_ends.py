@@ -213,14 +213,14 @@ def test_a_repeated_trial_comes_back_ended_from_ask_also_after_a_crash(tmp_path,
 
 
 def test_a_network_that_does_not_fit_is_refused_untrained(tmp_path, store):
-    text = SMALL + "target: {max_flash: 7KiB, max_ram: 100KiB}\n"
+    text = SMALL + "target: {max_flash: 5KiB, max_ram: 100KiB}\n"
     space = space_of(tmp_path, text)
     study = opened(store, space, footprint=on_digits)
     binary, uniform = asked(study), asked(study)
     assert binary.state == "running"
     assert (uniform.state, uniform.counts, uniform.epochs_asked) == ("refused", False, 0)
-    assert "max_flash is 7.0 KiB" in uniform.why
-    assert uniform.size_bytes > 7 * 1024 > binary.size_bytes
+    assert "max_flash is 5.0 KiB" in uniform.why
+    assert uniform.size_bytes > 5 * 1024 > binary.size_bytes
     fits, refused = study._study.trials
     assert refused.state == TrialState.PRUNED
     assert refused.constraints["max_flash"] > 0 >= refused.constraints["max_ram"]

@@ -28,19 +28,21 @@ trial:
 space:
   optimizer.lr: {{float: [0.02, 0.3], log: true}}
   quantizer.name: {{choice: [binary, ternary]}}
-search: {{num_trials: 10, sampler: random}}
+search: {{sampler: random}}
 """
 
 
 class Search:
     """`sqtune search` in a process of its own, recorded by a server."""
 
-    def __init__(self, folder: Path, name: str, uri: str) -> None:
+    def __init__(self, folder: Path, name: str, uri: str, num_trials: int) -> None:
         space = folder / "space.yaml"
         space.write_text(SPACE)
         self.store = folder / "store"
         self.command = [sys.executable, "-m", "sqtune", "search", "--space", str(space)]
         self.command += ["--name", name, "--store", str(self.store), "--tracking-uri", uri]
+        self.command += ["--trials", str(num_trials)]
+        self.num_trials = num_trials
         self.output = ""
 
     @contextmanager
@@ -75,7 +77,7 @@ def assert_everything_is_there_once(server: Server, search: Search, name: str) -
     stored = {trial["number"]: trial for trial in json.loads(shown.stdout)["trials"]}
     parent, trials = recorded(server.uri, name)
     assert parent.info.status == "FINISHED"
-    assert sorted(trials) == sorted(stored) == list(range(10))
+    assert sorted(trials) == sorted(stored) == list(range(search.num_trials))
     for number, run in trials.items():
         assert run.info.status == "FINISHED"
         assert run.data.metrics["val_error"] == stored[number]["val_error"]
@@ -88,7 +90,7 @@ def assert_everything_is_there_once(server: Server, search: Search, name: str) -
 
 
 def test_a_server_killed_and_started_again_costs_nothing(server: Server, tmp_path):
-    search = Search(tmp_path, "back", server.uri)
+    search = Search(tmp_path, "back", server.uri, 10)  # enough to outlast the server's start
     with search.running():
         search.wait_for_ended_trials(2)
         server.kill()
@@ -100,7 +102,7 @@ def test_a_server_killed_and_started_again_costs_nothing(server: Server, tmp_pat
 
 
 def test_of_a_server_that_stays_away_the_same_command_makes_good(server: Server, tmp_path):
-    search = Search(tmp_path, "gone", server.uri)
+    search = Search(tmp_path, "gone", server.uri, 5)
     with search.running():
         search.wait_for_ended_trials(2)
         server.kill()

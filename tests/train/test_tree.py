@@ -62,7 +62,11 @@ def test_floats_that_are_not_finite_come_back():
     assert math.isnan(back[2])
 
 
-@pytest.mark.parametrize("content", [{1: 2}, {"a": {3.0}}, [object()], b"bytes"], ids=str)
+@pytest.mark.parametrize(
+    "content",
+    [{1: 2}, {"a": {3.0}}, [object()], b"bytes"],
+    ids=["number as key", "set", "object", "bytes"],
+)
 def test_other_things_are_refused(content):
     with pytest.raises(TypeError):
         to_bytes(content)

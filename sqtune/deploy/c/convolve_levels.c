@@ -9,8 +9,8 @@ static void convolve_levels_INPUT(const Convolution *conv, Unpack *unpack, const
     size_t channel;
     for (channel = 0; channel < conv->out_channels; channel++) {
         const size_t from = channel / per_group * channels * conv->height * conv->width;
-        unpack(codes, conv->out_channels * count, channel * count, count, row);
-        convolve_channel_levels_INPUT(conv, row, input, first + from, scales[channel],
+        unpack(codes, conv->out_channels * count, channel * count, count, unpacked);
+        convolve_channel_levels_INPUT(conv, unpacked, input, first + from, scales[channel],
                                       biases[channel],
                                       channel * conv->out_height * conv->out_width, finish);
     }

@@ -15,3 +15,9 @@ typedef void Finish(float value, size_t index);
 /* Writes `count` weights of a layer of `total`, from the `first` on, as whole numbers. */
 typedef void Unpack(const uint8_t *codes, size_t total, size_t first, size_t count,
                     int8_t *levels);
+
+/* The part of a kernel that lies inside of an image, and the steps from one element to the next. */
+typedef struct {
+    int channels, rows, columns, kernel_width, has_first, has_last;
+    ptrdiff_t stride, right, next_line, next_channel, next_weights;
+} Window;

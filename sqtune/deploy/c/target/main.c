@@ -80,7 +80,7 @@ static void run_all(void)
 
 void reset(void)
 {
-    COPROCESSORS |= 15u << 20; /* floating point on */
+    COPROCESSORS |= 15u << 20; /* floating point on, where there is any */
     __asm__ volatile("dsb\n isb" ::: "memory");
     TIMER_RELOAD = 0xFFFFFFFFu;
     TIMER_VALUE = 0xFFFFFFFFu;

@@ -1,0 +1,22 @@
+"""The order of the files: the longest first, so that two workers end together."""
+
+from __future__ import annotations
+
+import pytest
+
+# With real processes: minutes each. The others take seconds and fill up what is left.
+LONGEST = (
+    "tests/search/test_crashes.py",
+    "tests/search/test_search.py",
+    "tests/tracking/test_search_outage.py",
+    "tests/tracking/test_outage.py",
+    "tests/search/test_early_stopping.py",
+    "tests/train/test_sharing.py",
+    "tests/train/test_compute.py",
+    "tests/train/test_stage_trouble.py",
+)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    place = {file: number for number, file in enumerate(LONGEST)}
+    items.sort(key=lambda item: place.get(item.location[0], len(LONGEST)))  # it is stable
