@@ -81,6 +81,7 @@ bench: setup $(BENCH_INSTALLED)  ## measure what the README claims (about two ho
 	$(BIN)/python benchmarks/propose.py
 	$(BIN)/python benchmarks/slot_memory.py
 	$(BIN)/python benchmarks/tracking_cost.py
+	$(BIN)/python benchmarks/deploy.py
 
 lock: | $(UV)  ## write requirements.lock and requirements-bench.lock anew from pyproject.toml
 	$(UV) pip compile --quiet --python $(BIN)/python --extra dev --no-header --no-annotate --no-emit-index-url \

@@ -273,3 +273,19 @@ class Graph:
     def pixel_scale_C(self) -> Floats:
         """What a pixel of 0..255 less its channel's mean is multiplied by."""
         return np.float32(1) / (np.float32(255) * np.array(self.std, np.float32))
+
+    def grid_of(self, number: int) -> Grid | None:
+        """Return the grid that a value is on, also behind what only moves values; None if none."""
+        node = self.made_by.get(number)
+        if isinstance(node, Quantize):
+            return node.grid
+        return self.grid_of(node.inputs[0]) if node is not None and keeps_grid(node) else None
+
+
+def keeps_grid(node: Node) -> bool:
+    """Return whether what a node makes of values on one grid is on that grid."""
+    if isinstance(node, Pool):
+        return node.kind == "max"
+    if isinstance(node, Pointwise):
+        return node.function == "relu"
+    return isinstance(node, Concat | Pad | Reshape | Slice | Transpose)

@@ -60,7 +60,7 @@ def in_order_of_fusion(graph: Graph) -> Graph:
             nodes.append(Reshape(name=node.name, inputs=(between,), output=node.output))
         else:
             nodes.append(node)
-    return replace(graph, nodes=tuple(nodes), shapes=tuple(shapes), in_integers=True)
+    return replace(graph, nodes=tuple(nodes), shapes=tuple(shapes))
 
 
 def demands(graph: Graph, regions: Regions, bits: int) -> Demands:
@@ -160,7 +160,7 @@ class _Writing:
         """Return what was written."""
         output = self._made[self._graph.output, FLOAT]
         nodes, shapes = tuple(self._nodes), tuple(self._shapes)
-        return replace(self._graph, nodes=nodes, shapes=shapes, output=output)
+        return replace(self._graph, nodes=nodes, shapes=shapes, output=output, in_integers=True)
 
     def _number(self, number: int, wanted: int) -> int:
         self._shapes.append(self._graph.shapes[number])
