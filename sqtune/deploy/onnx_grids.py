@@ -38,8 +38,8 @@ def integer_grids(graph: Graph) -> dict[int, Grid]:
     runtime would quantize that layer's weights, unasked.
 
     No value is one in a network that was trained on grids: to round its biases to whole multiples
-    of input step x weight scale moved activations to the next level in up to half of all images, and
-    summing whole numbers apart from them (`ConvInteger`) took 7 times as long as floats. It is
+    of input step x weight scale moved activations to the next level in up to half of all images,
+    and summing whole numbers apart from them (`ConvInteger`) took 7 times as long as floats. It is
     rounded with float operations throughout, exactly as it was trained.
     """
     if not graph.in_integers:
