@@ -12,20 +12,15 @@ from dataclasses import dataclass
 import numpy as np
 
 from sqtune.deploy.graph import (
-    Concat,
     Graph,
     Grid,
     Layer,
     Linear,
     Node,
     Packed,
-    Pad,
     Pointwise,
-    Pool,
     Quantize,
-    Reshape,
-    Slice,
-    Transpose,
+    keeps_grid,
 )
 from sqtune.deploy.onnx_writer import OnnxWriter
 
@@ -64,7 +59,7 @@ def _grids(graph: Graph, in_float: set[int]) -> dict[int, Grid]:
         if isinstance(node, Quantize):
             if node.output not in in_float:
                 grids[node.output] = node.grid
-        elif _keeps_grid(node):
+        elif keeps_grid(node):
             given = {grids.get(number) for number in node.inputs}
             grid = given.pop()
             if not given and grid is not None:
@@ -72,20 +67,12 @@ def _grids(graph: Graph, in_float: set[int]) -> dict[int, Grid]:
     return grids
 
 
-def _keeps_grid(node: Node) -> bool:
-    if isinstance(node, Pool):
-        return node.kind == "max"
-    if isinstance(node, Pointwise):
-        return node.function == "relu"
-    return isinstance(node, Concat | Pad | Reshape | Slice | Transpose)
-
-
 def _roots(made_by: dict[int, Node], number: int) -> Iterator[int]:
     """Yield the Quantize nodes' values that a value is made of."""
     node = made_by.get(number)
     if isinstance(node, Quantize):
         yield number
-    elif node is not None and _keeps_grid(node):
+    elif node is not None and keeps_grid(node):
         for given in node.inputs:
             yield from _roots(made_by, given)
 
@@ -160,6 +147,6 @@ def may_be_fused(graph: Graph, grids: Mapping[int, Grid], layer: Layer) -> bool:
         if isinstance(node, Quantize):
             if node.output in grids:
                 return True
-        elif isinstance(node, Pointwise) or _keeps_grid(node):
+        elif isinstance(node, Pointwise) or keeps_grid(node):
             reached.add(node.output)
     return False
