@@ -1,4 +1,4 @@
-"""The order of the files: the longest first, so that two workers end together."""
+"""The order of the files: the longest first, so that two workers end together; what is traced."""
 
 from __future__ import annotations
 
@@ -20,3 +20,7 @@ LONGEST = (
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     place = {file: number for number, file in enumerate(LONGEST)}
     items.sort(key=lambda item: place.get(item.location[0], len(LONGEST)))  # it is stable
+    for item in items:
+        # Tracing doubles the time of the many examples of a law; other tests take the same lines.
+        if getattr(getattr(item, "function", None), "is_hypothesis_test", False):
+            item.add_marker("no_cover")

@@ -90,11 +90,11 @@ def export(
     tracking_uri: str | None,
     as_json: bool,
 ) -> None:
-    """Write the best network, or a chosen one, as a file that runs elsewhere.
+    """Write the best network as a file that runs elsewhere.
 
-    The file is as small as its bits promise, and is proven before the folder gets its name: every
-    code, every scale, and the predictions on the whole validation split. It is also logged to the
-    trial's MLflow run and registered as "sqtune-STUDY" with the alias "best".
+    Or a chosen one. The file is as small as its bits promise, and is proven before the folder gets
+    its name: every code, every scale, and the predictions on the whole validation split. It is also
+    logged to the trial's MLflow run and registered as "sqtune-STUDY" with the alias "best".
 
     \b
     sqtune export --out deployed

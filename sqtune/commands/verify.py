@@ -14,10 +14,10 @@ from sqtune.output import print_json
 @click.argument("folder", type=Path, metavar="DIR")
 @options(json_option)
 def verify(folder: Path, as_json: bool) -> None:
-    """Check an exported folder: checksums, every code and scale, and its predictions.
+    """Check that an exported folder is as it was proven.
 
-    Needs nothing of the search that made it. With numpy and onnxruntime alone:
-    python -m sqtune.deploy.checking DIR.
+    Checksums, every code and scale, and predictions. Needs nothing of the search that made it.
+    With numpy and onnxruntime alone: python -m sqtune.deploy.checking DIR.
 
     \b
     sqtune verify deployed

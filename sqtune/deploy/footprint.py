@@ -2,10 +2,10 @@
 
 Bytes, by form:
 
-`onnx`: the file (`sqtune.deploy.onnx_size`): packed codes, one float32 scale a row, one 4-byte bias
-a row (batch norm is folded into scales and biases; int32 where a layer's inputs are integers),
-float weights where a layer stays float, and what the file format adds for nodes and names, which
-makes a close bound: the file is never larger.
+`onnx`: the file (`sqtune.deploy.onnx_size`): packed codes, one float32 scale a row, one float32
+bias a row (batch norm is folded into scales and biases), float weights where a layer stays float,
+and what the file format adds for nodes and names, which makes a close bound: the file is never
+larger.
 
 `c`: raw arrays in flash, no file (`sqtune.deploy.c_source`): packed codes or float weights, scales
 and biases as above (the scale of its inputs is in a row's scale), 22 bytes a convolution (its

@@ -232,6 +232,8 @@ class Graph:
         classes: Class names, one per logit.
         mean: Input normalisation, per channel, of values in 0..1.
         std: Likewise.
+        in_integers: Whether it was calibrated to be computed in whole numbers: the biases of layers
+            whose inputs are on a grid are whole multiples of input step x weight scale.
     """
 
     nodes: tuple[Node, ...]
@@ -240,6 +242,7 @@ class Graph:
     classes: tuple[str, ...]
     mean: tuple[float, ...]
     std: tuple[float, ...]
+    in_integers: bool = False
 
     @property
     def layers(self) -> list[Layer]:
@@ -270,3 +273,19 @@ class Graph:
     def pixel_scale_C(self) -> Floats:
         """What a pixel of 0..255 less its channel's mean is multiplied by."""
         return np.float32(1) / (np.float32(255) * np.array(self.std, np.float32))
+
+    def grid_of(self, number: int) -> Grid | None:
+        """Return the grid that a value is on, also behind what only moves values; None if none."""
+        node = self.made_by.get(number)
+        if isinstance(node, Quantize):
+            return node.grid
+        return self.grid_of(node.inputs[0]) if node is not None and keeps_grid(node) else None
+
+
+def keeps_grid(node: Node) -> bool:
+    """Return whether what a node makes of values on one grid is on that grid."""
+    if isinstance(node, Pool):
+        return node.kind == "max"
+    if isinstance(node, Pointwise):
+        return node.function == "relu"
+    return isinstance(node, Concat | Pad | Reshape | Slice | Transpose)

@@ -9,7 +9,7 @@ from typing import Any, Literal, TypedDict
 import numpy as np
 
 import sqtune
-from sqtune.deploy.graph import Conv, Graph, Layer, Linear, Packed, Quantize
+from sqtune.deploy.graph import Conv, Graph, Layer, Linear, Packed
 from sqtune.quant import packed_bytes
 
 FORMAT = 1
@@ -143,10 +143,9 @@ def _kind(layer: Layer) -> str:
 
 def _input(graph: Graph, layer: Layer) -> dict[str, Any] | None:
     """Return the grid of a layer's input; None where it is float."""
-    before = graph.made_by.get(layer.inputs[0])
-    if not isinstance(before, Quantize):
+    grid = graph.grid_of(layer.inputs[0])
+    if grid is None:
         return None
-    grid = before.grid
     return {"bits": grid.bits, "low": grid.low, "top": grid.top, "step": grid.step}
 
 

@@ -12,20 +12,15 @@ from dataclasses import dataclass
 import numpy as np
 
 from sqtune.deploy.graph import (
-    Concat,
     Graph,
     Grid,
     Layer,
     Linear,
     Node,
     Packed,
-    Pad,
     Pointwise,
-    Pool,
     Quantize,
-    Reshape,
-    Slice,
-    Transpose,
+    keeps_grid,
 )
 from sqtune.deploy.onnx_writer import OnnxWriter
 
@@ -36,7 +31,14 @@ def integer_grids(graph: Graph) -> dict[int, Grid]:
     Those are what Quantize nodes make, and what only moves or picks it. A grid that a layer with
     float weights reads too is left out, and rounded to with float operations: between integers the
     runtime would quantize that layer's weights, unasked.
+
+    No value is one in a network that was trained on grids: to round its biases to whole multiples
+    of input step x weight scale moved activations to the next level in up to half of all images,
+    and summing whole numbers apart from them (`ConvInteger`) took 7 times as long as floats. It is
+    rounded with float operations throughout, exactly as it was trained.
     """
+    if not graph.in_integers:
+        return {}
     made_by, in_float = graph.made_by, set[int]()
     while True:
         grids = _grids(graph, in_float)
@@ -57,7 +59,7 @@ def _grids(graph: Graph, in_float: set[int]) -> dict[int, Grid]:
         if isinstance(node, Quantize):
             if node.output not in in_float:
                 grids[node.output] = node.grid
-        elif _keeps_grid(node):
+        elif keeps_grid(node):
             given = {grids.get(number) for number in node.inputs}
             grid = given.pop()
             if not given and grid is not None:
@@ -65,20 +67,12 @@ def _grids(graph: Graph, in_float: set[int]) -> dict[int, Grid]:
     return grids
 
 
-def _keeps_grid(node: Node) -> bool:
-    if isinstance(node, Pool):
-        return node.kind == "max"
-    if isinstance(node, Pointwise):
-        return node.function == "relu"
-    return isinstance(node, Concat | Pad | Reshape | Slice | Transpose)
-
-
 def _roots(made_by: dict[int, Node], number: int) -> Iterator[int]:
     """Yield the Quantize nodes' values that a value is made of."""
     node = made_by.get(number)
     if isinstance(node, Quantize):
         yield number
-    elif node is not None and _keeps_grid(node):
+    elif node is not None and keeps_grid(node):
         for given in node.inputs:
             yield from _roots(made_by, given)
 
@@ -153,6 +147,6 @@ def may_be_fused(graph: Graph, grids: Mapping[int, Grid], layer: Layer) -> bool:
         if isinstance(node, Quantize):
             if node.output in grids:
                 return True
-        elif isinstance(node, Pointwise) or _keeps_grid(node):
+        elif isinstance(node, Pointwise) or keeps_grid(node):
             reached.add(node.output)
     return False

@@ -1,7 +1,8 @@
 """A graph as an ONNX file: packed for stock runtimes, native for compilers, or unpacked.
 
-Activations on a grid are uint8 between QuantizeLinear and DequantizeLinear, and the weights of the
-layers behind them integers too, so that ONNX Runtime computes with integers where it can.
+Where a network was calibrated for whole numbers, activations are uint8 between QuantizeLinear and
+DequantizeLinear, and the weights of the layers behind them integers too, so that ONNX Runtime
+computes with integers where it can. What was trained on grids is rounded with float operations.
 """
 
 from __future__ import annotations
@@ -135,8 +136,7 @@ def _versions(graph: Graph, form: OnnxForm) -> tuple[int, int, str]:
         )
         if needed is not None:
             return needed
-    has_grids = any(isinstance(node, Quantize) for node in graph.nodes)
-    return (19, 9, "1.16.3") if has_grids else (13, 7, "1.16.3")
+    return (19, 9, "1.16.3") if graph.in_integers else (13, 7, "1.16.3")
 
 
 def _normalised(writer: OnnxWriter, graph: Graph) -> str:

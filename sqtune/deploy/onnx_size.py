@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from sqtune.deploy.memory import FLOAT_BITS
-from sqtune.deploy.structure import Layer, Structure
+from sqtune.deploy.structure import Structure
 from sqtune.quant import (
     Binary,
     Float,
@@ -27,17 +27,15 @@ from sqtune.quant import (
     packed_bytes,
 )
 
-WIDE = 8  # bits, of weights and inputs that bytes hold without room
+WIDE = 8  # bits, of weights that bytes hold without room
 SHELL = 212  # versions, image and logits, the nodes that normalise pixels of 3 channels
 LAYER = 62  # the node, the frames around weights (or scales) and biases
 SETTING = 22  # padding, stride, dilation or groups of a convolution
 UNPACKING = 78  # the nodes that cut out a layer's codes, shape them and multiply by scales
 SHAPE = 20  # of weights, which all layers of that shape share
-INPUTS = 90  # the nodes that quantize a layer's inputs
-CLIPPED = 84  # likewise where they have fewer than 8 bits
-INTEGERS = 62  # the nodes that keep weights and biases integers
-UNSIGNED = 78  # those that make weights of 8 bits unsigned
-INTEGER_LINEAR = 76  # zero points, which the product of matrices asks for
+INPUTS = 93  # the step of a layer's inputs, and the nodes that divide, round, clip and multiply
+ENDS = 42  # of the grids of so many bits, with sign and without: three numbers, and 0
+ZERO = 14  # which all share
 TABLE = 360  # the nodes that make and use the table which unpacks a kind of codes
 BYTES = 50  # likewise for codes of 8 bits, which need none
 PLANES = 90  # beyond the table: the nodes that add up bit planes
@@ -104,6 +102,7 @@ def onnx_bytes(net: Structure, quantizers: Sequence[Quantizer], input_bits: Sequ
     codes: Counter[str] = Counter()
     shapes = set()
     of_kind: dict[str, Quantizer] = {}
+    grids = set()
     for layer, quantizer, bits in zip(net.layers, quantizers, input_bits, strict=True):
         total += LAYER + 4 * layer.num_rows
         if isinstance(quantizer, Float):
@@ -114,8 +113,10 @@ def onnx_bytes(net: Structure, quantizers: Sequence[Quantizer], input_bits: Sequ
         codes[kind] += layer.num_weights
         shapes.add(layer.shape)
         total += UNPACKING + 4 * layer.num_rows
-        total += 0 if bits == FLOAT_BITS else _integer_bytes(layer, quantizer, bits)
-    total += SHAPE * len(shapes)
+        if bits != FLOAT_BITS:
+            grids.add(bits)
+            total += INPUTS
+    total += SHAPE * len(shapes) + ENDS * len(grids) + (ZERO if grids else 0)
     for kind, quantizer in of_kind.items():
         total += packed_bytes(codes[kind], quantizer) + _kind_bytes(quantizer)
     return total
@@ -134,13 +135,6 @@ def _nodes_bytes(net: Structure) -> int:
             names.add(name)
             total += NODES.get(name, OTHER).each * call.num_outputs + INPUT * (call.num_inputs - 1)
     return total + sum(NODES[name].once for name in names & NODES.keys())
-
-
-def _integer_bytes(layer: Layer, quantizer: Quantizer, input_bits: int) -> int:
-    """Return what quantized inputs add to a layer."""
-    clipped = CLIPPED if input_bits < WIDE else 0
-    zeros = 0 if layer.convolves else INTEGER_LINEAR
-    return INPUTS + clipped + INTEGERS + zeros + (UNSIGNED if _is_wide(quantizer) else 0)
 
 
 def _is_wide(quantizer: Quantizer) -> bool:

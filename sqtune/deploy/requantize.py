@@ -160,7 +160,7 @@ class _Writing:
         """Return what was written."""
         output = self._made[self._graph.output, FLOAT]
         nodes, shapes = tuple(self._nodes), tuple(self._shapes)
-        return replace(self._graph, nodes=nodes, shapes=shapes, output=output)
+        return replace(self._graph, nodes=nodes, shapes=shapes, output=output, in_integers=True)
 
     def _number(self, number: int, wanted: int) -> int:
         self._shapes.append(self._graph.shapes[number])

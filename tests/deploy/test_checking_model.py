@@ -18,11 +18,12 @@ from exported_folders import (
 from onnx import numpy_helper
 from small_networks import images, small_graph
 
+from sqtune.deploy.calibrate import calibrate
 from sqtune.deploy.checking import check_folder
 from sqtune.deploy.graph import Conv, Linear, Packed
 from sqtune.deploy.onnx_model import onnx_file
 from sqtune.deploy.run import run
-from sqtune.quant import Activations, Binary, Uniform
+from sqtune.quant import Activations, Binary, Ternary, Uniform
 
 
 def replaced(folder, change):
@@ -86,6 +87,16 @@ def test_activations_on_grids_and_one_changed_code_behind_them(tmp_path, bits):
     codes.flat[4] = 7 if codes.flat[4] < 3 else -7
     folder = write_folder(tmp_path / "other", graph, logits, activations="trained")
     refuses(folder, "(logits|classes) than torch for .* of 40 images")
+
+
+@pytest.mark.parametrize("bits", [8, 4, 2])
+def test_calibrated_activations(tmp_path, bits):
+    graph = calibrate(small_graph(Ternary())[0], images(64), bits)
+    logits = run(graph, images(40, graph.image_shape)).numpy()
+    folder = write_folder(tmp_path / "deployed", graph, logits, activations=f"int{bits}")
+    report = check_folder(folder)
+    assert report.plain.num_moved <= 2
+    assert report.num_codes == 5436
 
 
 def without_biases(graph):

@@ -56,6 +56,13 @@ def test_versions_of_the_native_form_are_those_that_its_types_need():
         assert (model.opset_import[0].version, model.ir_version) == versions[:2]
 
 
+def test_trained_grids_need_no_newer_operators():
+    graph, _ = small_graph(Binary(), activations=Activations(4))
+    file = onnx_file(graph, "onnx")
+    assert (file.opset, file.ir, file.oldest_runtime) == (13, 7, "1.16.3")
+    assert b"QuantizeLinear" not in file.data
+
+
 @pytest.mark.parametrize("form", ["onnx", "native"])
 @pytest.mark.parametrize("seed", range(4))
 def test_layers_of_different_bits_in_one_file(form, seed):
