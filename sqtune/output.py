@@ -95,7 +95,8 @@ def print_outcome(out: Console, outcome: Outcome, places: Store, store: str) -> 
     out.print(
         f"next      {again}        the best again, with new seeds\n"
         f"          sqtune ui{at}        every figure, in MLflow\n"
-        f"          sqtune best{at} --max-size {budget}KiB        the best under a size budget",
+        f"          sqtune best{at} --max-size {budget}KiB        the best under a size budget\n"
+        f"          sqtune export{at} --out deployed        the best as a packed file, proven",
         highlight=False,
         soft_wrap=True,
     )
