@@ -97,7 +97,7 @@ def export(request: Request, say: Say = print) -> dict[str, Any]:
             more, target = prove_on_cortex_m(written.c_source, graph, pixels, expected)
             proof |= more
         for way, found in proof.items():
-            say(f"{way:14} {found}")
+            say(f"{way:10} {found}")
         size = {**measure(written, graph, request.form), **_predicted(subject, request)}
         (folder / VERIFY).write_bytes(_sample(pixels, labels, expected))
         content = manifest(
@@ -158,7 +158,7 @@ def _predicted(subject: Subject, request: Request) -> dict[str, Any]:
 
 def _say_errors(errors: dict[str, Any], say: Say) -> None:
     say(
-        f"{'error':14} validation {100 * errors['validation']:.2f} % of "
+        f"{"error":10} validation {100 * errors['validation']:.2f} % of "
         f"{errors['num_validation']:,} images (trained network "
         f"{100 * errors['validation_torch']:.2f} %), test {100 * errors['test']:.2f} % of "
         f"{errors['num_test']:,}, measured with the file"

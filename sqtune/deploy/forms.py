@@ -84,7 +84,7 @@ def runs(folder: Path, form: str, num_classes: int) -> dict[str, Run]:
     file = folder / MODEL_FILES[form]
     return {
         "optimised": runner(open_session(file)),
-        "not optimised": runner(open_session(file, optimise=False)),
+        "plain": runner(open_session(file, optimise=False)),
     }
 
 
