@@ -16,11 +16,11 @@ import sys
 import torch
 
 from sqtune.config import TrialConfig
-from sqtune.deploy.c_source import c_source
-from sqtune.deploy.c_target import FLAGS, measure_on_cortex_m
-from sqtune.deploy.footprint import footprint
+from sqtune.deploy.c.source import c_source
+from sqtune.deploy.c.target import FLAGS, measure_on_cortex_m
 from sqtune.deploy.graph import Graph, Grid
 from sqtune.deploy.lower import Trained, lower
+from sqtune.deploy.sizes.footprint import footprint
 from sqtune.networks import ResNet, build
 from sqtune.quant import (
     Activations,

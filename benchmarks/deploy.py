@@ -26,14 +26,14 @@ import torch
 from _results import Figure, Pedigree
 from torch import nn
 
-from sqtune.deploy.calibrate import calibrate
 from sqtune.deploy.graph import Graph, Packed, Quantize
-from sqtune.deploy.latency import CONTROL, Latency, latency
+from sqtune.deploy.integers.calibrate import calibrate
 from sqtune.deploy.lower import Trained, lower
 from sqtune.deploy.manifest import layer_table
-from sqtune.deploy.measure import FLOAT32, Sizes, sizes, without_grids
-from sqtune.deploy.onnx_model import onnx_file
-from sqtune.deploy.run_memory import memory_at_run_time
+from sqtune.deploy.measures.latency import CONTROL, Latency, latency
+from sqtune.deploy.measures.measure import FLOAT32, Sizes, sizes, without_grids
+from sqtune.deploy.measures.run_memory import memory_at_run_time
+from sqtune.deploy.onnx.model import onnx_file
 from sqtune.deploy.runtime import version
 from sqtune.networks import Network, ResNet, ResNet18, build
 from sqtune.quant import (

@@ -106,7 +106,7 @@ def export(
     from sqtune.deploy.export import Request
     from sqtune.deploy.export import export as export_network
     from sqtune.deploy.folder import refuse_taken
-    from sqtune.deploy.report import layers_table, size_table
+    from sqtune.deploy.measures.report import layers_table, size_table
 
     refuse_taken(out, force=force)
     places = Store.at(store)

@@ -15,20 +15,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sqtune.deploy.described import (
+from sqtune.deploy.checks.described import (
     MAX_MANIFEST_BYTES,
     CannotCheckError,
     Described,
     PackedLayer,
     described,
 )
-from sqtune.deploy.folder_files import COPY, check_files, extra_files, read_file
-from sqtune.deploy.seal import MANIFEST
-from sqtune.deploy.wire import Tensor, initializers
+from sqtune.deploy.checks.folder_files import COPY, check_files, extra_files, read_file
+from sqtune.deploy.checks.seal import MANIFEST
+from sqtune.deploy.checks.wire import Tensor, initializers
 from sqtune.errors import ExportError
 
 if TYPE_CHECKING:  # what needs numpy is imported where it is used: its lack gets a clear message
-    from sqtune.deploy.predictions import Agreement
+    from sqtune.deploy.checks.predictions import Agreement
 
 MODEL, VERIFY = "model.onnx", "verify.npz"
 WHOLE, DAMAGED, UNCHECKED = 0, 1, 2  # exit codes
@@ -85,9 +85,9 @@ def check_folder(folder: Path, tell: Callable[[str], None] = _silent) -> Report:
         ExportError: It is not as it was exported.
         ImportError: numpy or ONNX Runtime is missing.
     """
-    from sqtune.deploy.predictions import check_predictions, tolerance_of
+    from sqtune.deploy.checks.predictions import check_predictions, tolerance_of
+    from sqtune.deploy.checks.stored_images import stored_images
     from sqtune.deploy.runtime import open_session, runner, version
-    from sqtune.deploy.stored_images import stored_images
 
     began = time.monotonic()
     if not folder.is_dir():
@@ -139,7 +139,7 @@ def check_codes(about: Described, tensors: Mapping[str, Tensor]) -> int:
     Raises:
         ExportError: Some are not those of the trained network, by the manifest's checksums.
     """
-    from sqtune.deploy.unpack import levels, scales
+    from sqtune.deploy.checks.unpack import levels, scales
 
     for layer in about.packed:
         where = layer.placement

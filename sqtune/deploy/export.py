@@ -13,19 +13,19 @@ import torch
 from sqtune.data.batches import EVALUATION_BATCH
 from sqtune.data.split import Split, prepare
 from sqtune.deploy.checking import VERIFY
+from sqtune.deploy.checks.seal import MANIFEST, sealed
+from sqtune.deploy.checks.stored_images import StoredImages, to_npz
 from sqtune.deploy.exported import MODEL_FILES
 from sqtune.deploy.folder import new_folder, refuse_taken, sha256
-from sqtune.deploy.footprint import footprint
 from sqtune.deploy.forms import runs, write_form
 from sqtune.deploy.graph import Graph, Quantize
 from sqtune.deploy.manifest import ActivationForm, Form, Source, manifest
-from sqtune.deploy.measure import measure
+from sqtune.deploy.measures.measure import measure
 from sqtune.deploy.proof import as_data, prove, prove_on_cortex_m, prove_onnx
 from sqtune.deploy.readme import readme
 from sqtune.deploy.run import run
 from sqtune.deploy.runtime import Logits, Pixels, Run
-from sqtune.deploy.seal import MANIFEST, sealed
-from sqtune.deploy.stored_images import StoredImages, to_npz
+from sqtune.deploy.sizes.footprint import footprint
 from sqtune.deploy.subject import Subject, open_subject
 from sqtune.deploy.verify import verify_folder
 from sqtune.errors import ExportError
@@ -132,7 +132,7 @@ def _with_activations(subject: Subject, request: Request) -> tuple[Graph, Activa
         raise ExportError(
             "--form torch gives the network back as it was trained: leave --activations out."
         )
-    from sqtune.deploy.calibrate import calibrate
+    from sqtune.deploy.integers.calibrate import calibrate
 
     images = subject.splits.train.images
     step = max(1, len(images) // CALIBRATION_IMAGES)
@@ -158,7 +158,7 @@ def _predicted(subject: Subject, request: Request) -> dict[str, Any]:
 
 def _say_errors(errors: dict[str, Any], say: Say) -> None:
     say(
-        f"{"error":10} validation {100 * errors['validation']:.2f} % of "
+        f"{'error':10} validation {100 * errors['validation']:.2f} % of "
         f"{errors['num_validation']:,} images (trained network "
         f"{100 * errors['validation_torch']:.2f} %), test {100 * errors['test']:.2f} % of "
         f"{errors['num_test']:,}, measured with the file"

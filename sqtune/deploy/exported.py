@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from sqtune.deploy.checks.seal import MANIFEST
 from sqtune.deploy.folder import sha256
-from sqtune.deploy.seal import MANIFEST
 from sqtune.errors import ExportError
 
 MODEL_FILES = {

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from sqtune.deploy.seal import MANIFEST
+from sqtune.deploy.checks.seal import MANIFEST
 from sqtune.errors import ExportError
 
 

@@ -16,7 +16,7 @@ from sqtune.deploy.runtime import BATCH, Run, open_session, runner
 from sqtune.deploy.subject import Subject
 
 if TYPE_CHECKING:
-    from sqtune.deploy.c_source import CSource
+    from sqtune.deploy.c.source import CSource
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +50,7 @@ def write_form(subject: Subject, graph: Graph, form: Form) -> Written:
         data = torch_bytes(subject.saved, subject.codes)
         return Written({MODEL_FILES[form]: data}, len(data))
     if form == "c":
-        from sqtune.deploy.c_source import c_source
+        from sqtune.deploy.c.source import c_source
 
         source = c_source(graph)
         return Written(
@@ -58,7 +58,7 @@ def write_form(subject: Subject, graph: Graph, form: Form) -> Written:
             source.flash_bytes,
             c_source=source,
         )
-    from sqtune.deploy.onnx_model import onnx_file
+    from sqtune.deploy.onnx.model import onnx_file
 
     file = onnx_file(graph, form)
     return Written(
@@ -78,7 +78,7 @@ def runs(folder: Path, form: str, num_classes: int) -> dict[str, Run]:
     if form == "torch":
         return {"torch": _torch_run(folder)}
     if form == "c":
-        from sqtune.deploy.c_host import compiled
+        from sqtune.deploy.c.host import compiled
 
         return {"compiled": compiled(folder, num_classes)}
     file = folder / MODEL_FILES[form]

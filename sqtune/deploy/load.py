@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from sqtune.deploy.checks.seal import MANIFEST
 from sqtune.deploy.exported import open_exported
-from sqtune.deploy.seal import MANIFEST
 from sqtune.deploy.torch_file import load_torch, network_of, torch_bytes
 from sqtune.deploy.trained_network import TrainedNetwork
 from sqtune.errors import ExportError

@@ -12,9 +12,9 @@ import numpy.typing as npt
 
 from sqtune.data.images import IMAGE_SUFFIXES, image_files, read_image
 from sqtune.deploy import runtime
+from sqtune.deploy.checks.seal import MANIFEST
 from sqtune.deploy.exported import open_exported
 from sqtune.deploy.runtime import BATCH, Logits, Pixels, Run
-from sqtune.deploy.seal import MANIFEST
 from sqtune.errors import DataError, ExportError
 
 

@@ -9,9 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from sqtune.deploy.graph import Graph, Quantize
-from sqtune.deploy.manifest import Form
-from sqtune.deploy.predictions import (
+from sqtune.deploy.checks.predictions import (
     FLOAT_ACTIVATIONS,
     LOW_BIT_ACTIVATIONS,
     Agreement,
@@ -19,11 +17,13 @@ from sqtune.deploy.predictions import (
     check_predictions,
     compare_logits,
 )
+from sqtune.deploy.graph import Graph, Quantize
+from sqtune.deploy.manifest import Form
 from sqtune.deploy.runtime import Logits, Pixels, Run, open_session, runner
 from sqtune.errors import ExportError
 
 if TYPE_CHECKING:
-    from sqtune.deploy.c_source import CSource
+    from sqtune.deploy.c.source import CSource
 
 REFERENCE_IMAGES, TWIN_IMAGES, TARGET_IMAGES = 8, 256, 4
 REMEDY = "This ONNX Runtime computes with its weights in another way: try another version."
@@ -65,13 +65,13 @@ def prove_on_cortex_m(
     """Compare the C form's predictions on an emulated Cortex-M4 with the trained network's.
 
     Returns:
-        The finding, and what the network takes there (`sqtune.deploy.c_target`); nothing where the
+        The finding, and what the network takes there (`sqtune.deploy.c.target`); nothing where the
         cross compiler or the emulator is not installed.
 
     Raises:
         ExportError: They differ by more than rounding explains, or it does not fit the board.
     """
-    from sqtune.deploy.c_target import measure_on_cortex_m
+    from sqtune.deploy.c.target import measure_on_cortex_m
 
     found = measure_on_cortex_m(source, pixels[:TARGET_IMAGES])
     if found is None:
@@ -108,9 +108,9 @@ def prove_onnx(
     Raises:
         ExportError: Either differs.
     """
-    from sqtune.deploy.onnx_compare import differences
-    from sqtune.deploy.onnx_model import onnx_file
-    from sqtune.deploy.onnx_reference import reference_run
+    from sqtune.deploy.onnx.compare import differences
+    from sqtune.deploy.onnx.model import onnx_file
+    from sqtune.deploy.onnx.reference import reference_run
 
     data, twin = file.read_bytes(), onnx_file(graph, "float").data
     tolerance, some = tolerance_of(graph), slice(0, REFERENCE_IMAGES)

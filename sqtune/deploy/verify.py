@@ -7,13 +7,13 @@ from pathlib import Path
 from typing import Any
 
 from sqtune.deploy.checking import VERIFY, check_folder
-from sqtune.deploy.described import MAX_MANIFEST_BYTES, Described, described
+from sqtune.deploy.checks.described import MAX_MANIFEST_BYTES, Described, described
+from sqtune.deploy.checks.folder_files import check_files, read_file
+from sqtune.deploy.checks.predictions import Agreement, check_predictions, tolerance_of
+from sqtune.deploy.checks.seal import MANIFEST
+from sqtune.deploy.checks.stored_images import stored_images
 from sqtune.deploy.exported import MODEL_FILES
-from sqtune.deploy.folder_files import check_files, read_file
 from sqtune.deploy.forms import runs
-from sqtune.deploy.predictions import Agreement, check_predictions, tolerance_of
-from sqtune.deploy.seal import MANIFEST
-from sqtune.deploy.stored_images import stored_images
 from sqtune.errors import ExportError
 
 

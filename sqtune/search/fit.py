@@ -14,7 +14,7 @@ from sqtune.search.records import TrialRecord
 from sqtune.search.stored import FACTS
 
 if TYPE_CHECKING:
-    from sqtune.deploy.footprint import Footprint
+    from sqtune.deploy.sizes.footprint import Footprint
 
 Measure = Callable[[TrialConfig], "Footprint"]
 
@@ -40,7 +40,7 @@ def store_footprint(
         trial.set_user_attr(FACTS, asdict(footprint))
     if target is None:
         return None
-    from sqtune.deploy.footprint import excess, refusal
+    from sqtune.deploy.sizes.footprint import excess, refusal
 
     for name, value in excess(footprint, target).items():
         if name not in trial.constraints:
@@ -50,7 +50,7 @@ def store_footprint(
 
 def nearest(trials: Iterable[TrialRecord], target: Target | None) -> TrialRecord | None:
     """Return the refused trial that exceeds a target least; None where none was refused by it."""
-    from sqtune.deploy.footprint import Footprint, excess
+    from sqtune.deploy.sizes.footprint import Footprint, excess
 
     def exceeded(trial: TrialRecord) -> float:
         names = (field.name for field in fields(Footprint))

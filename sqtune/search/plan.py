@@ -17,7 +17,7 @@ from sqtune.config.space import SearchSpace
 from sqtune.config.trial import TrialConfig
 from sqtune.data import Data
 from sqtune.data.split import Splits
-from sqtune.deploy.footprint import Form
+from sqtune.deploy.sizes.footprint import Form
 from sqtune.errors import ResourceError
 from sqtune.search.courses import branch_epochs
 from sqtune.search.machine import this_machine

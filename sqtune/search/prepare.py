@@ -14,7 +14,7 @@ from sqtune.data import Data
 from sqtune.store import Store
 
 if TYPE_CHECKING:
-    from sqtune.deploy.footprint import Footprint
+    from sqtune.deploy.sizes.footprint import Footprint
     from sqtune.train.stage_store import StageStore
 
 
@@ -100,7 +100,7 @@ def stage_store(space: SearchSpace, store: Store) -> StageStore:
 def footprints(space: SearchSpace, store: Store) -> Callable[[TrialConfig], Footprint]:
     """Return what tells the footprint of a configuration of the space in the target's form."""
     from sqtune.data.split import open_prepared
-    from sqtune.deploy.footprint import footprint
+    from sqtune.deploy.sizes.footprint import footprint
 
     form = "onnx" if space.target is None else space.target.form
     opened = cache(open_prepared)

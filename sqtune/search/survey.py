@@ -13,7 +13,7 @@ from sqtune.config.space import SearchSpace
 from sqtune.config.trial import TrialConfig
 from sqtune.data import Data
 from sqtune.data.split import Splits
-from sqtune.deploy.footprint import Footprint, Form, footprint, refusal
+from sqtune.deploy.sizes.footprint import Footprint, Form, footprint, refusal
 
 MOST_POINTS = 2_000  # that are gone through; of more as many are drawn
 SPLITTING = ("validation", "test", "split_seed", "crop_padding", "mirror")  # not what an image is

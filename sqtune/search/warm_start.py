@@ -50,7 +50,7 @@ def take_over(
         other: Where they come from; repeated trials add nothing and are passed over.
         measure: Returns what a configuration takes; needed for objectives beside val_error.
     """
-    from sqtune.deploy.footprint import excess
+    from sqtune.deploy.sizes.footprint import excess
 
     uuid = other.attrs["uuid"]
     marks = (trial.user_attrs.get(FROM_STUDY) for trial in study.get_trials(deepcopy=False))

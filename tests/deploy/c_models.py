@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from torch import Tensor
 
-from sqtune.deploy.c_source import CSource
+from sqtune.deploy.c.source import CSource
 
 STRICT = ("-std=c99", "-Wall", "-Wextra", "-Wshadow", "-Werror", "-pedantic")
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from sqtune.deploy.graph import Pointwise, Quantize
-from sqtune.deploy.regions import moves
+from sqtune.deploy.integers.regions import moves
 
 
 def grids(graph):

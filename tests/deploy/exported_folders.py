@@ -12,12 +12,12 @@ import pytest
 from small_networks import images, small_graph
 
 from sqtune.deploy.checking import check_folder
-from sqtune.deploy.described import CannotCheckError
+from sqtune.deploy.checks.described import CannotCheckError
+from sqtune.deploy.checks.seal import sealed
+from sqtune.deploy.checks.stored_images import StoredImages, to_npz
 from sqtune.deploy.graph import Graph
 from sqtune.deploy.manifest import manifest
-from sqtune.deploy.onnx_model import onnx_file
-from sqtune.deploy.seal import sealed
-from sqtune.deploy.stored_images import StoredImages, to_npz
+from sqtune.deploy.onnx.model import onnx_file
 from sqtune.errors import ExportError
 
 MODEL, VERIFY, README, MANIFEST = "model.onnx", "verify.npz", "README.md", "manifest.json"

@@ -8,9 +8,9 @@ import torch
 from onnx.reference import ReferenceEvaluator
 
 from sqtune.deploy.graph import Affine, Graph, LayerNorm, Packed, Quantize
-from sqtune.deploy.onnx_compare import differences
-from sqtune.deploy.onnx_model import OnnxFile, OnnxForm, onnx_file
-from sqtune.deploy.onnx_weights import kind_of
+from sqtune.deploy.onnx.compare import differences
+from sqtune.deploy.onnx.model import OnnxFile, OnnxForm, onnx_file
+from sqtune.deploy.onnx.weights import kind_of
 from sqtune.deploy.run import run
 from sqtune.deploy.runtime import IMAGE_INPUT, open_session, runner
 from sqtune.quant import packed_bytes

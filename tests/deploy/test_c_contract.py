@@ -14,7 +14,7 @@ from torch import nn
 from torch.nn import functional
 
 from sqtune.data.batches import Normalize
-from sqtune.deploy.c_source import c_source
+from sqtune.deploy.c.source import c_source
 from sqtune.deploy.lower import lower
 from sqtune.deploy.run import run
 from sqtune.quant import Activations, Ternary

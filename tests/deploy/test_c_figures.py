@@ -11,8 +11,8 @@ from other_weights import QUANTIZERS, with_quantizer
 from small_networks import small_graph
 
 from sqtune.config import TrialConfig
-from sqtune.deploy.c_source import c_source
-from sqtune.deploy.footprint import footprint
+from sqtune.deploy.c.source import c_source
+from sqtune.deploy.sizes.footprint import footprint
 from sqtune.networks import ResNet, Torchvision, Vgg9
 from sqtune.quant import Activations, Binary, Float, LayerRule, Ternary, Uniform
 

@@ -12,8 +12,8 @@ from c_models import errors, library, logits
 from random_c_graphs import RandomGraph
 from small_networks import images
 
-from sqtune.deploy.c_plan import plan
-from sqtune.deploy.c_source import c_source
+from sqtune.deploy.c.plan import plan
+from sqtune.deploy.c.source import c_source
 from sqtune.deploy.graph import Quantize
 from sqtune.deploy.run import run
 

@@ -12,9 +12,9 @@ from c_models import library, logits
 from small_networks import images, small_graph, trained, with_statistics
 from torch import nn
 
-from sqtune.deploy.c_source import c_source
-from sqtune.deploy.calibrate import calibrate
+from sqtune.deploy.c.source import c_source
 from sqtune.deploy.graph import Conv, Graph, Grid, LayerNorm, Linear, Packed, Quantize, Reshape
+from sqtune.deploy.integers.calibrate import calibrate
 from sqtune.deploy.lower import lower
 from sqtune.deploy.run import run
 from sqtune.errors import ExportError

@@ -10,8 +10,8 @@ from c_models import errors
 from small_networks import images, small_graph
 
 from sqtune.deploy import c_target
-from sqtune.deploy.c_source import c_source
-from sqtune.deploy.c_target import FLAGS, INSTRUCTIONS_PER_TICK, measure_on_cortex_m
+from sqtune.deploy.c.source import c_source
+from sqtune.deploy.c.target import FLAGS, INSTRUCTIONS_PER_TICK, measure_on_cortex_m
 from sqtune.deploy.graph import Graph, Mean
 from sqtune.deploy.run import run
 from sqtune.errors import ExportError

@@ -11,7 +11,6 @@ from calibration_laws import grids
 from small_networks import images, small_graph, trained, with_statistics
 from torch import nn
 
-from sqtune.deploy.calibrate import calibrate, calibrated
 from sqtune.deploy.graph import (
     IMAGE,
     Combine,
@@ -21,6 +20,7 @@ from sqtune.deploy.graph import (
     Pointwise,
     Quantize,
 )
+from sqtune.deploy.integers.calibrate import calibrate, calibrated
 from sqtune.deploy.lower import lower
 from sqtune.deploy.run import run
 from sqtune.errors import ExportError

@@ -8,7 +8,6 @@ import pytest
 from calibration_laws import grids
 from small_networks import images, small_graph
 
-from sqtune.deploy.calibrate import calibrate, calibrated
 from sqtune.deploy.graph import (
     Combine,
     Conv,
@@ -18,7 +17,8 @@ from sqtune.deploy.graph import (
     Pool,
     Quantize,
 )
-from sqtune.deploy.regions import moves
+from sqtune.deploy.integers.calibrate import calibrate, calibrated
+from sqtune.deploy.integers.regions import moves
 from sqtune.deploy.run import run, values
 from sqtune.networks import ResNet, Torchvision, Vgg9
 from sqtune.quant import Ternary

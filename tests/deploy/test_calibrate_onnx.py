@@ -12,9 +12,9 @@ from torch.nn import functional
 
 from sqtune.data import Digits
 from sqtune.data.split import prepare
-from sqtune.deploy.calibrate import calibrate
+from sqtune.deploy.integers.calibrate import calibrate
 from sqtune.deploy.lower import lower
-from sqtune.deploy.onnx_model import onnx_file
+from sqtune.deploy.onnx.model import onnx_file
 from sqtune.deploy.run import run
 from sqtune.deploy.runtime import open_session, runner
 from sqtune.networks import ResNet, Torchvision, Vgg9, build

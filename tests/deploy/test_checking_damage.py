@@ -16,10 +16,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sqtune.deploy.checking import check_codes, check_folder
-from sqtune.deploy.described import described
-from sqtune.deploy.seal import sealed
-from sqtune.deploy.stored_images import stored_images
-from sqtune.deploy.wire import initializers
+from sqtune.deploy.checks.described import described
+from sqtune.deploy.checks.seal import sealed
+from sqtune.deploy.checks.stored_images import stored_images
+from sqtune.deploy.checks.wire import initializers
 from sqtune.errors import ExportError
 from sqtune.quant import Binary, Uniform
 

@@ -13,8 +13,8 @@ from exported_folders import (
 )
 
 from sqtune.deploy.checking import check_folder
-from sqtune.deploy.described import CannotCheckError
-from sqtune.deploy.seal import check_seal, sealed
+from sqtune.deploy.checks.described import CannotCheckError
+from sqtune.deploy.checks.seal import check_seal, sealed
 from sqtune.errors import ExportError
 
 

@@ -18,10 +18,10 @@ from exported_folders import (
 from onnx import numpy_helper
 from small_networks import images, small_graph
 
-from sqtune.deploy.calibrate import calibrate
 from sqtune.deploy.checking import check_folder
 from sqtune.deploy.graph import Conv, Linear, Packed
-from sqtune.deploy.onnx_model import onnx_file
+from sqtune.deploy.integers.calibrate import calibrate
+from sqtune.deploy.onnx.model import onnx_file
 from sqtune.deploy.run import run
 from sqtune.quant import Activations, Binary, Ternary, Uniform
 

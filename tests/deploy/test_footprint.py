@@ -9,7 +9,7 @@ import pytest
 
 from sqtune.config import TrialConfig
 from sqtune.config.options import Target
-from sqtune.deploy.footprint import Footprint, excess, footprint, refusal
+from sqtune.deploy.sizes.footprint import Footprint, excess, footprint, refusal
 from sqtune.errors import NetworkError
 from sqtune.networks import ResNet
 from sqtune.quant import Float, Ternary

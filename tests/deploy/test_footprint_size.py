@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from sqtune.config import TrialConfig
-from sqtune.deploy.footprint import footprint
+from sqtune.deploy.sizes.footprint import footprint
 from sqtune.errors import QuantizationError
 from sqtune.networks import ResNet
 from sqtune.quant import Binary, Float, LearnedTernary, LearnedUniform, Ternary, Uniform

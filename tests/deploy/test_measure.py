@@ -14,16 +14,16 @@ import torch
 from rich.console import Console
 from small_networks import images, small_graph
 
-from sqtune.deploy.c_source import c_source
+from sqtune.deploy.c.source import c_source
 from sqtune.deploy.forms import Written
-from sqtune.deploy.latency import LEAST_ROUNDS, latency
 from sqtune.deploy.manifest import layer_table
-from sqtune.deploy.measure import measure, sizes, without_grids
-from sqtune.deploy.onnx_model import onnx_file
-from sqtune.deploy.report import layers_table, size_table
+from sqtune.deploy.measures.latency import LEAST_ROUNDS, latency
+from sqtune.deploy.measures.measure import measure, sizes, without_grids
+from sqtune.deploy.measures.report import layers_table, size_table
+from sqtune.deploy.measures.run_memory import memory_at_run_time
+from sqtune.deploy.measures.spread import Spread
+from sqtune.deploy.onnx.model import onnx_file
 from sqtune.deploy.run import run
-from sqtune.deploy.run_memory import memory_at_run_time
-from sqtune.deploy.spread import Spread
 from sqtune.networks import ResNet
 from sqtune.quant import Activations, Binary, Float, LayerRule, Ternary, Uniform
 
@@ -108,7 +108,7 @@ def test_the_fresh_interpreter_needs_numpy_and_onnx_runtime_alone(tmp_path):
     file = tmp_path / "model.onnx"
     file.write_bytes(onnx(Binary()))
     code = (
-        "import sys; from sqtune.deploy.run_memory import main; "
+        "import sys; from sqtune.deploy.measures.run_memory import main; "
         f"main([{str(file)!r}, '3', '12', '12']); print(*sys.modules)"
     )
     answer = subprocess.run(

@@ -9,8 +9,8 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from sqtune.deploy.memory import peak_bytes, planned
-from sqtune.deploy.structure import trace
+from sqtune.deploy.sizes.memory import peak_bytes, planned
+from sqtune.deploy.sizes.structure import trace
 
 
 def conv(channels, out, **options):

@@ -10,7 +10,7 @@ from random_graphs import QUANTIZERS, Builder, every_layer, pixels
 from small_networks import images, small_graph
 
 from sqtune.deploy.graph import Graph, Quantize
-from sqtune.deploy.onnx_model import OnnxFile, onnx_file
+from sqtune.deploy.onnx.model import OnnxFile, onnx_file
 from sqtune.networks import ResNet, Torchvision, Vgg9
 from sqtune.quant import Activations, Binary, Float, LayerRule, Ternary, Uniform
 

@@ -13,8 +13,8 @@ from small_networks import images, small_graph
 from whole_biases import whole
 
 from sqtune.deploy.graph import Conv, Graph
-from sqtune.deploy.onnx_compare import operators
-from sqtune.deploy.onnx_model import OnnxFile, onnx_file
+from sqtune.deploy.onnx.compare import operators
+from sqtune.deploy.onnx.model import OnnxFile, onnx_file
 from sqtune.quant import Activations, Binary, Float, Ternary, Uniform
 
 IMAGES = pixels(32)

@@ -10,7 +10,7 @@ from random_graphs import QUANTIZERS, Builder, every_layer, pixels
 from small_networks import images, small_graph
 
 from sqtune.deploy.graph import Packed
-from sqtune.deploy.onnx_model import onnx_file
+from sqtune.deploy.onnx.model import onnx_file
 from sqtune.quant import Activations, Binary, Float, LayerRule, LearnedTernary, Ternary, Uniform
 
 IMAGES = pixels(8)

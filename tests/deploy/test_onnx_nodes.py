@@ -8,8 +8,8 @@ from onnx_checks import as_its_twin, close, evaluated, expected, logits
 from random_graphs import Builder, pixels
 
 from sqtune.deploy.graph import Graph, Pointwise
-from sqtune.deploy.onnx_compare import differences, operators
-from sqtune.deploy.onnx_model import onnx_file
+from sqtune.deploy.onnx.compare import differences, operators
+from sqtune.deploy.onnx.model import onnx_file
 from sqtune.quant import Binary, Float, Ternary, Uniform
 
 FUNCTIONS = ["relu", "clip", "sigmoid", "hardsigmoid", "hardswish", "silu", "gelu", "tanh"]

@@ -8,7 +8,7 @@ from onnx_checks import close, expected, logits
 from random_graphs import QUANTIZERS, Builder, pixels
 
 from sqtune.deploy.graph import Graph, Pointwise, Quantize
-from sqtune.deploy.onnx_model import onnx_file
+from sqtune.deploy.onnx.model import onnx_file
 
 FUNCTIONS = ["relu", "clip", "sigmoid", "hardsigmoid", "hardswish", "silu", "gelu", "tanh"]
 NUM_NETWORKS, NUM_PARTS = 200, 10

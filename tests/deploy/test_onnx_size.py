@@ -8,10 +8,10 @@ from small_networks import trained, with_statistics
 from torch import nn
 
 from sqtune.config import TrialConfig
-from sqtune.deploy.footprint import footprint
 from sqtune.deploy.lower import lower
-from sqtune.deploy.onnx_model import onnx_file
-from sqtune.deploy.structure import structure
+from sqtune.deploy.onnx.model import onnx_file
+from sqtune.deploy.sizes.footprint import footprint
+from sqtune.deploy.sizes.structure import structure
 from sqtune.networks import ResNet, ResNet18, Torchvision, Vgg9, build
 from sqtune.quant import (
     Binary,

@@ -6,15 +6,15 @@ import numpy as np
 import pytest
 from small_networks import images, small_graph
 
-from sqtune.deploy.onnx_model import onnx_file
-from sqtune.deploy.onnx_reference import reference_run
-from sqtune.deploy.predictions import (
+from sqtune.deploy.checks.predictions import (
     FLOAT_ACTIVATIONS,
     LOW_BIT_ACTIVATIONS,
     check_predictions,
     compare_logits,
     tolerance_of,
 )
+from sqtune.deploy.onnx.model import onnx_file
+from sqtune.deploy.onnx.reference import reference_run
 from sqtune.deploy.run import run
 from sqtune.errors import ExportError
 from sqtune.quant import Binary, Uniform

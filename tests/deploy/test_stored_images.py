@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from small_networks import images
 
-from sqtune.deploy.stored_images import StoredImages, stored_images, to_npz
+from sqtune.deploy.checks.stored_images import StoredImages, stored_images, to_npz
 from sqtune.errors import ExportError
 
 

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from sqtune.deploy.structure import structure, trace
+from sqtune.deploy.sizes.structure import structure, trace
 from sqtune.networks import ResNet, ResNet18, Torchvision, Vgg9, build
 
 
@@ -151,7 +151,7 @@ def test_looking_draws_no_random_number_and_leaves_attention_as_it_was():
 def test_looking_imports_no_compiler():
     code = """
 import sys
-from sqtune.deploy.structure import structure
+from sqtune.deploy.sizes.structure import structure
 from sqtune.networks import ResNet
 structure(ResNet("resnet8", 7), 3, 10, (16, 16))
 heavy = {"torch._dynamo", "torch._inductor", "triton", "torchvision"} & set(sys.modules)

@@ -10,10 +10,10 @@ from hypothesis import strategies as st
 from onnx import TensorProto, helper
 from small_networks import small_graph
 
+from sqtune.deploy.checks.unpack import DATA_TYPES, levels, scales
+from sqtune.deploy.checks.wire import FLOAT, INT8, UINT8, Tensor, initializers
 from sqtune.deploy.graph import Packed
-from sqtune.deploy.onnx_model import onnx_file
-from sqtune.deploy.unpack import DATA_TYPES, levels, scales
-from sqtune.deploy.wire import FLOAT, INT8, UINT8, Tensor, initializers
+from sqtune.deploy.onnx.model import onnx_file
 from sqtune.errors import ExportError
 from sqtune.quant import Binary, Float, LayerRule, LearnedTernary, LearnedUniform, Ternary, Uniform
 from sqtune.quant.packing import pack

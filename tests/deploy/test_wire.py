@@ -15,9 +15,9 @@ from hypothesis import strategies as st
 from onnx import AttributeProto, TensorProto, helper, numpy_helper
 from small_networks import small_graph
 
-from sqtune.deploy.onnx_model import onnx_file
-from sqtune.deploy.protobuf import fields
-from sqtune.deploy.wire import BITS, initializers
+from sqtune.deploy.checks.protobuf import fields
+from sqtune.deploy.checks.wire import BITS, initializers
+from sqtune.deploy.onnx.model import onnx_file
 from sqtune.errors import ExportError
 from sqtune.quant import Binary, Uniform
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 from calibration_laws import grids
 
 from sqtune.deploy.graph import Conv, Graph, Linear, Packed
-from sqtune.deploy.requantize import whole_bias
+from sqtune.deploy.integers.requantize import whole_bias
 
 
 def whole(graph: Graph) -> Graph:

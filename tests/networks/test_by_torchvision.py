@@ -108,7 +108,7 @@ def test_torchvision_is_imported_for_its_own_models_only():
 import sys
 import sqtune.train.loop
 from sqtune.config import TrialConfig
-from sqtune.deploy.footprint import footprint
+from sqtune.deploy.sizes.footprint import footprint
 from sqtune.networks import ResNet, ResNet18, Torchvision, Vgg9, build
 for network in ResNet("resnet8"), ResNet18(width=4), Vgg9(width=4):
     build(network, 3, 10)

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from sqtune.config import TrialConfig
-from sqtune.deploy.footprint import footprint
+from sqtune.deploy.sizes.footprint import footprint
 from sqtune.errors import NetworkError
 from sqtune.networks import ResNet, build, check_image_size
 from sqtune.quant import Binary, Float, Ternary, Uniform

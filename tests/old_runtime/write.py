@@ -20,7 +20,7 @@ from random_graphs import QUANTIZERS, every_layer, pixels
 from test_onnx_random import random_graph
 
 from sqtune.deploy.graph import Graph
-from sqtune.deploy.onnx_model import onnx_file
+from sqtune.deploy.onnx.model import onnx_file
 
 NUM_RANDOM = 40
 

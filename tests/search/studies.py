@@ -8,7 +8,7 @@ from typing import Any
 from sqtune.config import load_space
 from sqtune.config.space import SearchSpace
 from sqtune.config.trial import TrialConfig
-from sqtune.deploy.footprint import Footprint, footprint
+from sqtune.deploy.sizes.footprint import Footprint, footprint
 from sqtune.search.records import TrialRecord
 from sqtune.search.storage import open_storage
 from sqtune.search.study import Study

@@ -1,0 +1,1 @@
+"""What checks an exported folder with numpy and ONNX Runtime alone."""

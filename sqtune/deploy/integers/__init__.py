@@ -1,0 +1,1 @@
+"""Float activations brought onto grids, by calibration."""

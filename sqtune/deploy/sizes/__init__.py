@@ -1,0 +1,1 @@
+"""What a network takes, known before it is trained."""
