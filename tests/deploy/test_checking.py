@@ -76,7 +76,7 @@ def test_without_numpy_or_onnx_runtime_it_says_so(folder, tmp_path, missing):
 
 
 def test_the_check_needs_nothing_but_numpy_and_onnx_runtime():
-    names = ("checking", "predictions", "stored_images", "unpack", "runtime")
+    names = ("checking", "checks.predictions", "checks.stored_images", "checks.unpack", "runtime")
     code = f"import sys, {', '.join('sqtune.deploy.' + name for name in names)};"
     code += "print({name.partition('.')[0] for name in sys.modules} - {*sys.stdlib_module_names})"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

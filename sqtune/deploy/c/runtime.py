@@ -20,7 +20,7 @@ WITH_MATH = ("sigmoid", "silu", "gelu", "tanh")
 @cache
 def text(file: str) -> str:
     """Return a file of C."""
-    return (files("sqtune.deploy") / "c" / f"{file}.c").read_text(encoding="utf-8")
+    return (files("sqtune.deploy.c") / f"{file}.c").read_text(encoding="utf-8")
 
 
 class Functions:

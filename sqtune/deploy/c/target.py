@@ -105,7 +105,7 @@ def measure_on_cortex_m(
 def _write(source: CSource, pixels: npt.NDArray[np.uint8], folder: Path) -> None:
     """Write the network, the images and the firmware around them."""
     for file in ("main.c", "link.ld"):
-        text = (files("sqtune.deploy") / "c" / "target" / file).read_text(encoding="utf-8")
+        text = (files("sqtune.deploy.c") / "target" / file).read_text(encoding="utf-8")
         (folder / file).write_text(text, encoding="utf-8")
     rows = ",\n".join(f"{{{', '.join(map(str, image.ravel()))}}}" for image in pixels)
     (folder / "images.h").write_text(
