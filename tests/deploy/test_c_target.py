@@ -9,7 +9,7 @@ import pytest
 from c_models import errors
 from small_networks import images, small_graph
 
-from sqtune.deploy import c_target
+from sqtune.deploy.c import target
 from sqtune.deploy.c.source import c_source
 from sqtune.deploy.c.target import FLAGS, INSTRUCTIONS_PER_TICK, measure_on_cortex_m
 from sqtune.deploy.graph import Graph, Mean
@@ -18,9 +18,7 @@ from sqtune.errors import ExportError
 from sqtune.quant import Activations, Binary, Float, Ternary, Uniform
 
 MISSING = [
-    tool
-    for tool in (c_target.COMPILER, c_target.SIZE, c_target.EMULATOR)
-    if shutil.which(tool) is None
+    tool for tool in (target.COMPILER, target.SIZE, target.EMULATOR) if shutil.which(tool) is None
 ]
 on_target = pytest.mark.skipif(bool(MISSING), reason=f"not installed: {', '.join(MISSING)}")
 

@@ -3,10 +3,10 @@
 It is the arena of the C form (`sqtune.deploy.sizes.steps`, `sqtune.deploy.sizes.arena`), for every
 form: each value lies in it from the step that makes it to the last that reads it. The input of a
 quantized layer takes that layer's bits an element; where something else reads the value too (a sum,
-a layer on another grid), the value is there as float32 and its codes beside it for as long as the layer
-needs them. Everything else takes float32: sums, means, what is returned. What acts on an element is
-done before it is stored, a sum where its first part lay, and what only moves elements (max-pooling,
-concatenation) works on codes. Working memory inside of a step is not counted.
+a layer on another grid), the value is there as float32 and its codes beside it for as long as the
+layer needs them. Everything else takes float32: sums, means, what is returned. What acts on an
+element is done before it is stored, a sum where its first part lay, and what only moves elements
+(max-pooling, concatenation) works on codes. Working memory inside of a step is not counted.
 """
 
 from __future__ import annotations
