@@ -158,7 +158,7 @@ def _predicted(subject: Subject, request: Request) -> dict[str, Any]:
 
 def _say_errors(errors: dict[str, Any], say: Say) -> None:
     say(
-        f"{"error":10} validation {100 * errors['validation']:.2f} % of "
+        f"{'error':10} validation {100 * errors['validation']:.2f} % of "
         f"{errors['num_validation']:,} images (trained network "
         f"{100 * errors['validation_torch']:.2f} %), test {100 * errors['test']:.2f} % of "
         f"{errors['num_test']:,}, measured with the file"
