@@ -40,7 +40,7 @@ def test_the_graph_gives_the_networks_logits(quantizer):
     "network",
     [
         ResNet("resnet20", 4),
-        Vgg9(4),
+        Vgg9(width=4),
         Torchvision("mobilenet_v2"),
         Torchvision("mobilenet_v3_small"),
         Torchvision("shufflenet_v2_x0_5"),
