@@ -17,7 +17,8 @@ import torch
 from torch import Tensor, fx, nn
 
 from sqtune.deploy.graph import Conv, Floats, Graph, Grid, Linear, Node, Packed, Quantize, Weight
-from sqtune.deploy.operators import OPERATORS, Operation, same_as
+from sqtune.deploy.operation import Operation
+from sqtune.deploy.operators import OPERATORS, same_as
 from sqtune.errors import ExportError
 from sqtune.quant import FrozenLayer, Quantizer
 

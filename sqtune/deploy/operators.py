@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -19,18 +18,15 @@ from sqtune.deploy.graph import (
     Affine,
     Combine,
     Concat,
-    Floats,
     LayerNorm,
-    Mean,
-    Node,
     Pad,
     Pointwise,
-    Pool,
     Reshape,
     Slice,
     Transpose,
 )
-from sqtune.errors import ExportError
+from sqtune.deploy.operation import Operation
+from sqtune.deploy.windows import adaptive, average_pool, max_pool, mean
 
 aten = torch.ops.aten
 SAME = {
@@ -43,67 +39,6 @@ SAME = {
     aten.feature_dropout.default,
     aten.lift_fresh_copy.default,
 }
-
-
-@dataclass(frozen=True, slots=True)
-class Operation:
-    """One traced operation and what there is to lower it with.
-
-    Attributes:
-        node: The traced node.
-        place: Name of the module it comes from.
-        batch: torch's symbol for the number of images.
-        value: Returns the number of a traced value.
-        shape: Returns the shape of a value, by number.
-        tensor: Returns the values of a parameter or buffer, None for anything else.
-        norm: Returns a batch norm as (factor, shift), in float64.
-        add: Adds a node of a kind and returns the number of its value.
-    """
-
-    node: fx.Node
-    place: str
-    batch: str
-    value: Callable[[Any], Any]
-    shape: Callable[[int], tuple[int, ...]]
-    tensor: Callable[[Any], Floats | None]
-    norm: Callable[[], tuple[Any, Any]]
-    add: Callable[..., int]
-
-    def argument(self, index: int, default: Any = None) -> Any:
-        """Return an argument of the call."""
-        return self.node.args[index] if index < len(self.node.args) else default
-
-    def input(self) -> int:
-        """Return the number of the first argument's value."""
-        number: int = self.value(self.argument(0))
-        return number
-
-    def result_shape(self) -> tuple[int, ...]:
-        """Return the shape of the result; the batch has to stay in front.
-
-        Raises:
-            ExportError: It does not.
-        """
-        result: Any = self.node.meta["val"]
-        if result.dim() == 0 or str(result.shape[0]) != self.batch:
-            raise self.unsupported("mixes images with each other")
-        return tuple(int(size) for size in result.shape[1:])
-
-    def make(
-        self, node: type[Node], inputs: tuple[int, ...] | None = None, /, **fields: Any
-    ) -> int:
-        """Add a node that makes the result."""
-        inputs = (self.input(),) if inputs is None else inputs
-        return self.add(node, inputs, self.result_shape(), name=self.place, **fields)
-
-    def unsupported(self, what: str = "") -> ExportError:
-        """Return the error that names operation and layer."""
-        operation = str(self.node.target).removesuffix(".default")
-        return ExportError(
-            f"{self.place or 'the network'}: {operation} {what or 'is not known to any form'}. "
-            "Export takes convolutional networks: convolutions, linear layers, norms, pooling, "
-            "sums, concatenation and the usual activation functions."
-        )
 
 
 def same_as(node: fx.Node) -> fx.Node | None:
@@ -193,98 +128,6 @@ def _layer_norm(operation: Operation) -> int:
     )
 
 
-def _max_pool(operation: Operation) -> int:
-    if any(size != 1 for size in _pair(operation.argument(4, 1))):
-        raise operation.unsupported("with dilation is not known to any form")
-    return _pool(operation, "max", operation.input(), _pair(operation.argument(3, 0)))
-
-
-def _average_pool(operation: Operation) -> int:
-    number, padding = operation.input(), _pair(operation.argument(3, 0))
-    if operation.argument(6) is not None:
-        raise operation.unsupported("with a divisor of its own is not known to any form")
-    if any(padding) and operation.argument(5, True):
-        if operation.argument(4, False):
-            raise operation.unsupported("that rounds up and counts padding")
-        channels, *sizes = operation.shape(number)
-        around = ((0, 0), *((p, p) for p in padding))
-        shape = (channels, *(size + 2 * p for size, p in zip(sizes, padding, strict=True)))
-        number = operation.add(Pad, (number,), shape, name=operation.place, padding=around)
-        padding = (0, 0)
-    return _pool(operation, "average", number, padding)
-
-
-def _pool(operation: Operation, kind: str, number: int, padding: tuple[int, ...]) -> int:
-    """Add a pooling; the padding behind is what its windows reach, where torch rounds up."""
-    kernel = _pair(operation.argument(1))
-    stride = _pair(operation.argument(2) or kernel)
-    sizes, results = operation.shape(number)[1:], operation.result_shape()[1:]
-    around = tuple(
-        (before, (result - 1) * step + window - size - before)
-        for size, result, window, step, before in zip(
-            sizes, results, kernel, stride, padding, strict=True
-        )
-    )
-    # a window may end in front of the last element, which is cut off then
-    number = _cut(operation, number, [min(0, after) for _, after in around])
-    return operation.make(
-        Pool,
-        (number,),
-        kind=kind,
-        kernel=kernel,
-        stride=stride,
-        padding=tuple((before, max(0, after)) for before, after in around),
-    )
-
-
-def _cut(operation: Operation, number: int, beyond: list[int]) -> int:
-    for axis, excess in enumerate(beyond, start=1):
-        if excess:
-            shape = list(operation.shape(number))
-            shape[axis] += excess
-            number = operation.add(
-                Slice,
-                (number,),
-                tuple(shape),
-                name=operation.place,
-                axis=axis,
-                start=0,
-                stop=shape[axis],
-            )
-    return number
-
-
-def _adaptive(operation: Operation) -> int:
-    number = operation.input()
-    (channels, *sizes), results = operation.shape(number), operation.result_shape()[1:]
-    if all(result == 1 for result in results):
-        return operation.make(Mean, (number,), keep=True)
-    if all(size == 1 for size in sizes):
-        for axis, result in enumerate(results, start=1):
-            shape = (channels, *results[:axis], *sizes[axis:])
-            inputs = (number,) * result
-            number = operation.add(Concat, inputs, shape, name=operation.place, axis=axis)
-        return number
-    if any(size % result for size, result in zip(sizes, results, strict=True)):
-        raise operation.unsupported(
-            f"from {'x'.join(map(str, sizes))} to {'x'.join(map(str, results))} has windows of "
-            "different sizes (images of another size may suit it)"
-        )
-    kernel = tuple(size // result for size, result in zip(sizes, results, strict=True))
-    around = ((0, 0),) * len(kernel)
-    return operation.make(
-        Pool, (number,), kind="average", kernel=kernel, stride=kernel, padding=around
-    )
-
-
-def _mean(operation: Operation) -> int:
-    given = operation.shape(operation.input())
-    dims = sorted(dim % (len(given) + 1) for dim in operation.argument(1))
-    if dims != list(range(2, len(given) + 1)):
-        raise operation.unsupported("over other dimensions than the image's")
-    return operation.make(Mean, keep=bool(operation.argument(2, False)))
-
-
 def _concat(operation: Operation) -> int:
     given: Any = operation.argument(0)
     axis = _behind_batch(operation, operation.argument(1, 0))
@@ -361,11 +204,6 @@ def _behind_batch(operation: Operation, dim: int) -> int:
     return axis - 1
 
 
-def _pair(value: Any) -> tuple[int, ...]:
-    pair = (value, value) if isinstance(value, int) else tuple(value)
-    return pair * 2 if len(pair) == 1 else pair
-
-
 OPERATORS: Mapping[Any, Callable[[Operation], Any]] = {
     aten.relu.default: _pointwise("relu"),
     aten.relu_.default: _pointwise("relu"),
@@ -387,10 +225,10 @@ OPERATORS: Mapping[Any, Callable[[Operation], Any]] = {
     aten.mul_.Tensor: _multiply,
     aten.batch_norm.default: _batch_norm,
     aten.layer_norm.default: _layer_norm,
-    aten.max_pool2d.default: _max_pool,
-    aten.avg_pool2d.default: _average_pool,
-    aten.adaptive_avg_pool2d.default: _adaptive,
-    aten.mean.dim: _mean,
+    aten.max_pool2d.default: max_pool,
+    aten.avg_pool2d.default: average_pool,
+    aten.adaptive_avg_pool2d.default: adaptive,
+    aten.mean.dim: mean,
     aten.cat.default: _concat,
     aten.slice.Tensor: _slice,
     aten.chunk.default: _parts,
