@@ -1,0 +1,39 @@
+"""An exported folder gets its name as a whole; whatever is raised on the way changes nothing."""
+
+from __future__ import annotations
+
+import pytest
+
+from sqtune.deploy.folder import new_folder
+from sqtune.errors import ExportError
+
+
+def contents(folder) -> dict[str, str]:
+    return {
+        str(path.relative_to(folder)): path.read_text()
+        for path in folder.rglob("*")
+        if path.is_file()
+    }
+
+
+@pytest.mark.parametrize("is_there", [False, True])
+def test_what_is_raised_while_it_is_written_leaves_all_as_it_was(tmp_path, is_there):
+    out = tmp_path / "out"
+    if is_there:
+        with new_folder(out, force=False) as folder:
+            (folder / "manifest.json").write_text("old")
+    before = contents(tmp_path)
+    with pytest.raises(ExportError, match="other classes"), new_folder(out, force=True) as folder:
+        (folder / "manifest.json").write_text("new")
+        raise ExportError("other classes")
+    assert contents(tmp_path) == before
+    assert [path.name for path in tmp_path.iterdir()] == (["out"] if is_there else [])
+
+
+def test_a_new_one_takes_the_whole_place_of_an_old_one(tmp_path):
+    out = tmp_path / "out"
+    for name in ("first", "second"):
+        with new_folder(out, force=True) as folder:
+            (folder / "manifest.json").write_text(name)
+            (folder / name).write_text("mine")
+    assert contents(tmp_path) == {"out/manifest.json": "second", "out/second": "mine"}
