@@ -26,7 +26,7 @@ from sqtune.quant import Ternary
 KINDS = {
     "resnet20": (ResNet("resnet20", 4), 12),
     "odd sizes": (ResNet("resnet8", 4), 13),
-    "vgg9": (Vgg9(4), 13),
+    "vgg9": (Vgg9(width=4), 13),
     "mobilenet_v2": (Torchvision("mobilenet_v2"), 33),
     "mobilenet_v3_small": (Torchvision("mobilenet_v3_small"), 33),
     "shufflenet": (Torchvision("shufflenet_v2_x0_5"), 33),

@@ -37,7 +37,7 @@ def assert_nearly_all_equal(found, expected):
 
 NETWORKS = [
     (ResNet("resnet8", 4), 13),
-    (Vgg9(4), 13),
+    (Vgg9(width=4), 13),
     (Torchvision("mobilenet_v2"), 33),
     (Torchvision("shufflenet_v2_x0_5"), 33),
     (Torchvision("googlenet"), 33),

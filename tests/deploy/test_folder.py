@@ -9,11 +9,14 @@ from sqtune.errors import ExportError
 
 
 def contents(folder) -> dict[str, str]:
-    return {
-        str(path.relative_to(folder)): path.read_text()
-        for path in folder.rglob("*")
-        if path.is_file()
-    }
+    files = [path for path in folder.rglob("*") if path.is_file()]
+    return {str(path.relative_to(folder)): path.read_text() for path in files}
+
+
+def failing_export(out) -> None:
+    with new_folder(out, force=True) as folder:
+        (folder / "manifest.json").write_text("new")
+        raise ExportError("other classes")
 
 
 @pytest.mark.parametrize("is_there", [False, True])
@@ -23,9 +26,8 @@ def test_what_is_raised_while_it_is_written_leaves_all_as_it_was(tmp_path, is_th
         with new_folder(out, force=False) as folder:
             (folder / "manifest.json").write_text("old")
     before = contents(tmp_path)
-    with pytest.raises(ExportError, match="other classes"), new_folder(out, force=True) as folder:
-        (folder / "manifest.json").write_text("new")
-        raise ExportError("other classes")
+    with pytest.raises(ExportError, match="other classes"):
+        failing_export(out)
     assert contents(tmp_path) == before
     assert [path.name for path in tmp_path.iterdir()] == (["out"] if is_there else [])
 

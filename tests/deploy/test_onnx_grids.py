@@ -70,7 +70,7 @@ def test_trained_grids(bits, clipping, ends):
 
 @pytest.mark.parametrize(
     ("network", "side"),
-    [(ResNet("resnet20", 4), 12), (Vgg9(4), 13), (Torchvision("mobilenet_v2"), 33)],
+    [(ResNet("resnet20", 4), 12), (Vgg9(width=4), 13), (Torchvision("mobilenet_v2"), 33)],
     ids=lambda value: getattr(value, "model", type(value).__name__),
 )
 def test_networks_of_several_kinds(network, side):

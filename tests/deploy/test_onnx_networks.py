@@ -14,7 +14,7 @@ from sqtune.quant import Ternary
     "network",
     [
         ResNet("resnet20", 4),
-        Vgg9(4),
+        Vgg9(width=4),
         Torchvision("mobilenet_v2"),
         Torchvision("mobilenet_v3_small"),
         Torchvision("shufflenet_v2_x0_5"),
