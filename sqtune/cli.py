@@ -131,7 +131,7 @@ def train(
     config = space.config({})
     if out is not None:
         check_new_folder(out)
-    from sqtune.data.split import prepare
+    from sqtune.data.prepare import prepare
     from sqtune.search.machine import this_machine
     from sqtune.search.tables import percent
     from sqtune.train.loop import train as train_network

@@ -25,7 +25,7 @@ def plan(space_file: Path, overrides: tuple[str, ...], store: str, as_json: bool
 
     places = Store.at(store)
     space = load_space(space_file, overrides)
-    from sqtune.data.split import prepare
+    from sqtune.data.prepare import prepare
     from sqtune.search.plan import plan as make_plan
 
     folder = places.data if places.root.is_dir() else None

@@ -26,7 +26,7 @@ def useless_rule(config: TrialConfig) -> tuple[Keys, str] | None:
     large = isinstance(config.network, Torchvision)
     any_size = ANY_SIZE_FOR_TORCHVISION if large else ANY_SIZE
     image_size = known_image_size(config.data) or any_size
-    names = layer_names(config.network, known_channels(config.data), image_size)
+    names = layer_names(config.network, known_channels(config.data) or 3, image_size)
     for count in range(1, len(config.rules) + 1):
         try:
             assign_quantizers(names, config.quantizer, config.rules[:count])

@@ -137,3 +137,16 @@ class Compute(Strict):
     """Memory format of images and weights. `auto`: on with CUDA."""
     compile: Literal["off", "default", "reduce-overhead"] = "off"
     """torch.compile's mode; `reduce-overhead` uses CUDA graphs."""
+    data_workers: Literal["auto"] | Annotated[int, Field(ge=0, le=64)] = "auto"
+    """Processes that read and decode the images of a streamed data set; 0: the one that trains.
+    `auto`: as many as the trial has CPUs, 0 for a single one. The numbers do not depend on it."""
+
+    def readers(self, num_cpus: int) -> int:
+        """Return the number of processes that read for a trial of so many CPUs.
+
+        >>> Compute().readers(1), Compute().readers(4), Compute(data_workers=2).readers(1)
+        (0, 4, 2)
+        """
+        if self.data_workers != "auto":
+            return self.data_workers
+        return num_cpus if num_cpus > 1 else 0

@@ -11,7 +11,8 @@ import numpy as np
 import torch
 
 from sqtune.data.batches import EVALUATION_BATCH
-from sqtune.data.split import Split, prepare
+from sqtune.data.prepare import prepare
+from sqtune.data.split import Split
 from sqtune.deploy.checking import VERIFY
 from sqtune.deploy.checks.seal import MANIFEST, sealed
 from sqtune.deploy.checks.stored_images import StoredImages, to_npz
@@ -34,6 +35,7 @@ from sqtune.train.checkpoint import load_network
 
 Say = Callable[[str], object]
 CALIBRATION_IMAGES = 1024
+MOST_BYTES = 256 << 20  # of the images of a streamed set that it is proven on, a split
 VERIFY_IMAGES, VERIFY_BYTES = 1000, 8 << 20  # of the images that the folder keeps
 MOST_LOST = 0.005  # of error (0..1), by whole-number activations, before it is said
 README = "README.md"
@@ -76,7 +78,7 @@ def export(request: Request, say: Say = print) -> dict[str, Any]:
         DataError: Its images cannot be read.
     """
     refuse_taken(request.out, force=request.force)
-    splits = prepare(load_network(request.network).config.data, request.data)
+    splits = prepare(load_network(request.network).config.data, request.data).sampled(MOST_BYTES)
     subject = open_subject(request.network, splits)
     graph, activations = _with_activations(subject, request)
     pixels, labels = splits.validation.images.numpy(), splits.validation.labels.numpy()

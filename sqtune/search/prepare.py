@@ -24,7 +24,8 @@ def prepare_data(space: SearchSpace, store: Store) -> dict[Path, Any]:
     Also checks, before anything is written, that networks fit, and that weights to start from and
     teachers can be read and fit.
     """
-    from sqtune.data.split import open_prepared, prepare, prepared_path
+    from sqtune.data.prepare import prepare, prepared_path
+    from sqtune.data.split import open_prepared
     from sqtune.networks import check_fits
     from sqtune.train.loop import check_start
 
@@ -70,7 +71,7 @@ def prepared(config: TrialConfig, store: Store) -> Path:
 @cache
 def _prepared(data: Data, folder: Path) -> Path:
     """Look at the data once in a process: at every file, if they are a folder of images."""
-    from sqtune.data.split import prepare, prepared_path
+    from sqtune.data.prepare import prepare, prepared_path
 
     path = prepared_path(data, folder)
     if not path.exists():

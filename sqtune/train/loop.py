@@ -11,7 +11,8 @@ from typing import Any
 import torch
 
 from sqtune.config.trial import TrialConfig
-from sqtune.data.split import Splits, prepare
+from sqtune.data.prepare import prepare
+from sqtune.data.split import Splits
 from sqtune.networks import check_image_size
 from sqtune.train.checkpoint import About, load_network, save_network
 from sqtune.train.compute import computing_on
@@ -59,7 +60,8 @@ def train(
     target = torch.device(device)
     if num_threads is not None:
         torch.set_num_threads(num_threads)
-    splits = (splits or prepare(config.data)).to(target)
+    readers = config.compute.readers(num_threads or torch.get_num_threads())
+    splits = (splits or prepare(config.data)).with_workers(readers).to(target)
     check_image_size(config.network, *splits.image_size)
     training = Training(config, splits, target)
     with closing(_epochs(training, stages, num_threads)) as results:

@@ -102,7 +102,7 @@ def _from_the_start(config: TrialConfig, data_fingerprint: str) -> dict[str, Any
         "network": asdict(config.network),
         "start": start and [_weights_sha256(start.weights, "trial.start.weights"), start.fresh],
         "optimizer": [optimizer.name, optimizer.momentum, optimizer.weight_decay],
-        "compute": config.compute.model_dump(),
+        "compute": config.compute.model_dump(exclude={"data_workers"}),
         "batch_size": config.batch_size,
         "seed": config.seed,
     }
