@@ -8,11 +8,11 @@ from sqtune.config.paths import Keys
 from sqtune.config.trial import TrialConfig
 from sqtune.data import known_channels, known_image_size
 from sqtune.errors import QuantizationError
-from sqtune.networks import Network, Torchvision
+from sqtune.networks import Network, Torchvision, smallest_image
 from sqtune.quant.rules import assign_quantizers
 
 # Where only the images tell their size: the names of layers do not depend on it.
-ANY_SIZE, ANY_SIZE_FOR_TORCHVISION = (32, 32), (224, 224)
+ANY_SIZE_FOR_TORCHVISION = 224
 
 
 def useless_rule(config: TrialConfig) -> tuple[Keys, str] | None:
@@ -24,8 +24,8 @@ def useless_rule(config: TrialConfig) -> tuple[Keys, str] | None:
     if not config.rules:
         return None
     large = isinstance(config.network, Torchvision)
-    any_size = ANY_SIZE_FOR_TORCHVISION if large else ANY_SIZE
-    image_size = known_image_size(config.data) or any_size
+    any_size = ANY_SIZE_FOR_TORCHVISION if large else smallest_image(config.network)
+    image_size = known_image_size(config.data) or (any_size, any_size)
     names = layer_names(config.network, known_channels(config.data), image_size)
     for count in range(1, len(config.rules) + 1):
         try:

@@ -5,18 +5,21 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from sqtune.networks.spec import (
+    AlexNetBn,
     Network,
     ResNet,
     ResNet18,
     Torchvision,
     Vgg9,
     check_image_size,
+    smallest_image,
 )
 
 if TYPE_CHECKING:
     from torch import nn
 
 __all__ = [
+    "AlexNetBn",
     "Network",
     "ResNet",
     "ResNet18",
@@ -25,6 +28,7 @@ __all__ = [
     "build",
     "check_fits",
     "check_image_size",
+    "smallest_image",
 ]
 
 
@@ -56,6 +60,10 @@ def build(
             from sqtune.networks.resnet18 import ImageNetResNet18
 
             return ImageNetResNet18(network, in_channels, num_classes)
+        case AlexNetBn():
+            from sqtune.networks.alexnet import AlexNet
+
+            return AlexNet(network, in_channels, num_classes, image_size)
         case Torchvision():
             from sqtune.networks.by_torchvision import torchvision_model
 
