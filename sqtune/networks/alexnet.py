@@ -51,7 +51,7 @@ def side_of_features(side: int) -> int:
 
 
 class AlexNet(nn.Module):
-    """Five convolutions, pools of 3x3 and stride 2 behind 1, 2 and 5, two hidden layers, classifier.
+    """Five convolutions with pools behind 1, 2 and 5, two hidden layers, classifier.
 
     Args:
         spec: Its width.

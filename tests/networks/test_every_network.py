@@ -1,4 +1,4 @@
-"""Every network of the paper: parameters counted by hand, a step at its real size, golden losses."""
+"""The paper's networks: parameters counted, a step at the real input size, golden losses."""
 
 from __future__ import annotations
 
