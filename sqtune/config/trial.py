@@ -83,9 +83,10 @@ class TrialConfig(Strict):
     @field_validator("network", mode="before")
     @classmethod
     def _default_network(cls, network: Any) -> Any:
-        """Take a mapping without a name for a resnet20, as all were before there were others."""
+        """Give a mapping without a name the one that its fields imply: a factory, or a resnet20."""
         if isinstance(network, dict) and not network.keys() & {"name", "model"}:
-            return {"name": ResNet().name, **network}
+            implied = "factory" if "factory" in network else ResNet().name
+            return {"name": implied, **network}
         return network
 
     @field_validator("activation_ends_bits")

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import dataclass, field
+from typing import Any, Literal
 
 from sqtune.errors import NetworkError
+from sqtune.factories import Args, check_name
 
 ResNetName = Literal["resnet8", "resnet20", "resnet32", "resnet56", "resnet110"]
 
@@ -91,7 +92,27 @@ class Torchvision:
     name: Literal["torchvision"] = "torchvision"
 
 
-Network = ResNet | Vgg9 | ResNet18 | AlexNetBn | Torchvision
+@dataclass(frozen=True, slots=True)
+class Factory:
+    """A network that somebody's own code builds (`sqtune.networks.by_factory`).
+
+    Attributes:
+        factory: "package.module:function", installed or in the working directory. It returns a new
+            torch.nn.Module in each call, with weights from torch's global generator.
+        args: What it is called with, by name. Where it takes them, it is also told `in_channels`,
+            `num_classes` and `image_size` (height, width).
+    """
+
+    factory: str
+    args: dict[str, Any] = field(default_factory=Args)
+    name: Literal["factory"] = "factory"
+
+    def __post_init__(self) -> None:
+        check_name(self.factory)
+        object.__setattr__(self, "args", Args(self.args))
+
+
+Network = ResNet | Vgg9 | ResNet18 | AlexNetBn | Torchvision | Factory
 
 
 def _check_width(width: int) -> None:
@@ -108,14 +129,15 @@ def smallest_image(network: Network) -> int:
             return 32  # halved five times, to 1x1
         case AlexNetBn():
             return 63  # strides of 4, 2, 2 and 2, without padding but for the first: to 1x1
-        case Torchvision():
+        case Torchvision() | Factory():
             return 1
 
 
 def check_image_size(network: Network, height: int, width: int) -> None:
     """Raise NetworkError where an image is too small for the network.
 
-    torchvision's models have no common rule: whether one takes a size shows when it is built.
+    torchvision's models and those of factories have no common rule: whether one takes a size shows
+    when it is built.
     """
     smallest = smallest_image(network)
     if min(height, width) < smallest:
