@@ -176,7 +176,7 @@ def test_a_searched_factory_is_checked_with_each_of_its_values(nets, tmp_path):
         "space:\n"
         f"  network.factory: {{choice: ['{nets}:raises', '{nets}:rises']}}\n"
     )
-    with pytest.raises(ConfigError, match=rf"space.yaml:4: space.network.factory: .*'rises'"):
+    with pytest.raises(ConfigError, match=r"space.yaml:4: space.network.factory: .*'rises'"):
         load_space(path)
     path.write_text(f"trial:\n  network: {{factory: '{nets}:raises'}}\n")
     network = load_space(path).config({}).network
@@ -214,7 +214,7 @@ def test_a_configuration_with_a_factory_is_a_value(nets):
 
 
 def test_a_rule_without_a_layer_ends_the_training_before_it_begins(nets):
-    with pytest.raises(SqtuneError, match="'stem' matches no layer. The layers are: 0, 3"):
+    with pytest.raises(SqtuneError, match=r"'stem' matches no layer\. The layers are: 0, 3"):
         next(train(config_of(nets, keep_float=["stem"]), splits=splits()))
 
 
