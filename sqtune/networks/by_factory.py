@@ -10,7 +10,7 @@ from torch import nn
 
 from sqtune.errors import ConfigError, NetworkError
 from sqtune.factories import call_arguments, last_line, load_callable, source_sha256
-from sqtune.networks.attempt import check_logits, outputs
+from sqtune.networks.attempt import check_logits, evaluated, trained
 from sqtune.networks.spec import Factory, Network
 
 FIELD = "trial.network.factory"
@@ -44,7 +44,7 @@ def factory_model(
     place = f"{FIELD}: {network.factory}"
     try:
         model = function(**arguments)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise NetworkError(f"{place} failed: {last_line(error)}. Mend it, or its args.") from error
     if not isinstance(model, nn.Module):
         raise NetworkError(
@@ -56,8 +56,17 @@ def factory_model(
             "Let it make a new one in each call."
         )
     _built.add(model)
+    _check(model, in_channels, num_classes, image_size, place)
+    return model
+
+
+def _check(
+    model: nn.Module, in_channels: int, num_classes: int, image_size: tuple[int, int], place: str
+) -> None:
+    """Raise NetworkError unless a model gives logits when it evaluates and when it trains."""
     try:
-        found = outputs(model, in_channels, image_size)
+        found = evaluated(model, in_channels, image_size)
+        in_training = trained(model, in_channels, image_size)
     except Exception as error:
         height, width = image_size
         raise NetworkError(
@@ -65,7 +74,8 @@ def factory_model(
             f"{last_line(error)}. {REMEDY}"
         ) from error
     check_logits(found, num_classes, f"{place} built a network that", REMEDY)
-    return model
+    who = f"{place} built a network that, while it trains,"
+    check_logits(in_training, num_classes, who, REMEDY)
 
 
 def code_of(network: Network) -> dict[str, str] | None:

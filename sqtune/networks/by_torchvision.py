@@ -8,7 +8,7 @@ from torch import nn
 from torchvision import models
 
 from sqtune.errors import NetworkError, did_you_mean
-from sqtune.networks.attempt import check_logits, outputs
+from sqtune.networks.attempt import check_logits, evaluated
 from sqtune.networks.spec import Torchvision
 
 WITH_AUXILIARY_HEADS = ("googlenet", "inception_v3")
@@ -40,7 +40,7 @@ def torchvision_model(
         model: nn.Module = models.get_model(
             name, weights=None, num_classes=num_classes, **_more_arguments(name, image_size)
         )
-        found = outputs(model, in_channels, image_size)
+        found = evaluated(model, in_channels, image_size)
     except (RuntimeError, ValueError, AssertionError) as error:
         height, width = image_size
         reason = str(error).partition("\n")[0].rstrip(".!")

@@ -47,7 +47,7 @@ trial:
   num_epochs: 2
 space:
   network.args.widths: {choice: [[6, 8], [8, 12]]}
-search: {sampler: grid, num_trials: 2, max_concurrent: 2}
+search: {sampler: grid, num_trials: 2, max_concurrent: 1}
 """
 
 
@@ -157,6 +157,19 @@ def test_a_file_for_torch_runs_the_code_only_where_it_is_allowed(own, tmp_path, 
     answer = typed("verify", out, "--run-factory")
     assert answer.exit_code == 2
     assert "there is no module owner" in answer.stderr
+
+
+def test_a_factory_that_fails_ends_a_search_before_anything_is_written(own, tmp_path):
+    network = '{factory: "owner.cnn:Plain", args: {widths: [6]}}'
+    command = ["search", "--space", "own.yaml", "--store", tmp_path / "store"]
+    answer = typed(*command, "--set", f"trial.network={network}")
+    assert answer.exit_code == 2
+    assert answer.stderr.startswith("error: trial.network.factory: owner.cnn:Plain failed: ")
+    assert "ValueError: not enough values to unpack" in answer.stderr
+    answer = typed(*command, "--set", "trial.keep_float=[tail]")
+    assert answer.exit_code == 2
+    assert "the rule 'tail' matches no layer. The layers are: body.0," in answer.stderr
+    assert not (tmp_path / "store").exists()
 
 
 def test_train_and_plan_take_it_and_other_code_is_another_study(own):

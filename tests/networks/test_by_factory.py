@@ -42,12 +42,18 @@ def raises():
     raise RuntimeError("no weights\\nhere")
 
 def fixed(): return nn.Sequential(nn.Flatten(), nn.Linear(3 * 8 * 8, 7))
+def normed(num_classes):
+    return nn.Sequential(
+        nn.BatchNorm2d(3), nn.Dropout(), nn.Flatten(), nn.Linear(192, num_classes)
+    )
 def grey(num_classes): return nn.Sequential(nn.Conv2d(1, num_classes, 8), nn.Flatten())
 def no_module(): return torch.zeros(2, 10)
 def squeezed(num_classes): return Wrapped(build(3, num_classes, (8, 8)), lambda x: x[0])
 def nothing(num_classes): return Wrapped(build(3, num_classes, (8, 8)), lambda x: x * torch.nan)
 def whole(num_classes): return Wrapped(build(3, num_classes, (8, 8)), lambda x: x.long())
 def pair(num_classes): return Wrapped(build(3, num_classes, (8, 8)), lambda x: (x, x))
+def helped(num_classes): return Helped(build(3, num_classes, (8, 8)), None)
+def quits(): raise SystemExit(3)
 
 class Wrapped(nn.Module):
     def __init__(self, inside, last):
@@ -55,6 +61,10 @@ class Wrapped(nn.Module):
         self.inside, self.last = inside, last
     def forward(self, x):
         return self.last(self.inside(x))
+
+class Helped(Wrapped):  # with auxiliary logits, as Inception has
+    def forward(self, x):
+        return (self.inside(x), None) if self.training else self.inside(x)
 
 ONE = build(3, 10, (8, 8))
 def same(): return ONE
@@ -98,10 +108,12 @@ def test_a_class_is_a_factory_and_its_arguments_stay_as_they_are(nets):
     assert network != Factory(f"{nets}:Mine", {"depths": [7]})
 
 
-def test_a_module_comes_back_in_training_mode_with_weights_of_the_generator(nets):
+def test_a_module_comes_back_as_it_was_built_with_weights_of_the_generator(nets):
     network, state = Factory(f"{nets}:build"), torch.get_rng_state()
     check_fits(network, 3, 10, (8, 8))
     assert torch.equal(torch.get_rng_state(), state)
+    norm = build(Factory(f"{nets}:normed"), 3, 10, (8, 8))[0]
+    assert norm.num_batches_tracked == 0
     weights = []
     for seed in (1, 1, 2):
         with torch.random.fork_rng(devices=[]):
@@ -126,7 +138,9 @@ def test_a_module_comes_back_in_training_mode_with_weights_of_the_generator(nets
         ("squeezed", "gives 10, not 2 x 10 logits"),
         ("nothing", "gives logits that are not finite"),
         ("whole", "gives 2 x 10 of torch.int64, not 2 x 10 logits"),
-        ("pair", "gives a tuple, not 2 x 10 logits"),
+        ("pair", "built a network that gives a tuple, not 2 x 10 logits"),
+        ("helped", "built a network that, while it trains, gives a tuple, not 2 x 10 logits"),
+        ("quits", "quits failed: SystemExit: 3"),
     ],
 )
 def test_what_is_no_network_for_the_data_is_refused_by_name(nets, function, message):
