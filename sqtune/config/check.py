@@ -18,8 +18,8 @@ from sqtune.config.point_check import wrong_points
 from sqtune.config.space import SearchSpace
 from sqtune.config.trial import TrialConfig
 from sqtune.data import known_image_size
-from sqtune.errors import NetworkError, did_you_mean
-from sqtune.networks import check_image_size
+from sqtune.errors import ConfigError, NetworkError, did_you_mean
+from sqtune.networks import Factory, check_image_size
 
 
 def problems(space: SearchSpace) -> Iterator[tuple[Keys, str]]:
@@ -100,6 +100,14 @@ def _wrong_configuration(space: SearchSpace, values: dict[str, Any]) -> Iterator
     except NetworkError as error:
         yield _home(values, ("data",)), str(error)
         return
+    if isinstance(config.network, Factory):
+        from sqtune.networks.by_factory import FIELD, check_factory
+
+        try:
+            check_factory(config.network)
+        except ConfigError as error:
+            yield _home(values, ("network", "factory")), str(error).removeprefix(f"{FIELD}: ")
+            return
     try:
         useless = useless_rule(config)
     except NetworkError as error:

@@ -10,7 +10,12 @@ from sqtune.config.parameters import ChoiceParameter
 from sqtune.config.space import SearchSpace
 
 MOST_COMBINATIONS = 5_000  # of structural choices that are checked; a larger space is sampled
-STRUCTURAL = ("name", "model", "match")  # last parts of paths on which it depends what else fits
+STRUCTURAL = (
+    "name",
+    "model",
+    "factory",
+    "match",
+)  # last parts of paths on which it depends what else fits
 
 
 def corner_points(space: SearchSpace) -> Iterator[dict[str, Any]]:

@@ -18,6 +18,7 @@ import torch
 
 from sqtune.config.trial import TrialConfig
 from sqtune.errors import StoreError
+from sqtune.networks.by_factory import code_of
 from sqtune.quant import Float, Selection, epoch_ratio, epoch_stage
 from sqtune.train.checkpoint import ABOUT, WEIGHTS
 from sqtune.train.optim import learning_rate_span
@@ -42,6 +43,7 @@ def epoch_keys(
 
     Raises:
         StoreError: The weights to start from, or the teacher, cannot be read.
+        ConfigError: There is no such factory.
     """
     key = _hash(_from_the_start(config, data_fingerprint), _machine(str(device), num_threads))
     is_float = _is_float(config)
@@ -99,7 +101,7 @@ def _from_the_start(config: TrialConfig, data_fingerprint: str) -> dict[str, Any
     return {
         "data": data_fingerprint,
         "augmentation": [config.data.crop_padding, config.data.mirror],
-        "network": asdict(config.network),
+        "network": [asdict(config.network), code_of(config.network)],
         "start": start and [_weights_sha256(start.weights, "trial.start.weights"), start.fresh],
         "optimizer": [optimizer.name, optimizer.momentum, optimizer.weight_decay],
         "compute": config.compute.model_dump(exclude={"data_workers"}),

@@ -12,7 +12,7 @@ from sqtune.config.paths import get, keys_of
 from sqtune.config.training import Compute, Constant, Cosine, Distillation, Optimizer, Start, Steps
 from sqtune.config.trial import Override
 from sqtune.data import Cifar, Digits, ImageFolder
-from sqtune.networks import ResNet, ResNet18, Torchvision, Vgg9
+from sqtune.networks import AlexNetBn, ResNet, ResNet18, Torchvision, Vgg9
 from sqtune.quant import (
     Activations,
     Average,
@@ -46,6 +46,7 @@ CONFIGS = [
     TrialConfig(optimizer=Optimizer(weight_decay=1 / 3)),
     TrialConfig(optimizer=Optimizer(restarts="stage")),
     TrialConfig(network=Vgg9(width=8)),
+    TrialConfig(network=AlexNetBn(width=12)),
     TrialConfig(network=ResNet18()),
     TrialConfig(network=Torchvision("mobilenet_v2")),
     TrialConfig(quantizer=LearnedUniform(bits=2)),
