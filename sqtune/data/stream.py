@@ -8,7 +8,7 @@ two tensors, so that workers share their pages: Python's strings are copied as t
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -244,14 +244,31 @@ def decode(path: Path, view: View, seed: int | None) -> Tensor:
         return torch.from_numpy(to_pixels(crop(image), view.channels))
 
 
+class _Plan:
+    """The batch sampler of a loader: what is to be read next, batch by batch."""
+
+    def __init__(self) -> None:
+        self.batches: list[list[Item]] = []
+
+    def __iter__(self) -> Iterator[list[Item]]:
+        return iter(self.batches)
+
+    def __len__(self) -> int:
+        return len(self.batches)
+
+
 class _Loader:
-    """torch's DataLoader over changing plans: its workers, once started, stay."""
+    """torch's DataLoader over changing plans: its workers, once started, stay.
+
+    Nothing here refers to itself: workers end at once with the last reference, but are waited for
+    5 seconds each where the garbage collector has to find them.
+    """
 
     def __init__(self, files: _Files, num_workers: int) -> None:
-        self._plan: list[list[Item]] = []
+        self._plan = _Plan()
         self._loader: DataLoader[Any] = DataLoader(
             files,
-            batch_sampler=_Plan(self),
+            batch_sampler=self._plan,
             num_workers=num_workers,
             collate_fn=_collate,
             persistent_workers=num_workers > 0,
@@ -259,26 +276,10 @@ class _Loader:
             generator=torch.Generator(),  # of its workers' seeds; the global one is dropout's
         )
 
-    def read(self, plan: list[list[Item]]) -> Iterable[Decoded]:
-        self._plan = plan
+    def read(self, batches: list[list[Item]]) -> Iterator[Decoded]:
+        """Return the batches of a plan, in its order."""
+        self._plan.batches = batches
         return iter(self._loader)
-
-    @property
-    def plan(self) -> list[list[Item]]:
-        return self._plan
-
-
-class _Plan:
-    """The batch sampler of a loader: its plan of the moment."""
-
-    def __init__(self, loader: _Loader) -> None:
-        self._loader = loader
-
-    def __iter__(self) -> Iterator[list[Item]]:
-        return iter(self._loader.plan)
-
-    def __len__(self) -> int:
-        return len(self._loader.plan)
 
 
 def _collate(items: list[Tensor | str]) -> Decoded:
