@@ -178,8 +178,9 @@ class Ema(Strict):
 
     decay: Annotated[float, Field(ge=0, lt=1)] = 0.0
     """What the average keeps of itself at a step; less in the first steps: (1 + n) / (10 + n) after
-    n. Averaged are weights, batch norm's statistics and what quantizers learn; all errors are those
-    of the average, quantized. 0: off."""
+    n. Averaged are weights and what quantizers learn; batch norm's statistics are taken anew at
+    each epoch's end. All errors are those of the average, quantized; `train_loss` is that of the
+    weights that are trained. 0: off."""
 
 
 class Start(Strict):

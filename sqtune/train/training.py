@@ -6,7 +6,7 @@ import hashlib
 import math
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 import torch
@@ -95,6 +95,7 @@ class Training:
                 raise TrainingError(
                     f"the training loss became {train_loss} {when}. Lower the learning rate."
                 )
+            self._give_average_statistics(ratio)
             with self.average.in_place():
                 measured = self._measured(ratio)
             return EpochResult(
@@ -122,6 +123,17 @@ class Training:
             self.soft_targets.begin_epoch(ratio, self.model)
             if first_quantized:
                 self.quantization.diagnostics()  # changes count from here on
+
+    def _give_average_statistics(self, ratio: float) -> None:
+        """Give the average, if one is kept, the batch norm statistics of its hybrid network."""
+        if self.average.is_kept:
+            with (
+                self.computing.autocast(),
+                self.average.in_place(),
+                self.quantization.hybrid(ratio=ratio, redraw=False),
+                self._own_statistics(),
+            ):
+                self.average.take_statistics()
 
     def _measured(self, ratio: float) -> dict[str, Any]:
         """Return what is measured at an epoch's end, by field."""
@@ -223,15 +235,18 @@ class Training:
         with (
             self.computing.autocast(),
             self.quantization.quantized(),
-            reestimated_batch_norm(
-                self.model,
-                self.splits.train,
-                self.inputs,
-                batch_size=self.config.batch_size,
-                device=self.device,
-            ),
+            self._own_statistics(),
         ):
             return self._validation_error()
+
+    def _own_statistics(self) -> AbstractContextManager[None]:
+        return reestimated_batch_norm(
+            self.model,
+            self.splits.train,
+            self.inputs,
+            batch_size=self.config.batch_size,
+            device=self.device,
+        )
 
 
 def _seed(seed: int, role: str) -> int:
