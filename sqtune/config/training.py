@@ -167,7 +167,7 @@ class Regularization(Strict):
         """
         if self.cutout >= min(height, width):
             raise ConfigError(
-                f"regularization.cutout: a square of {self.cutout} x {self.cutout} pixels can "
+                f"a square of {self.cutout} x {self.cutout} pixels (regularization.cutout) can "
                 f"cover whole images of {height} x {width}. Give a side below "
                 f"{min(height, width)}."
             )
