@@ -231,6 +231,18 @@ def test_without_a_decay_nothing_is_kept():
     average.load_state_dict(None)
 
 
+def test_steps_that_change_their_sign_are_averaged_as_what_they_mean():
+    learned = nn.Parameter(torch.tensor([2.0, 3.0]))
+    average = Average(0.1, nn.Linear(2, 2), [learned])
+    average.step(quantized=True)
+    with torch.no_grad():
+        learned.copy_(torch.tensor([-4.0, 5.0]))
+    average.step(quantized=True)  # 0.1 of the old, 0.9 of the new
+    with average.in_place():
+        torch.testing.assert_close(learned.detach(), torch.tensor([3.8, 4.8]))
+    assert learned.tolist() == [-4, 5]
+
+
 def test_own_weights_come_back_whatever_happens_in_the_block():
     model = nn.Sequential(nn.Linear(2, 2), nn.BatchNorm1d(2))
     average = Average(0.9, model, [])

@@ -112,7 +112,10 @@ def test_a_training_s_loss_is_that_of_the_regularised_images_and_the_teacher_see
     digits, tmp_path
 ):
     torch.save(network(1).state_dict(), tmp_path / "start.pt")
-    torch.save(network(7).state_dict(), tmp_path / "teacher.pt")
+    sure = network(7)
+    with torch.no_grad():
+        sure.head.weight.mul_(50)  # so that what it sees makes a difference
+    torch.save(sure.state_dict(), tmp_path / "teacher.pt")
     settings = config(
         regularization=ALL,
         start=Start(weights=str(tmp_path / "start.pt")),
@@ -128,7 +131,7 @@ def test_a_training_s_loss_is_that_of_the_regularised_images_and_the_teacher_see
     share = mixing_shares(count, 0.5, draws)
     inputs = (mixed(images, share) / 255 - digits.mean[0]) / digits.std[0]
     with torch.no_grad():
-        logits, taught = network(1)(inputs).double(), network(7).eval()(inputs).double()
+        logits, taught = network(1)(inputs).double(), sure.eval()(inputs).double()
     own = one_hot(labels.tolist(), 10)
     target = 0.9 * (share[:, None] * own + (1 - share[:, None]) * own.roll(1, 0)) + 0.01
     hard = entropies(logits, target).mean()
