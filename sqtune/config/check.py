@@ -21,6 +21,8 @@ from sqtune.data import known_image_size
 from sqtune.errors import ConfigError, NetworkError, did_you_mean
 from sqtune.networks import Factory, check_image_size
 
+OTHER_LOSSES = ("distillation", "regularization")  # fields that change what is optimised
+
 
 def problems(space: SearchSpace) -> Iterator[tuple[Keys, str]]:
     """Yield what is wrong: the keys of its place in the space file, and the message.
@@ -38,12 +40,12 @@ def problems(space: SearchSpace) -> Iterator[tuple[Keys, str]]:
 def _other_losses(space: SearchSpace) -> Iterator[tuple[Keys, str]]:
     """Yield where early stopping would compare losses of which each trial has another."""
     early = space.search.early_stopping
-    searched = [path for path in space.space if path.split(".")[0] == "distillation"]
+    searched = [path for path in space.space if path.split(".")[0] in OTHER_LOSSES]
     if early.name != "none" and early.metric == "train_loss" and searched:
         yield (
             ("search", "early_stopping"),
             f"trials are compared by their training loss, and {searched[0]} gives each another "
-            "one. Compare by metric: val_error, or fix the distillation.",
+            "one. Compare by metric: val_error, or fix it.",
         )
 
 
@@ -97,8 +99,12 @@ def _wrong_configuration(space: SearchSpace, values: dict[str, Any]) -> Iterator
         size = known_image_size(config.data)
         if size is not None:
             check_image_size(config.network, *size)
+            config.regularization.check_image_size(*size)
     except NetworkError as error:
         yield _home(values, ("data",)), str(error)
+        return
+    except ConfigError as error:
+        yield _home(values, ("regularization", "cutout")), str(error)
         return
     if isinstance(config.network, Factory):
         from sqtune.networks.by_factory import FIELD, check_factory

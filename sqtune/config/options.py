@@ -33,7 +33,7 @@ class EarlyStopping(Strict):
     """Comparable trials, with the one in question, before any is held at a rung."""
     metric: RungMetric = "train_loss"
     """What is compared. Losses tell most and earliest, and in float epochs too, but only where all
-    trials optimise the same one: not where `distillation` is searched."""
+    trials optimise the same one: not where `distillation` or `regularization` is searched."""
     compare: Literal["same_ratio", "centred", "all"] = "all"
     """`same_ratio`: only trials that have the same ratio at the rung. `centred`: all, each less the
     median of those with its ratio. `all`: all as they are."""

@@ -13,8 +13,10 @@ from pydantic import (
 from sqtune.config.training import (
     Compute,
     Distillation,
+    Ema,
     Optimizer,
     Pattern,
+    Regularization,
     Start,
     Strict,
 )
@@ -69,6 +71,10 @@ class TrialConfig(Strict):
     """The ratio as a function of training progress."""
     optimizer: Optimizer = Optimizer()
     """How the latent weights are updated."""
+    ema: Ema = Ema()
+    """An average of the weights that is delivered instead of the last ones."""
+    regularization: Regularization = Regularization()
+    """What keeps the network from learning its training images by heart."""
     compute: Compute = Compute()
     """How a training step is computed."""
     batch_size: Annotated[int, Field(ge=1, le=65536)] = 128

@@ -68,9 +68,15 @@ def train(
         for result in results:
             if result.final and save_to is not None:
                 about = _about(splits, result)
-                save_network(
-                    save_to, config, about, training.model, training.quantization, training.history
-                )
+                with training.average.in_place():
+                    save_network(
+                        save_to,
+                        config,
+                        about,
+                        training.model,
+                        training.quantization,
+                        training.history,
+                    )
             yield result
 
 
@@ -108,6 +114,7 @@ def check_start(config: TrialConfig, splits: Splits) -> None:
         StoreError: Weights to start from, or the teacher, cannot be read or do not fit.
         NetworkError: The images do not suit the network.
         QuantizationError: A rule acts on no layer.
+        ConfigError: What is cut out covers whole images.
     """
     Training(config, splits, torch.device("cpu"))
 

@@ -103,7 +103,15 @@ def _from_the_start(config: TrialConfig, data_fingerprint: str) -> dict[str, Any
         "augmentation": [config.data.crop_padding, config.data.mirror],
         "network": [asdict(config.network), code_of(config.network)],
         "start": start and [_weights_sha256(start.weights, "trial.start.weights"), start.fresh],
-        "optimizer": [optimizer.name, optimizer.momentum, optimizer.weight_decay],
+        "optimizer": [
+            optimizer.name,
+            optimizer.momentum,
+            optimizer.weight_decay,
+            optimizer.nesterov,
+            optimizer.decay,
+        ],
+        "regularization": config.regularization.model_dump(),
+        "ema": config.ema.model_dump(),
         "compute": config.compute.model_dump(exclude={"data_workers"}),
         "batch_size": config.batch_size,
         "seed": config.seed,
@@ -140,6 +148,8 @@ def _learning_rate(config: TrialConfig, epoch: int) -> Any:
     spec = config.optimizer
     first, length = learning_rate_span(spec, config.schedule, epoch, config.num_epochs)
     done = epoch - first
+    if done / length < spec.warmup:
+        return [spec.lr, asdict(spec.schedule), done, length, spec.warmup]
     match spec.schedule.name:
         case "constant":
             return spec.lr * spec.schedule.factor(0.0)
