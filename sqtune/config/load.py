@@ -16,7 +16,7 @@ from sqtune.config.space import SearchSpace
 from sqtune.config.yaml_file import YamlFile, parse_value, read_yaml
 from sqtune.errors import ConfigError, did_you_mean
 
-WHOLE = ("name", "points", "target")  # sections that an override may put in as a whole
+WHOLE = ("name", "points", "compare", "target")  # sections that an override may put in as a whole
 
 
 def load_space(path: Path, overrides: Sequence[str] = ()) -> SearchSpace:
