@@ -1,4 +1,4 @@
-"""`sqtune compare`: fixed methods, each with the same seeds, side by side with what was published."""
+"""`sqtune compare`: fixed methods, each with the same seeds, beside what was published."""
 
 from __future__ import annotations
 

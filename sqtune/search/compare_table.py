@@ -17,7 +17,11 @@ def budget_text(budget: Budget, num_epochs: int) -> str:
     >>> budget_text("paper", 12), budget_text(4, 12)
     ("the paper's budget", '48 epochs each')
     """
-    return "the paper's budget" if budget == "paper" else f"{budget * num_epochs} epochs each"
+    return "the paper's budget" if budget == "paper" else f"{_epochs(budget * num_epochs)} each"
+
+
+def _epochs(number: int) -> str:
+    return f"{number} epoch{'s' if number > 1 else ''}"
 
 
 def header(rows: Sequence[Row], num_epochs: int) -> list[str]:
@@ -54,7 +58,7 @@ def _cell(cell: Cell, num_seeds: int, *, with_epochs: bool) -> str:
         text = f"{100 * cell.mean:.2f}"
         text += "" if cell.deviation is None else f" ± {100 * cell.deviation:.2f}"
     if with_epochs:
-        text += f" ({cell.num_epochs} epochs)"
+        text += f" ({_epochs(cell.num_epochs)})"
     if len(cell.test_errors) < num_seeds:
         text += f" [{len(cell.test_errors)} of {num_seeds}]"
     return text + (f" [{cell.failed} failed]" if cell.failed else "")
@@ -113,8 +117,8 @@ def markdown(
     if leads:
         leads = [
             "",
-            "Leads, seed by seed: mean ± standard error; above 0 the first one has the lower",
-            "error. It is called ahead or behind where the 95 % interval (Student's t) leaves 0 out.",
+            "Leads, seed by seed: mean ± standard error, above 0 where the first one errs less.",
+            "It is called ahead or behind where the 95 % interval (Student's t) leaves 0 out.",
             "",
             *leads,
         ]
