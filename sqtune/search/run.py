@@ -26,6 +26,8 @@ from sqtune.search.study import Study
 from sqtune.store import Store
 from sqtune.tracking import Tracker
 
+IN_A_HURRY: tuple[Ending, ...] = ("interrupted", "unwritable")
+
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
@@ -90,7 +92,8 @@ def run_search(
         warm_start: Another study, whose finished trials the sampler is told of.
         choose: Returns the best of the trials.
         confirms: The study that this one confirms.
-        finish: Called once the trials have ended well, before the study's MLflow run is ended.
+        finish: Called once the trials have ended, before the study's MLflow run is ended; not after
+            Ctrl-C, nor where nothing can be written.
 
     Raises:
         StudyError: The study exists with another space, or the one to start from does not.
@@ -200,7 +203,7 @@ def _wrap_up(
         hand_over(study, top, tracker, store)
         top = study.trial(top.number)
         trials = [top if trial.number == top.number else trial for trial in trials]
-    if finish is not None and ending in GOOD_ENDINGS:
+    if finish is not None and ending not in IN_A_HURRY:
         finish(study, tracker)
     tracker.tag_front([trial.number for trial in front(trials, study.space.search.objectives)])
     metrics = {
