@@ -52,7 +52,7 @@ def compare(
     tracking_uri: str | None,
     as_json: bool,
 ) -> None:
-    """Train the methods of a space file with several seeds and print the table.
+    """Train fixed methods with several seeds and print their table.
 
     Each is trained at the paper's budget and at equal ones, as `compare.budgets` says. The same
     command again goes on; with more seeds, or other budgets, it adds them.
