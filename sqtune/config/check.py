@@ -8,6 +8,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from sqtune.config.compared import cells
 from sqtune.config.corners import corner_points
 from sqtune.config.grid import NO_GRID, endless
 from sqtune.config.layers import useless_rule
@@ -32,6 +33,8 @@ def problems(space: SearchSpace) -> Iterator[tuple[Keys, str]]:
     yield from _wrong_conditions(space)
     yield from _other_losses(space)
     yield from _endless_grid(space)
+    yield from _no_points(space)
+    yield from _wrong_comparison(space)
     for values in corner_points(space):
         yield from _wrong_configuration(space, values)
     yield from wrong_points(space, _wrong_configuration)
@@ -53,6 +56,41 @@ def _endless_grid(space: SearchSpace) -> Iterator[tuple[Keys, str]]:
     if space.search.sampler == "grid":
         for path in endless(space):
             yield ("space", path), NO_GRID
+
+
+def _no_points(space: SearchSpace) -> Iterator[tuple[Keys, str]]:
+    if space.search.sampler == "points" and not space.points:
+        yield (
+            ("search", "sampler"),
+            "the sampler points tries what stands under points:, and nothing does. Write points, "
+            "or take another sampler, such as tpe.",
+        )
+
+
+def _wrong_comparison(space: SearchSpace) -> Iterator[tuple[Keys, str]]:
+    """Yield what is wrong with the methods of a comparison."""
+    if space.compare is None:
+        return
+    for section in ("space", "points"):
+        if getattr(space, section):
+            yield (
+                (section,),
+                "methods that are compared are fixed, so nothing is searched beside them: take "
+                f"{section}: out, or compare:.",
+            )
+            return
+    numbers = {method.name: index for index, method in enumerate(space.compare.methods)}
+    try:
+        yield from _wrong_configuration(space, {})
+        compared = list(cells(space))
+    except ConfigError as error:
+        yield ("compare", "methods"), str(error)
+        return
+    for method, _, values in compared:
+        home: Keys = ("compare", "methods", numbers[method.name], "values")
+        for keys, message in _wrong_configuration(space, values):
+            path = ".".join(map(str, keys if keys[0] != "space" else keys[1:]))
+            yield home, f"{path}: {message}"
 
 
 def _wrong_conditions(space: SearchSpace) -> Iterator[tuple[Keys, str]]:
