@@ -51,7 +51,7 @@ def main() -> None:
     sqtune show --watch                                all trials, best first
     sqtune best --max-size 20KiB                       the best network under a budget
     sqtune confirm --top 3 --seeds 5                   the best again, with new seeds
-    sqtune compare --space FILE                        fixed methods, seed by seed, and what was published
+    sqtune compare --space FILE                        fixed methods, seed by seed
     sqtune export --out deployed                       the best as a packed, proven file
     sqtune verify deployed                             whether it still is what was proven
     sqtune predict deployed cat.png                    class names and probabilities

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from sqtune.config import label, load_space
+from sqtune.config.compared import comparison_space
 from sqtune.config.corners import corner_points
 from sqtune.config.training import Ema, Optimizer, Regularization
 from sqtune.errors import ConfigError
@@ -30,6 +31,7 @@ def load(tmp_path):
 @pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
 def test_a_shipped_space_loads_and_all_its_corners_are_configurations(path):
     space = load_space(path)
+    space = space if space.compare is None else comparison_space(space, 1)
     configs = [space.config(values) for values in corner_points(space)]
     assert len(set(configs)) > 1
     assert space.name == path.stem

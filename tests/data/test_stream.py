@@ -228,31 +228,49 @@ def test_a_stream_needs_a_size():
         ImageFolder("somewhere", storage="stream")
 
 
-STREAM = """
+DATA = """
 import resource, sys
 from pathlib import Path
-import torch
 from sqtune.data import ImageFolder
-from sqtune.data.batches import training_batches
-from sqtune.data.prepare import prepare
 
-half = ((0.5,) * 3,) * 2
-data = ImageFolder(sys.argv[1], image_size=96, mean=half[0], std=half[1], storage="stream")
-split = prepare(data, Path(sys.argv[2])).train.with_workers(1)
+half = (0.5, 0.5, 0.5)
+data = ImageFolder(sys.argv[1], image_size=96, mean=half, std=half, storage="stream")
+folder = Path(sys.argv[2])
+def peaks():
+    kinds = (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
+    return [1024 * resource.getrusage(kind).ru_maxrss for kind in kinds]
+"""
+PREPARE = """
+from sqtune.data.prepare import prepare, prepared_path
+prepare(data, folder)
+print(prepared_path(data, folder), *peaks(), sep="\\n")
+"""
+STREAM = """
+import torch
+from sqtune.data.batches import training_batches
+from sqtune.data.split import open_prepared
+
+split = open_prepared(Path(sys.argv[3])).train.with_workers(1)
+generator = torch.Generator().manual_seed(0)
+options = {"crop_padding": 4, "mirror": True, "device": torch.device("cpu")}
 count = 0
-for images, labels in training_batches(
-    split, 128, crop_padding=4, mirror=True, device=torch.device("cpu"),
-    generator=torch.Generator().manual_seed(0),
-):
+for images, labels in training_batches(split, 128, generator=generator, **options):
     assert images.shape == (128, 3, 96, 96)
     count += len(labels)
-del split, images
-kinds = (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
-print(count, split_bytes := 50_000 * 3 * 96 * 96, *(resource.getrusage(k).ru_maxrss for k in kinds))
+in_memory = split.nbytes
+del split
+print(count, in_memory, *peaks(), sep="\\n")
 """
 
 
-def test_fifty_thousand_jpegs_stream_in_less_than_a_gigabyte(tmp_path):
+def output(code: str, *arguments: object) -> list[str]:
+    command = [sys.executable, "-c", DATA + code, *map(str, arguments)]
+    answer = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert answer.returncode == 0, answer.stderr
+    return answer.stdout.splitlines()
+
+
+def test_fifty_thousand_jpegs_stream_in_less_than_a_gigabyte_a_process(tmp_path):
     root = tmp_path / "many"
     for name in "ab":
         (root / name).mkdir(parents=True)
@@ -261,10 +279,8 @@ def test_fifty_thousand_jpegs_stream_in_less_than_a_gigabyte(tmp_path):
             Image.fromarray(pixels(index, 64, 64)).save(file, quality=75)
             for copy in range(1, 500):
                 os.link(file, root / name / f"{index}-{copy}.jpg")
-    command = [sys.executable, "-c", STREAM, str(root), str(tmp_path / "prepared")]
-    answer = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert answer.returncode == 0, answer.stderr
-    count, in_memory, own, worker = map(int, answer.stdout.split())
-    assert count == 40_000 // 128 * 128
-    assert in_memory > 1 << 30
-    assert max(own, worker) * 1024 < 1 << 30
+    path, *preparing = output(PREPARE, root, tmp_path / "prepared")
+    count, in_memory, *streaming = output(STREAM, root, tmp_path / "prepared", path)
+    assert int(count) == 40_000 // 128 * 128
+    assert int(in_memory) > 1 << 30
+    assert max(map(int, [*preparing, *streaming])) < 1 << 30
