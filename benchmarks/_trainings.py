@@ -17,7 +17,8 @@ from _results import RESULTS
 
 from sqtune.config import SearchSpace, TrialConfig, load_space
 from sqtune.config.grid import draw, points
-from sqtune.data.split import Split, Splits, prepare
+from sqtune.data.prepare import prepare
+from sqtune.data.split import Split, Splits
 from sqtune.train.loop import train
 
 SPACES = Path(__file__).resolve().parent / "spaces"

@@ -34,7 +34,8 @@ from scipy.stats import spearmanr
 
 from sqtune.config import TrialConfig
 from sqtune.data import Digits, ImageFolder
-from sqtune.data.split import Splits, prepare
+from sqtune.data.prepare import prepare
+from sqtune.data.split import Splits
 from sqtune.networks import ResNet
 
 MOST_COST = {"re-estimation": 0.05, "diagnostics": 0.01}  # of an epoch

@@ -95,7 +95,7 @@ def plain(
     root: Path, configs: list[Any], store: Path, num_processes: int, threads: int
 ) -> list[Ended]:
     """Train the configurations in plain processes that share one queue of them."""
-    from sqtune.data.split import prepared_path
+    from sqtune.data.prepare import prepared_path
 
     jobs = [
         Job(

@@ -19,7 +19,8 @@ import torch
 from sqtune.config import TrialConfig
 from sqtune.config.training import Optimizer
 from sqtune.data import Digits
-from sqtune.data.split import Splits, prepare
+from sqtune.data.prepare import prepare
+from sqtune.data.split import Splits
 from sqtune.networks import ResNet
 from sqtune.quant import Average, LearnedUniform
 from sqtune.train.stage_session import StagedTraining, StageSession

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from sqtune.commands.compare import compare
 from sqtune.commands.confirm import confirm
 from sqtune.commands.control import logs, stop
 from sqtune.commands.export import export
@@ -50,6 +51,7 @@ def main() -> None:
     sqtune show --watch                                all trials, best first
     sqtune best --max-size 20KiB                       the best network under a budget
     sqtune confirm --top 3 --seeds 5                   the best again, with new seeds
+    sqtune compare --space FILE                        fixed methods, seed by seed, and what was published
     sqtune export --out deployed                       the best as a packed, proven file
     sqtune verify deployed                             whether it still is what was proven
     sqtune predict deployed cat.png                    class names and probabilities
@@ -57,7 +59,7 @@ def main() -> None:
     """
 
 
-for _command in (plan, search, show, confirm, export, verify, predict, stop, logs, store):
+for _command in (plan, search, show, confirm, compare, export, verify, predict, stop, logs, store):
     main.add_command(_command)
 
 
@@ -131,7 +133,7 @@ def train(
     config = space.config({})
     if out is not None:
         check_new_folder(out)
-    from sqtune.data.split import prepare
+    from sqtune.data.prepare import prepare
     from sqtune.search.machine import this_machine
     from sqtune.search.tables import percent
     from sqtune.train.loop import train as train_network

@@ -83,6 +83,11 @@ store_option = click.option(
 json_option = click.option(
     "--json", "as_json", is_flag=True, help="Print one JSON object on stdout, nothing else."
 )
+run_factory_option = click.option(
+    "--run-factory",
+    is_flag=True,
+    help="Run the code that the files name, where a network of one's own was built by it.",
+)
 study_storage_option = click.option(
     "--study-storage",
     metavar="URL",

@@ -89,6 +89,10 @@ class Store:
         """Trained network of a trial."""
         return self.root / "networks" / file_name(study) / f"{number:05d}"
 
+    def comparison(self, study: str) -> Path:
+        """Table and chart of a comparison, written anew whenever it ends."""
+        return self.root / "comparisons" / file_name(study)
+
     @property
     def stages(self) -> Path:
         """Checkpoints of stages."""

@@ -17,15 +17,20 @@ from sqtune.store import Store
 def plan(space_file: Path, overrides: tuple[str, ...], store: str, as_json: bool) -> None:
     """Say what a search will cost and what fits, before it trains.
 
+    Of a comparison, what `sqtune compare` will cost with three seeds.
+
     \b
     sqtune plan --space search_spaces/resnet.yaml
     sqtune plan --space search_spaces/resnet.yaml --set search.num_trials=100 --json
     """
     from sqtune.config import load_space
+    from sqtune.config.compared import DEFAULT_SEEDS, comparison_space
 
     places = Store.at(store)
     space = load_space(space_file, overrides)
-    from sqtune.data.split import prepare
+    if space.compare is not None:
+        space = comparison_space(space, DEFAULT_SEEDS)
+    from sqtune.data.prepare import prepare
     from sqtune.search.plan import plan as make_plan
 
     folder = places.data if places.root.is_dir() else None

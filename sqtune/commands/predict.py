@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from sqtune.options import json_option, options
+from sqtune.options import json_option, options, run_factory_option
 from sqtune.output import console, print_json
 
 
@@ -17,8 +17,10 @@ from sqtune.output import console, print_json
 @click.option(
     "--top", type=click.IntRange(min=1), default=3, show_default=True, help="Classes per image."
 )
-@options(json_option)
-def predict(folder: Path, images: tuple[Path, ...], top: int, as_json: bool) -> None:
+@options(run_factory_option, json_option)
+def predict(
+    folder: Path, images: tuple[Path, ...], top: int, run_factory: bool, as_json: bool
+) -> None:
     """Name the most probable classes of images.
 
     DIR is an exported folder, of any form but c, or that of a trained network. An IMAGE is a file,
@@ -33,7 +35,7 @@ def predict(folder: Path, images: tuple[Path, ...], top: int, as_json: bool) -> 
     from sqtune.deploy.predict import predict as predictions
 
     files = find_images(images)
-    classifier = open_classifier(folder)
+    classifier = open_classifier(folder, run_factory=run_factory)
     found: list[dict[str, Any]] = []
     out = console(to_stderr=as_json)
     width = max(len(str(path)) for path in files)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import shlex
 import sys
 from pathlib import Path
 
 import click
 
+from sqtune.errors import ConfigError
 from sqtune.options import (
     INTERRUPTED,
     json_option,
@@ -81,6 +83,11 @@ def search(
     more = [f"{path}={value}" for path, value in extra.items() if value is not None]
     more += [f"name={json.dumps(name)}"] if name is not None else []
     space = load_space(space_file, [*overrides, *more])
+    if space.compare is not None:
+        raise ConfigError(
+            f"{space_file}: its methods are fixed, there is nothing to search. Compare them: "
+            f"sqtune compare --space {shlex.quote(str(space_file))}"
+        )
     from sqtune.search.progress import Progress
     from sqtune.search.run import Places, run_search
 

@@ -6,14 +6,14 @@ from pathlib import Path
 
 import click
 
-from sqtune.options import json_option, options
+from sqtune.options import json_option, options, run_factory_option
 from sqtune.output import print_json
 
 
 @click.command()
 @click.argument("folder", type=Path, metavar="DIR")
-@options(json_option)
-def verify(folder: Path, as_json: bool) -> None:
+@options(run_factory_option, json_option)
+def verify(folder: Path, run_factory: bool, as_json: bool) -> None:
     """Check that an exported folder is as it was proven.
 
     Checksums, every code and scale, and predictions. Needs nothing of the search that made it.
@@ -25,7 +25,7 @@ def verify(folder: Path, as_json: bool) -> None:
     """
     from sqtune.deploy.verify import verify_folder
 
-    report = verify_folder(folder)
+    report = verify_folder(folder, run_factory=run_factory)
     if as_json:
         print_json(report.as_data())
     else:

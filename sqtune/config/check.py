@@ -8,6 +8,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from sqtune.config.compared import cells
 from sqtune.config.corners import corner_points
 from sqtune.config.grid import NO_GRID, endless
 from sqtune.config.layers import useless_rule
@@ -18,8 +19,10 @@ from sqtune.config.point_check import wrong_points
 from sqtune.config.space import SearchSpace
 from sqtune.config.trial import TrialConfig
 from sqtune.data import known_image_size
-from sqtune.errors import NetworkError, did_you_mean
-from sqtune.networks import check_image_size
+from sqtune.errors import ConfigError, NetworkError, did_you_mean
+from sqtune.networks import Factory, check_image_size
+
+OTHER_LOSSES = ("distillation", "regularization")  # fields that change what is optimised
 
 
 def problems(space: SearchSpace) -> Iterator[tuple[Keys, str]]:
@@ -30,6 +33,8 @@ def problems(space: SearchSpace) -> Iterator[tuple[Keys, str]]:
     yield from _wrong_conditions(space)
     yield from _other_losses(space)
     yield from _endless_grid(space)
+    yield from _no_points(space)
+    yield from _wrong_comparison(space)
     for values in corner_points(space):
         yield from _wrong_configuration(space, values)
     yield from wrong_points(space, _wrong_configuration)
@@ -38,12 +43,12 @@ def problems(space: SearchSpace) -> Iterator[tuple[Keys, str]]:
 def _other_losses(space: SearchSpace) -> Iterator[tuple[Keys, str]]:
     """Yield where early stopping would compare losses of which each trial has another."""
     early = space.search.early_stopping
-    searched = [path for path in space.space if path.split(".")[0] == "distillation"]
+    searched = [path for path in space.space if path.split(".")[0] in OTHER_LOSSES]
     if early.name != "none" and early.metric == "train_loss" and searched:
         yield (
             ("search", "early_stopping"),
             f"trials are compared by their training loss, and {searched[0]} gives each another "
-            "one. Compare by metric: val_error, or fix the distillation.",
+            "one. Compare by metric: val_error, or fix it.",
         )
 
 
@@ -51,6 +56,41 @@ def _endless_grid(space: SearchSpace) -> Iterator[tuple[Keys, str]]:
     if space.search.sampler == "grid":
         for path in endless(space):
             yield ("space", path), NO_GRID
+
+
+def _no_points(space: SearchSpace) -> Iterator[tuple[Keys, str]]:
+    if space.search.sampler == "points" and not space.points:
+        yield (
+            ("search", "sampler"),
+            "the sampler points tries what stands under points:, and nothing does. Write points, "
+            "or take another sampler, such as tpe.",
+        )
+
+
+def _wrong_comparison(space: SearchSpace) -> Iterator[tuple[Keys, str]]:
+    """Yield what is wrong with the methods of a comparison."""
+    if space.compare is None:
+        return
+    for section in ("space", "points"):
+        if getattr(space, section):
+            yield (
+                (section,),
+                "methods that are compared are fixed, so nothing is searched beside them: take "
+                f"{section}: out, or compare:.",
+            )
+            return
+    numbers = {method.name: index for index, method in enumerate(space.compare.methods)}
+    try:
+        yield from _wrong_configuration(space, {})
+        compared = list(cells(space))
+    except ConfigError as error:
+        yield ("compare", "methods"), str(error)
+        return
+    for method, _, values in compared:
+        home: Keys = ("compare", "methods", numbers[method.name], "values")
+        for keys, message in _wrong_configuration(space, values):
+            path = ".".join(map(str, keys if keys[0] != "space" else keys[1:]))
+            yield home, f"{path}: {message}"
 
 
 def _wrong_conditions(space: SearchSpace) -> Iterator[tuple[Keys, str]]:
@@ -97,9 +137,21 @@ def _wrong_configuration(space: SearchSpace, values: dict[str, Any]) -> Iterator
         size = known_image_size(config.data)
         if size is not None:
             check_image_size(config.network, *size)
+            config.regularization.check_image_size(*size)
     except NetworkError as error:
         yield _home(values, ("data",)), str(error)
         return
+    except ConfigError as error:
+        yield _home(values, ("regularization", "cutout")), str(error)
+        return
+    if isinstance(config.network, Factory):
+        from sqtune.networks.by_factory import FIELD, check_factory
+
+        try:
+            check_factory(config.network)
+        except ConfigError as error:
+            yield _home(values, ("network", "factory")), str(error).removeprefix(f"{FIELD}: ")
+            return
     try:
         useless = useless_rule(config)
     except NetworkError as error:

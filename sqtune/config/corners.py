@@ -10,7 +10,12 @@ from sqtune.config.parameters import ChoiceParameter
 from sqtune.config.space import SearchSpace
 
 MOST_COMBINATIONS = 5_000  # of structural choices that are checked; a larger space is sampled
-STRUCTURAL = ("name", "model", "match")  # last parts of paths on which it depends what else fits
+STRUCTURAL = (
+    "name",
+    "model",
+    "factory",
+    "match",
+)  # last parts of paths on which it depends what else fits
 
 
 def corner_points(space: SearchSpace) -> Iterator[dict[str, Any]]:
@@ -18,8 +23,11 @@ def corner_points(space: SearchSpace) -> Iterator[dict[str, Any]]:
 
     All combinations of the structural choices (names, patterns, mappings, lists and what conditions
     depend on); with each of them every other parameter at its first value, all at their last, and
-    each one alone.
+    each one alone. Where only the space's points are tried, these.
     """
+    if space.search.sampler == "points":
+        yield from (space.completed(point) for point in space.points)
+        return
     structural = {other for parameter in space.space.values() for other in parameter.when} | {
         path
         for path, parameter in space.space.items()

@@ -8,25 +8,27 @@ from sqtune.config.paths import Keys
 from sqtune.config.trial import TrialConfig
 from sqtune.data import known_channels, known_image_size
 from sqtune.errors import QuantizationError
-from sqtune.networks import Network, Torchvision
+from sqtune.networks import Factory, Network, Torchvision, smallest_image
 from sqtune.quant.rules import assign_quantizers
 
 # Where only the images tell their size: the names of layers do not depend on it.
-ANY_SIZE, ANY_SIZE_FOR_TORCHVISION = (32, 32), (224, 224)
+ANY_SIZE_FOR_TORCHVISION = 224
 
 
 def useless_rule(config: TrialConfig) -> tuple[Keys, str] | None:
     """Return the first rule that gives no layer its quantizer, and why; None where all act.
 
+    Factories are not called: what they build may depend on the data, with which rules are checked.
+
     Raises:
         NetworkError: The network cannot be built.
     """
-    if not config.rules:
+    if not config.rules or isinstance(config.network, Factory):  # which only data can tell
         return None
     large = isinstance(config.network, Torchvision)
-    any_size = ANY_SIZE_FOR_TORCHVISION if large else ANY_SIZE
-    image_size = known_image_size(config.data) or any_size
-    names = layer_names(config.network, known_channels(config.data), image_size)
+    any_size = ANY_SIZE_FOR_TORCHVISION if large else smallest_image(config.network)
+    image_size = known_image_size(config.data) or (any_size, any_size)
+    names = layer_names(config.network, known_channels(config.data) or 3, image_size)
     for count in range(1, len(config.rules) + 1):
         try:
             assign_quantizers(names, config.quantizer, config.rules[:count])

@@ -16,7 +16,7 @@ from sqtune.config.space import SearchSpace
 from sqtune.config.yaml_file import YamlFile, parse_value, read_yaml
 from sqtune.errors import ConfigError, did_you_mean
 
-WHOLE = ("name", "points", "target")  # sections that an override may put in as a whole
+WHOLE = ("name", "points", "compare", "target")  # sections that an override may put in as a whole
 
 
 def load_space(path: Path, overrides: Sequence[str] = ()) -> SearchSpace:
@@ -68,6 +68,11 @@ def _override(content: dict[str, Any], text: str) -> Keys:
         put(content, keys, parsed)
     except NoSuchEntryError as error:
         raise ConfigError(f"--set {text}: {error}") from None
+    if section == "trial" and _given_by_all_methods(content.get("compare"), rest):
+        raise ConfigError(
+            f"--set {text}: every method under compare: has its own {rest}, so this would change "
+            "nothing. Change the methods: --set compare.methods=[...], or the file."
+        )
     if section == "trial" and isinstance(content.get("space"), dict):
         for searched in list(content["space"]):
             if searched == rest or searched.startswith(f"{rest}."):
@@ -77,6 +82,18 @@ def _override(content: dict[str, Any], text: str) -> Keys:
             kept for point in content["points"] if (kept := _still(point, rest, parsed)) is not None
         ]
     return keys
+
+
+def _given_by_all_methods(compare: Any, path: str) -> bool:
+    """Tell whether every method of a comparison has a value of its own at a path or around it."""
+    methods = compare.get("methods") if isinstance(compare, dict) else None
+    if not isinstance(methods, list) or not methods:
+        return False
+    given = [method.get("values") if isinstance(method, dict) else None for method in methods]
+    return all(
+        isinstance(values, dict) and any(f"{path}.".startswith(f"{own}.") for own in values)
+        for values in given
+    )
 
 
 def _still(point: Any, path: str, value: Any) -> Any:

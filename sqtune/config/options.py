@@ -9,7 +9,7 @@ from pydantic import Field, field_validator, model_validator
 from sqtune.config.training import Strict
 from sqtune.config.units import Count, ErrorShare, Seconds, Size
 
-Sampler = Literal["tpe", "random", "grid", "qmc", "nsga2", "nsga3", "cmaes", "gp"]
+Sampler = Literal["tpe", "random", "grid", "qmc", "nsga2", "nsga3", "cmaes", "gp", "points"]
 Objective = Literal["val_error", "size_bytes", "bit_operations"]
 RungMetric = Literal["val_error", "val_error_hybrid", "train_loss"]
 SINGLE_OBJECTIVE: tuple[Sampler, ...] = ("cmaes",)
@@ -33,7 +33,7 @@ class EarlyStopping(Strict):
     """Comparable trials, with the one in question, before any is held at a rung."""
     metric: RungMetric = "train_loss"
     """What is compared. Losses tell most and earliest, and in float epochs too, but only where all
-    trials optimise the same one: not where `distillation` is searched."""
+    trials optimise the same one: not where `distillation` or `regularization` is searched."""
     compare: Literal["same_ratio", "centred", "all"] = "all"
     """`same_ratio`: only trials that have the same ratio at the rung. `centred`: all, each less the
     median of those with its ratio. `all`: all as they are."""
@@ -68,7 +68,8 @@ class SearchOptions(Strict):
     cost nothing, do not count."""
     sampler: Sampler = "tpe"
     """`tpe`, `gp`, `cmaes`, `nsga2` and `nsga3` learn from the trials that have ended; `random`,
-    `qmc` (Sobol) and `grid` (every point of a finite space, in order) do not."""
+    `qmc` (Sobol) and `grid` (every point of a finite space, in order) do not; `points` tries what
+    stands under `points:` and nothing else."""
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
     """Seed of the sampler."""
     objectives: Annotated[tuple[Objective, ...], Field(min_length=1)] = ("val_error",)

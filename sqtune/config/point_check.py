@@ -30,10 +30,7 @@ def wrong_points(
         if problem is not None:
             yield problem
             continue
-        values = dict[str, Any]()
-        for path, parameter in space.active(values):  # what is left open: the first value
-            values[path] = point.get(path, parameter.samples()[0])
-        for keys, message in wrong_configuration(space, values):
+        for keys, message in wrong_configuration(space, space.completed(point)):
             yield home, f"{'.'.join(map(str, keys))}: {message}"
 
 

@@ -9,6 +9,7 @@ from typing import Annotated, Any
 
 from pydantic import Field, JsonValue
 
+from sqtune.config.compare import Comparison
 from sqtune.config.options import Resources, SearchOptions, Stages, Target
 from sqtune.config.parameters import Parameter
 from sqtune.config.paths import get, keys_of, put
@@ -30,6 +31,8 @@ class SearchSpace(Strict):
     points: list[dict[str, JsonValue]] = []
     """Values to try first: dotted paths into the trial's configuration. What a point leaves out is
     sampled."""
+    compare: Comparison | None = None
+    """Methods that `sqtune compare` trains alike; nothing is searched then."""
     target: Target | None = None
     """What the network has to fit into."""
     stages: Stages = Stages()
@@ -45,6 +48,13 @@ class SearchSpace(Strict):
         for path in self.order():
             if self.is_active(path, values):
                 yield path, self.space[path]
+
+    def completed(self, point: Mapping[str, Any]) -> dict[str, Any]:
+        """Return a point with the first value of each active parameter that it leaves open."""
+        values = dict[str, Any]()
+        for path, parameter in self.active(values):
+            values[path] = point.get(path, parameter.samples()[0])
+        return values
 
     def is_active(self, path: str, values: Mapping[str, Any]) -> bool:
         """Tell whether the conditions of a parameter hold, given those before it."""

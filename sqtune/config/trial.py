@@ -13,8 +13,10 @@ from pydantic import (
 from sqtune.config.training import (
     Compute,
     Distillation,
+    Ema,
     Optimizer,
     Pattern,
+    Regularization,
     Start,
     Strict,
 )
@@ -69,6 +71,10 @@ class TrialConfig(Strict):
     """The ratio as a function of training progress."""
     optimizer: Optimizer = Optimizer()
     """How the latent weights are updated."""
+    ema: Ema = Ema()
+    """An average of the weights that is delivered instead of the last ones."""
+    regularization: Regularization = Regularization()
+    """What keeps the network from learning its training images by heart."""
     compute: Compute = Compute()
     """How a training step is computed."""
     batch_size: Annotated[int, Field(ge=1, le=65536)] = 128
@@ -83,10 +89,19 @@ class TrialConfig(Strict):
     @field_validator("network", mode="before")
     @classmethod
     def _default_network(cls, network: Any) -> Any:
-        """Take a mapping without a name for a resnet20, as all were before there were others."""
+        """Give a mapping without a name the one that its fields imply: a factory, or a resnet20."""
         if isinstance(network, dict) and not network.keys() & {"name", "model"}:
-            return {"name": ResNet().name, **network}
+            implied = "factory" if "factory" in network else ResNet().name
+            return {"name": implied, **network}
         return network
+
+    @field_validator("data", mode="before")
+    @classmethod
+    def _named_data(cls, data: Any) -> Any:
+        """Give a mapping without a name that has a factory the name that this implies."""
+        if isinstance(data, dict) and "factory" in data and "name" not in data:
+            return {"name": "factory", **data}
+        return data
 
     @field_validator("activation_ends_bits")
     @classmethod

@@ -13,13 +13,13 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
-from sqtune.data.split import Split
+from sqtune.data.split import AnySplit
 
 EVALUATION_BATCH = 512
 
 
 def training_batches(
-    split: Split,
+    split: AnySplit,
     batch_size: int,
     *,
     crop_padding: int,
@@ -39,13 +39,10 @@ def training_batches(
     """
     batch_size = min(batch_size, len(split))
     order = torch.randperm(len(split), generator=generator, device=split.labels.device)
-    for ids in order[: len(split) // batch_size * batch_size].split(batch_size):
-        images, labels = _take(split.images, ids, device), _take(split.labels, ids, device)
-        if crop_padding:
-            images = random_crop(images, crop_padding, generator)
-        if mirror:
-            images = random_mirror(images, generator)
-        yield images, labels
+    batches = order[: len(split) // batch_size * batch_size].split(batch_size)
+    for stored, labels in split.fetch(batches, device, generator):
+        images = random_crop(stored, crop_padding, generator) if crop_padding else stored
+        yield random_mirror(images, generator) if mirror else images, labels
 
 
 def random_crop(images: Tensor, padding: int, generator: torch.Generator) -> Tensor:
@@ -90,15 +87,6 @@ def _visible(padding: int, height: int, width: int, device: torch.device) -> tup
     by_row = ((rows >= 0) & (rows < height)).repeat_interleave(width, dim=1)
     by_column = ((columns >= 0) & (columns < width)).repeat(1, height)
     return by_row.to(device, torch.uint8) * 255, by_column.to(device, torch.uint8) * 255
-
-
-def _take(tensor: Tensor, ids: Tensor, device: torch.device) -> Tensor:
-    """Return tensor[ids] on a device; what comes from memory passes through pinned memory."""
-    if tensor.device.type == device.type:
-        return tensor.index_select(0, ids)
-    rows = torch.empty((len(ids), *tensor.shape[1:]), dtype=tensor.dtype, pin_memory=True)
-    torch.index_select(tensor, 0, ids, out=rows)
-    return rows.to(device, non_blocking=True)
 
 
 def _move(tensor: Tensor, device: torch.device) -> Tensor:

@@ -1,16 +1,20 @@
-"""Image sets in memory: CIFAR and folders of images, read with torchvision."""
+"""Image sets in memory, and single images of files."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
-from sqtune.data.spec import Cifar, ImageFolder
+from sqtune.data.spec import Cifar
 from sqtune.errors import DataError
+
+if TYPE_CHECKING:
+    from PIL.Image import Image as PILImage
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".ppm", ".pgm", ".tif", ".tiff")
 
@@ -28,6 +32,14 @@ class Images:
     pixels_NCHW: npt.NDArray[np.uint8]
     labels_N: npt.NDArray[np.int64]
     classes: tuple[str, ...]
+
+    def __len__(self) -> int:
+        return len(self.labels_N)
+
+    def part(self, ids: Sequence[int]) -> Images:
+        """Return some of them."""
+        chosen = list(ids)
+        return Images(self.pixels_NCHW[chosen], self.labels_N[chosen], self.classes)
 
 
 def load_cifar(data: Cifar) -> tuple[Images, Images]:
@@ -56,87 +68,18 @@ def _from_torchvision(dataset: Any) -> Images:
     return Images(pixels, np.asarray(dataset.targets, dtype=np.int64), tuple(dataset.classes))
 
 
-def folder_fingerprint(data: ImageFolder) -> list[tuple[str, int, int]]:
-    """Return (path, size, modification time in ns) of every image below the folder, sorted.
-
-    Raises:
-        DataError: The folder is not there or has no images.
-    """
-    root = Path(data.root).expanduser()
-    if not root.is_dir():
-        raise DataError(
-            f"trial.data.root: {root} is not a folder. Give the folder that holds one sub-folder "
-            "of images per class (or train/ and test/ with such sub-folders)."
-        )
-    files = image_files(root)
-    if not files:
-        raise DataError(
-            f"trial.data.root: {root} has no images ({', '.join(IMAGE_SUFFIXES)}) in it."
-        )
-    stats = [(path, path.stat()) for path in files]
-    return [(str(p.relative_to(root)), stat.st_size, stat.st_mtime_ns) for p, stat in stats]
-
-
 def image_files(folder: Path) -> list[Path]:
     """Return every image below a folder, by its suffix, sorted."""
-    return sorted(path for path in folder.rglob("*") if _is_image(path.name))
+    return sorted(path for path in folder.rglob("*") if is_image(path.name))
 
 
-def load_image_folder(data: ImageFolder) -> tuple[Images, Images | None]:
-    """Return the folder's training images and, where it has a test split, its test images.
-
-    Raises:
-        DataError: The folder is missing or empty, an image cannot be read, images differ in size
-            while no image_size is given, or the splits differ in their classes.
-    """
-    folder_fingerprint(data)
-    root = Path(data.root).expanduser()
-    if not (root / "train").is_dir():
-        return _read_folder(root, data), None
-    train = _read_folder(root / "train", data)
-    if not (root / "test").is_dir():
-        return train, None
-    test = _read_folder(root / "test", data)
-    sizes = [images.pixels_NCHW.shape[2:] for images in (train, test)]
-    if sizes[0] != sizes[1]:
-        raise DataError(
-            f"{root}: images in train are {sizes[0][0]}x{sizes[0][1]}, in test "
-            f"{sizes[1][0]}x{sizes[1][1]}. Give trial.data.image_size."
-        )
-    if train.classes != test.classes:
-        odd = sorted(set(train.classes) ^ set(test.classes))
-        raise DataError(f"{root}: train and test differ in these classes: {', '.join(odd)}.")
-    return train, test
-
-
-def _read_folder(root: Path, data: ImageFolder) -> Images:
-    from torchvision import datasets
-
-    try:
-        folder = datasets.ImageFolder(str(root), is_valid_file=_is_image)
-    except (FileNotFoundError, OSError) as error:
-        raise DataError(f"{root} cannot be read as one folder of images per class: {error}.") from (
-            error
-        )
-    size = None if data.image_size is None else (data.image_size, data.image_size)
-    pixels = [read_image(Path(path), data.channels, size) for path, _ in folder.samples]
-    for (path, _), image in zip(folder.samples, pixels, strict=True):
-        if image.shape != pixels[0].shape:
-            height, width = image.shape[1:]
-            raise DataError(
-                f"{path} is {height}x{width} while others are "
-                f"{pixels[0].shape[1]}x{pixels[0].shape[2]}. Give trial.data.image_size."
-            )
-    labels = np.asarray(folder.targets, dtype=np.int64)
-    return Images(np.stack(pixels), labels, tuple(folder.classes))
-
-
-def _is_image(path: str) -> bool:
+def is_image(path: str) -> bool:
+    """Tell whether a file is an image by its suffix."""
     return path.lower().endswith(IMAGE_SUFFIXES)
 
 
 def read_image(
-    path: Path, channels: int, size: tuple[int, int] | None = None
+    path: Path, channels: int, size: tuple[int, int] | None = None, resize: int | None = None
 ) -> npt.NDArray[np.uint8]:
     """Return an image's pixels, C x H x W.
 
@@ -145,22 +88,49 @@ def read_image(
         channels: 3 (colour) or 1 (grey).
         size: Height and width it is brought to: shorter side resized, centre cropped; None leaves
             it as it is.
+        resize: Pixels of the shorter side before the crop, at least those of `size`; by default
+            as few as the crop needs.
 
     Raises:
         DataError: It cannot be read as an image.
     """
     from PIL import Image, ImageOps
 
+    image = open_image(path, channels)
+    if size is not None:
+        height, width = size
+        if resize is not None and resize > min(size):
+            factor = resize / min(image.size)
+            larger = tuple(max(round(side * factor), resize) for side in image.size)
+            image = image.resize((larger[0], larger[1]), Image.Resampling.BILINEAR)
+            left, top = (image.width - width) // 2, (image.height - height) // 2
+            image = image.crop((left, top, left + width, top + height))
+        else:
+            image = ImageOps.fit(image, (width, height), Image.Resampling.BILINEAR)
+    return to_pixels(image, channels)
+
+
+def open_image(path: Path, channels: int) -> PILImage:
+    """Return an image of 3 channels (colour) or 1 (grey).
+
+    Raises:
+        DataError: It cannot be read as an image.
+    """
+    from PIL import Image
+
     try:
         with Image.open(path) as file:
-            image = file.convert("RGB" if channels == 3 else "L")
+            return file.convert("RGB" if channels == 3 else "L")
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise DataError(
-            f"{path} cannot be read as an image: {error}. Mend or remove it."
+            f"{path} cannot be read as an image: {error}. Mend or remove it, or leave such files "
+            "out: --set trial.data.damaged=skip."
         ) from error
-    if size is not None:
-        image = ImageOps.fit(image, (size[1], size[0]), Image.Resampling.BILINEAR)
-    pixels = np.asarray(image, dtype=np.uint8)
+
+
+def to_pixels(image: PILImage, channels: int) -> npt.NDArray[np.uint8]:
+    """Return the pixels of an image, C x H x W."""
+    pixels = np.array(image, dtype=np.uint8)
     if channels == 1:
         return pixels[None]
     # Contiguous: a stack of transposed views is channels-last, which safetensors does not store.

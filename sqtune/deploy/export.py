@@ -11,7 +11,8 @@ import numpy as np
 import torch
 
 from sqtune.data.batches import EVALUATION_BATCH
-from sqtune.data.split import Split, prepare
+from sqtune.data.prepare import prepare
+from sqtune.data.split import Split
 from sqtune.deploy.checking import VERIFY
 from sqtune.deploy.checks.seal import MANIFEST, sealed
 from sqtune.deploy.checks.stored_images import StoredImages, to_npz
@@ -29,11 +30,13 @@ from sqtune.deploy.sizes.footprint import footprint
 from sqtune.deploy.subject import Subject, open_subject
 from sqtune.deploy.verify import verify_folder
 from sqtune.errors import ExportError
+from sqtune.networks.by_factory import code_of
 from sqtune.provenance import provenance
 from sqtune.train.checkpoint import load_network
 
 Say = Callable[[str], object]
 CALIBRATION_IMAGES = 1024
+MOST_BYTES = 256 << 20  # of the images of a streamed set that it is proven on, a split
 VERIFY_IMAGES, VERIFY_BYTES = 1000, 8 << 20  # of the images that the folder keeps
 MOST_LOST = 0.005  # of error (0..1), by whole-number activations, before it is said
 README = "README.md"
@@ -76,8 +79,10 @@ def export(request: Request, say: Say = print) -> dict[str, Any]:
         DataError: Its images cannot be read.
     """
     refuse_taken(request.out, force=request.force)
-    splits = prepare(load_network(request.network).config.data, request.data)
+    splits = prepare(load_network(request.network).config.data, request.data).sampled(MOST_BYTES)
     subject = open_subject(request.network, splits)
+    if not subject.saved.same_code:
+        say("warning: the code that builds the network has changed since it was trained")
     graph, activations = _with_activations(subject, request)
     pixels, labels = splits.validation.images.numpy(), splits.validation.labels.numpy()
     expected = subject.logits.numpy()
@@ -88,7 +93,7 @@ def export(request: Request, say: Say = print) -> dict[str, Any]:
         for name, data in written.files.items():
             (folder / name).write_bytes(data)
         model = folder / MODEL_FILES[request.form]
-        ways = runs(folder, request.form, len(graph.classes))
+        ways = runs(folder, request.form, len(graph.classes), run_factory=True)
         proof = prove(ways, graph, pixels, expected, model.name)
         if request.form in ("onnx", "native"):
             proof |= prove_onnx(model, graph, request.form, pixels, expected)
@@ -107,6 +112,7 @@ def export(request: Request, say: Say = print) -> dict[str, Any]:
             source=request.source,
             provenance=provenance(),
             config=subject.saved.config.nested(),
+            code=code_of(subject.saved.config.network),
             placements=written.placements,
             runtime=written.runtime,
             errors=_errors(subject, next(iter(ways.values()))),
@@ -119,7 +125,7 @@ def export(request: Request, say: Say = print) -> dict[str, Any]:
         names = (*written.files, VERIFY, README)
         content["sha256"] = {name: sha256(folder / name) for name in names}
         (folder / MANIFEST).write_text(sealed(content), encoding="utf-8")
-        verify_folder(folder)
+        verify_folder(folder, run_factory=True)
     return content
 
 

@@ -69,14 +69,20 @@ def write_form(subject: Subject, graph: Graph, form: Form) -> Written:
     )
 
 
-def runs(folder: Path, form: str, num_classes: int) -> dict[str, Run]:
+def runs(folder: Path, form: str, num_classes: int, *, run_factory: bool = False) -> dict[str, Run]:
     """Return the ways in which this machine can run an exported folder, by name.
+
+    Args:
+        folder: The folder.
+        form: Of its file.
+        num_classes: Logits of an image.
+        run_factory: Whether the code that a file for torch names may be run.
 
     Raises:
         ExportError: It cannot be loaded or compiled here.
     """
     if form == "torch":
-        return {"torch": _torch_run(folder)}
+        return {"torch": _torch_run(folder, run_factory)}
     if form == "c":
         from sqtune.deploy.c.host import compiled
 
@@ -88,12 +94,12 @@ def runs(folder: Path, form: str, num_classes: int) -> dict[str, Run]:
     }
 
 
-def _torch_run(folder: Path) -> Callable[[Any], Any]:
+def _torch_run(folder: Path, run_factory: bool) -> Callable[[Any], Any]:
     import torch
 
     from sqtune.deploy.torch_file import load_torch
 
-    model = load_torch(folder / MODEL_FILES["torch"])
+    model = load_torch(folder / MODEL_FILES["torch"], run_factory=run_factory)
 
     @torch.no_grad()
     def run(pixels: Any) -> Any:

@@ -19,7 +19,7 @@ INSTEAD = {
 }
 
 
-def load(path: str | os.PathLike[str]) -> TrainedNetwork:
+def load(path: str | os.PathLike[str], *, run_factory: bool = False) -> TrainedNetwork:
     """Return a trained network as it predicts: weights quantized, in evaluation mode, on the CPU.
 
     It takes uint8 images (N x C x H x W), as the exported ONNX file does, and returns logits:
@@ -27,30 +27,34 @@ def load(path: str | os.PathLike[str]) -> TrainedNetwork:
         model = sqtune.load("out")
         label = model.classes[model(pixels).argmax(dim=1)[0]]
 
-    Nothing in the files is executed, and none is a pickle.
+    Nothing in the files is executed, and none is a pickle. A network of your own code
+    (`network.factory`) is built by that code, which the file names: allow it with `run_factory`.
 
     Args:
         path: model.safetensors or its folder (`sqtune export --form torch`), or the folder of a
             trained network (`sqtune train --out`, or networks/STUDY/NUMBER in a store).
+        run_factory: Whether the code that the file names may be run, where a factory built it.
 
     Raises:
         ExportError: There is no such network, the file is damaged, or it is of another form.
         StoreError: The folder of a trained network is missing something or damaged.
+        ConfigError: The factory is not there, or was not to be run.
     """
     path = Path(path).expanduser()
     if path.suffix == ".onnx":
         raise ExportError(f"{path} is {INSTEAD['onnx']}. For torch: sqtune export --form torch.")
     if not path.is_dir():
-        return load_torch(path)
+        return load_torch(path, run_factory=run_factory)
     if (path / MANIFEST).exists():
         exported = open_exported(path)
         if exported.form != "torch":
             raise ExportError(
                 f"{path} holds {INSTEAD[exported.form]}. For torch: sqtune export --form torch."
             )
-        return load_torch(exported.model)
+        return load_torch(exported.model, run_factory=run_factory)
     if (path / ABOUT).exists():
-        return network_of(torch_bytes(load_network(path), load_codes(path)), str(path))
+        saved = load_network(path, run_factory=run_factory)
+        return network_of(torch_bytes(saved, load_codes(path)), str(path), run_factory=run_factory)
     raise ExportError(
         f"{path} holds no network: neither {MANIFEST} (sqtune export) nor {ABOUT} (sqtune train "
         "--out, or networks/STUDY/NUMBER in a store)."

@@ -41,6 +41,7 @@ def manifest(
     source: Source,
     provenance: Mapping[str, str],
     config: Mapping[str, Any],
+    code: Mapping[str, str] | None,
     placements: Sequence[Mapping[str, Any]],
     runtime: Mapping[str, Any] | None,
     **results: Any,
@@ -54,6 +55,7 @@ def manifest(
         source: Where the network comes from.
         provenance: Versions, commit and machine.
         config: The trial's configuration.
+        code: Which code of others builds the network; a file for torch needs it.
         placements: Where the codes of each packed layer lie in the file, in order; empty for a
             file that is no ONNX.
         runtime: What a runtime has to know.
@@ -67,6 +69,7 @@ def manifest(
         "source": dict(source),
         "provenance": dict(provenance),
         "config": dict(config),
+        "code": None if code is None else dict(code),
         "classes": list(graph.classes),
         "input": {
             "name": "image",

@@ -48,18 +48,23 @@ class Prediction:
     top: tuple[tuple[str, float], ...]
 
 
-def open_classifier(folder: Path) -> Classifier:
+def open_classifier(folder: Path, *, run_factory: bool = False) -> Classifier:
     """Open an exported folder, or that of a trained network.
+
+    Args:
+        folder: The folder.
+        run_factory: Whether the code that a network for torch names may be run.
 
     Raises:
         ExportError: It holds no network, is damaged, or is of a form that does not run here.
+        ConfigError: The factory is not there, or was not to be run.
         StoreError: The folder of a trained network is missing something or damaged.
     """
     if not (folder / MANIFEST).exists():
-        return _by_torch(folder)
+        return _by_torch(folder, run_factory)
     exported = open_exported(folder)
     if exported.form == "torch":
-        return _by_torch(folder)
+        return _by_torch(folder, run_factory)
     if exported.oldest_runtime is None:
         raise ExportError(
             f"{folder} holds C sources: compile them, as its README.md shows. "
@@ -70,12 +75,12 @@ def open_classifier(folder: Path) -> Classifier:
     return Classifier(exported.form, run, exported.classes, exported.image_shape)
 
 
-def _by_torch(folder: Path) -> Classifier:
+def _by_torch(folder: Path, run_factory: bool) -> Classifier:
     import torch
 
     from sqtune.deploy.load import load
 
-    model = load(folder)
+    model = load(folder, run_factory=run_factory)
 
     def run(pixels: Pixels) -> Logits:
         logits: Logits = model(torch.from_numpy(pixels)).numpy()

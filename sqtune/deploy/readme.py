@@ -76,6 +76,10 @@ def readme(manifest: Mapping[str, Any]) -> str:
     if form in ("onnx", "native") and len(manifest["classes"]) > 20:
         run = run.replace("classes = ...", 'classes = json.load(open("manifest.json"))["classes"]')
         run = run.replace("import numpy", "import json\n\nimport numpy", 1)
+    code = ""
+    if form == "torch" and manifest["code"] is not None:
+        code = f", and the code that builds the network, {manifest['code']['factory']}"
+        run = run.replace('load(".")', 'load(".", run_factory=True)')
     lines = [
         f"# {name}{trial}",
         "",
@@ -84,7 +88,7 @@ def readme(manifest: Mapping[str, Any]) -> str:
         "",
         "| | |",
         "|---|---|",
-        f"| needs | {NEEDS[form].format(oldest=runtime.get('oldest_onnxruntime', ''))} |",
+        f"| needs | {NEEDS[form].format(oldest=runtime.get('oldest_onnxruntime', ''))}{code} |",
         f"| size | {manifest['size']['bytes']:,} bytes |",
         f"| input | uint8 pixels, 1 x {channels} x {height} x {width}; normalised inside |",
         f"| validation error | {_percent(errors['validation'])} of "

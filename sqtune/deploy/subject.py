@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from sqtune.data.batches import EVALUATION_BATCH, Normalize
-from sqtune.data.split import Splits
+from sqtune.data.split import MemorySplits
 from sqtune.deploy.graph import Graph, Grid
 from sqtune.deploy.lower import Trained, lower
 from sqtune.errors import ExportError
@@ -33,7 +33,7 @@ class Subject:
     saved: SavedNetwork
     codes: dict[str, FrozenLayer]
     graph: Graph
-    splits: Splits
+    splits: MemorySplits
     logits: Tensor
 
     @property
@@ -42,7 +42,7 @@ class Subject:
         return self.saved.config.activations is not None and bool(_grids(self.saved))
 
 
-def open_subject(folder: Path, splits: Splits) -> Subject:
+def open_subject(folder: Path, splits: MemorySplits) -> Subject:
     """Read a trained network and trace it.
 
     Args:

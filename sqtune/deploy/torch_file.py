@@ -35,6 +35,7 @@ from sqtune.config.trial import TrialConfig
 from sqtune.deploy.trained_network import TrainedNetwork
 from sqtune.errors import ExportError, NetworkError, QuantizationError
 from sqtune.networks import build
+from sqtune.networks.by_factory import refuse_unasked
 from sqtune.quant import (
     FrozenLayer,
     LearnedUniform,
@@ -146,28 +147,35 @@ def _field(sha256: str) -> bytes:
     return f'"sha256":"{sha256}"'.encode()
 
 
-def load_torch(path: Path) -> TrainedNetwork:
+def load_torch(path: Path, *, run_factory: bool = False) -> TrainedNetwork:
     """Read a file that holds what `torch_bytes` returned. Executes nothing from it.
+
+    Args:
+        path: The file.
+        run_factory: Whether the code that it names may be run, where a factory built the network.
 
     Raises:
         ExportError: It cannot be read, is damaged, or is another kind of file.
+        ConfigError: The factory is not there, or was not to be run.
     """
     try:
         data = path.read_bytes()
     except OSError as error:
         raise ExportError(f"{path} cannot be read: {error.strerror}.") from error
-    return network_of(data, str(path))
+    return network_of(data, str(path), run_factory=run_factory)
 
 
-def network_of(data: bytes, place: str) -> TrainedNetwork:
+def network_of(data: bytes, place: str, *, run_factory: bool = False) -> TrainedNetwork:
     """Return the network that `torch_bytes` was given.
 
     Args:
         data: What it returned.
         place: Where they come from, for messages.
+        run_factory: Whether the code that they name may be run, where a factory built the network.
 
     Raises:
         ExportError: They are damaged, or of another kind of file.
+        ConfigError: The factory is not there, or was not to be run.
     """
     metadata = _metadata(data, place)
     if hashlib.sha256(_without_sha256(metadata, data)).hexdigest() != metadata["sha256"]:
@@ -176,7 +184,9 @@ def network_of(data: bytes, place: str) -> TrainedNetwork:
             "Copy or export it anew."
         )
     try:
-        return _network(metadata, load_tensors(data))
+        config = TrialConfig.model_validate_json(metadata["config"])
+        refuse_unasked(config.network, place, run_factory=run_factory)
+        return _network(config, metadata, load_tensors(data))
     except (ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
         raise ExportError(
             f"{place} (made by sqtune {metadata.get('sqtune')}) cannot be loaded by sqtune "
@@ -213,8 +223,9 @@ def _without_sha256(metadata: Mapping[str, str], data: bytes) -> bytes:
     return data.replace(_field(metadata["sha256"]), _field(NO_SHA256), 1)
 
 
-def _network(metadata: Mapping[str, str], tensors: Mapping[str, Tensor]) -> TrainedNetwork:
-    config = TrialConfig.model_validate_json(metadata["config"])
+def _network(
+    config: TrialConfig, metadata: Mapping[str, str], tensors: Mapping[str, Tensor]
+) -> TrainedNetwork:
     about = _ABOUT.validate_json(metadata["about"])
     with torch.random.fork_rng(devices=[]):
         model = build(config.network, about.num_channels, len(about.classes), about.image_size)

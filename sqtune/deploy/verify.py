@@ -40,11 +40,16 @@ class Verified:
         return {"folder": str(self.folder), "form": self.form, "whole": True, "predictions": found}
 
 
-def verify_folder(folder: Path) -> Verified:
+def verify_folder(folder: Path, *, run_factory: bool = False) -> Verified:
     """Check an exported folder: checksums, codes, scales and predictions.
+
+    Args:
+        folder: The folder.
+        run_factory: Whether the code that a file for torch names may be run.
 
     Raises:
         ExportError: It is not as it was exported, or cannot be checked here.
+        ConfigError: The factory is not there, or was not to be run.
     """
     lines: list[str] = []
     if not folder.is_dir():
@@ -54,17 +59,20 @@ def verify_folder(folder: Path) -> Verified:
         report = check_folder(folder, tell=lines.append)
         agreements = {"optimised": report.optimised, "plain": report.plain}
     else:
-        agreements = _other_form(folder, about, lines)
+        agreements = _other_form(folder, about, lines, run_factory)
     return Verified(folder, about.form, agreements, tuple(lines))
 
 
-def _other_form(folder: Path, about: Described, lines: list[str]) -> dict[str, Agreement]:
+def _other_form(
+    folder: Path, about: Described, lines: list[str], run_factory: bool
+) -> dict[str, Agreement]:
     num_bytes, files = check_files(folder, about.sha256, keep=(VERIFY,))
     lines.append(f"files      {len(about.sha256)} as they were written, {num_bytes} bytes")
     stored = stored_images(files[VERIFY], about.image_shape, about.num_classes)
     tolerance = tolerance_of(about.activations)
     agreements = {}
-    for way, run in runs(folder, about.form, about.num_classes).items():
+    ways = runs(folder, about.form, about.num_classes, run_factory=run_factory)
+    for way, run in ways.items():
         what = f"{MODEL_FILES[about.form]} ({way})"
         agreements[way] = check_predictions(run, stored.images, stored.logits, tolerance, what)
         lines.append(f"{way:10} {agreements[way]}")

@@ -5,18 +5,23 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from sqtune.networks.spec import (
+    AlexNetBn,
+    Factory,
     Network,
     ResNet,
     ResNet18,
     Torchvision,
     Vgg9,
     check_image_size,
+    smallest_image,
 )
 
 if TYPE_CHECKING:
     from torch import nn
 
 __all__ = [
+    "AlexNetBn",
+    "Factory",
     "Network",
     "ResNet",
     "ResNet18",
@@ -25,6 +30,7 @@ __all__ = [
     "build",
     "check_fits",
     "check_image_size",
+    "smallest_image",
 ]
 
 
@@ -40,7 +46,9 @@ def build(
         image_size: Height and width of its input images.
 
     Raises:
-        NetworkError: The network does not suit the images, or torchvision does not know it.
+        NetworkError: The network does not suit the images or the classes, torchvision does not
+            know it, or the factory that builds it fails.
+        ConfigError: There is no such factory, or it does not take its arguments.
     """
     check_image_size(network, *image_size)
     match network:
@@ -56,18 +64,26 @@ def build(
             from sqtune.networks.resnet18 import ImageNetResNet18
 
             return ImageNetResNet18(network, in_channels, num_classes)
+        case AlexNetBn():
+            from sqtune.networks.alexnet import AlexNet
+
+            return AlexNet(network, in_channels, num_classes, image_size)
         case Torchvision():
             from sqtune.networks.by_torchvision import torchvision_model
 
             return torchvision_model(network, in_channels, num_classes, image_size)
+        case Factory():
+            from sqtune.networks.by_factory import factory_model
+
+            return factory_model(network, in_channels, num_classes, image_size)
 
 
 def check_fits(
     network: Network, in_channels: int, num_classes: int, image_size: tuple[int, int]
 ) -> None:
-    """Raise NetworkError where `build` would; torchvision's models are built to find out."""
+    """Raise what `build` would; networks that others wrote are built to find out."""
     check_image_size(network, *image_size)
-    if isinstance(network, Torchvision):
+    if isinstance(network, Torchvision | Factory):
         import torch
 
         with torch.random.fork_rng(devices=[]):

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-import torch
 from torch import nn
 from torchvision import models
 
 from sqtune.errors import NetworkError, did_you_mean
+from sqtune.networks.attempt import check_logits, evaluated
 from sqtune.networks.spec import Torchvision
 
 WITH_AUXILIARY_HEADS = ("googlenet", "inception_v3")
@@ -17,13 +17,13 @@ WITH_AUXILIARY_HEADS = ("googlenet", "inception_v3")
 def torchvision_model(
     network: Torchvision, in_channels: int, num_classes: int, image_size: tuple[int, int]
 ) -> nn.Module:
-    """Build a model with fresh weights and try it on one image of the given size.
+    """Build a model with fresh weights and try it on two images of the given size.
 
     Auxiliary heads, which only training has, are left out: the model always gives one output.
 
     Raises:
         NetworkError: torchvision has no such classification model, the images are not of 3
-            channels, or the model does not take images of this size.
+            channels, or the model does not take images of this size or gives no finite logits.
     """
     name = network.model
     known = models.list_models(module=models)
@@ -40,7 +40,7 @@ def torchvision_model(
         model: nn.Module = models.get_model(
             name, weights=None, num_classes=num_classes, **_more_arguments(name, image_size)
         )
-        _try(model, image_size)
+        found = evaluated(model, in_channels, image_size)
     except (RuntimeError, ValueError, AssertionError) as error:
         height, width = image_size
         reason = str(error).partition("\n")[0].rstrip(".!")
@@ -48,6 +48,7 @@ def torchvision_model(
             f"torchvision's {name} does not take images of {height}x{width}: {reason}. Take images "
             "of another size (data.image_size for a folder of images) or another network."
         ) from error
+    check_logits(found, num_classes, f"torchvision's {name}", "Take another network.")
     return model
 
 
@@ -56,14 +57,7 @@ def _more_arguments(name: str, image_size: tuple[int, int]) -> dict[str, Any]:
     if name in WITH_AUXILIARY_HEADS:
         return {"aux_logits": False, "init_weights": True}
     if name.startswith("vit_"):
-        return {"image_size": image_size[0]}  # square ones only: `_try` refuses the others
+        return {"image_size": image_size[0]}  # square ones only: trying it refuses the others
     if name.startswith("maxvit_"):
         return {"input_size": image_size}
     return {}
-
-
-@torch.no_grad()
-def _try(model: nn.Module, image_size: tuple[int, int]) -> None:
-    model.eval()
-    model(torch.zeros(1, 3, *image_size))
-    model.train()

@@ -28,18 +28,18 @@ def refuse_changes(stored: SearchSpace, given: SearchSpace) -> None:
 
 
 def refuse_other_files(name: str, stored: Mapping[str, str], given: Mapping[str, str]) -> None:
-    """Raise StudyError where a study's trials start from weights that are no longer the same.
+    """Raise StudyError where what a study's trials start from is no longer the same.
 
     Args:
         name: The study's name.
-        stored: sha256 of the weights by path, when the study began.
+        stored: sha256 of weights by path, and of code by factory, when the study began.
         given: The same now.
     """
     for path, digest in given.items():
         if stored.get(path, digest) != digest:
             raise StudyError(
-                f'the study "{name}" started from other weights: {path} has changed since. Its '
-                "trials would not compare. Give --name to start another study, or put the file "
+                f'the study "{name}" started from other files: {path} has changed since. Its '
+                "trials would not compare. Give --name to start another study, or put the files "
                 "back."
             )
 

@@ -2,8 +2,8 @@
 
 Points are all gone through where they are few, else drawn at random. Trials are those that a study
 in memory proposes, as if each had finished before the next: the very ones of a search by random,
-qmc or grid, a likeness of one that learns. Early stopping would save more; stages that the store
-has from before would, too.
+qmc, grid or points, a likeness of one that learns. Early stopping would save more; stages that the
+store has from before would, too.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from sqtune.search.survey import Measures, Survey, survey
 from sqtune.train.stages import epoch_keys, stage_ends
 
 MOST_PROPOSALS = 2_000
-PROPOSED_AS_THEY_ARE: tuple[Sampler, ...] = ("random", "qmc", "grid")
+PROPOSED_AS_THEY_ARE: tuple[Sampler, ...] = ("random", "qmc", "grid", "points")
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,11 +21,12 @@ if TYPE_CHECKING:
 def prepare_data(space: SearchSpace, store: Store) -> dict[Path, Any]:
     """Read the data sets of a space that the store does not have yet.
 
-    Also checks, before anything is written, that networks fit, and that weights to start from and
-    teachers can be read and fit.
+    Also checks, before anything is written, that networks fit, that rules act on those of
+    factories, and that weights to start from and teachers can be read and fit.
     """
-    from sqtune.data.split import open_prepared, prepare, prepared_path
-    from sqtune.networks import check_fits
+    from sqtune.data.prepare import prepare, prepared_path
+    from sqtune.data.split import open_prepared
+    from sqtune.networks import Factory, check_fits
     from sqtune.train.loop import check_start
 
     read: dict[Path, Any] = {}
@@ -39,6 +40,10 @@ def prepare_data(space: SearchSpace, store: Store) -> dict[Path, Any]:
         if pair not in fitting:
             check_fits(*pair)
             fitting.add(pair)
+        ruled = (pair, config.quantizer, config.rules)
+        if isinstance(config.network, Factory) and config.rules and ruled not in fitting:
+            check_start(config, splits)  # only now the layers have names
+            fitting.add(ruled)
         files = (pair, config.start, config.distillation.teacher, config.distillation.weight > 0)
         if any(named_files(config)) and files not in fitting:
             check_start(config, splits)
@@ -47,12 +52,20 @@ def prepare_data(space: SearchSpace, store: Store) -> dict[Path, Any]:
 
 
 def file_hashes(space: SearchSpace) -> dict[str, str]:
-    """Return the sha256 of every file or folder that the space's trials start from, by path."""
+    """Return the sha256 of all that the space's trials start from or are built by.
+
+    That is files or folders, by path, and code of others, by the name of a factory.
+    """
+    from sqtune.networks.by_factory import code_of
     from sqtune.train.start import fingerprint
 
     configs = {space.config(values) for values in corner_points(space)}
     paths = {path for config in configs for path in named_files(config)}
-    return {path: fingerprint(Path(path).expanduser()) for path in sorted(paths)}
+    codes = filter(None, map(code_of, {config.network for config in configs}))
+    return {
+        **{path: fingerprint(Path(path).expanduser()) for path in sorted(paths)},
+        **{code["factory"]: code["source_sha256"] for code in codes},
+    }
 
 
 def named_files(config: TrialConfig) -> list[str]:
@@ -70,7 +83,7 @@ def prepared(config: TrialConfig, store: Store) -> Path:
 @cache
 def _prepared(data: Data, folder: Path) -> Path:
     """Look at the data once in a process: at every file, if they are a folder of images."""
-    from sqtune.data.split import prepare, prepared_path
+    from sqtune.data.prepare import prepare, prepared_path
 
     path = prepared_path(data, folder)
     if not path.exists():

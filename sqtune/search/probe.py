@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import torch
 
 from sqtune.config.trial import TrialConfig
-from sqtune.data.split import Split, Splits
+from sqtune.data.split import AnySplit, Splits
 from sqtune.train.training import Training
 
 # Multiply-adds of a probe, forward and backward: some seconds on a core, or a GPU.
@@ -80,6 +80,5 @@ def _part(splits: Splits, num_images: int, batch_size: int) -> Splits:
     )
 
 
-def _every(split: Split, stride: int, most: int) -> Split:
-    most = max(most, 2)
-    return Split(split.images[::stride][:most].clone(), split.labels[::stride][:most].clone())
+def _every(split: AnySplit, stride: int, most: int) -> AnySplit:
+    return split.part(torch.arange(0, len(split), stride)[: max(most, 2)])

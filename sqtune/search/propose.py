@@ -78,6 +78,9 @@ class Proposals:
             trial_id = self._storage.get_trial_id_from_study_id_trial_number(study_id, number)
             self._storage.set_trial_state_values(trial_id, TrialState.RUNNING)
             return trial_id
+        if self._space.search.sampler == "points":
+            self.exhausted = "every point has been proposed"
+            return None
         if self._grid is not None:
             template = self._grid.next()
             if template is None:

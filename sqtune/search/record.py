@@ -70,17 +70,25 @@ def recorded_end(trial: TrialRecord, store: Store, study: str) -> dict[str, Any]
 
 def hand_over(study: Study, top: TrialRecord, tracker: Tracker, store: Store) -> None:
     """Measure the chosen network on the test split, once, and log it to its run."""
-    from sqtune.data.split import open_prepared
     from sqtune.train.checkpoint import ABOUT, WEIGHTS
-    from sqtune.train.loop import saved_error
 
     folder = store.network(study.name, top.number)
     test_error = top.test_error
     if test_error is None:
-        test_error = saved_error(folder, open_prepared(prepared(top.config, store)), "test")
-        study.set_test_error(top.number, test_error)
+        test_error = measure_test_error(study, top, store)
     tracker.choose(
         top.number,
         [folder / WEIGHTS, folder / ABOUT],
         {"sqtune.test_error": f"{test_error:.6f}"},
     )
+
+
+def measure_test_error(study: Study, trial: TrialRecord, store: Store) -> float:
+    """Measure and store a finished trial's error (0..1) on the test split."""
+    from sqtune.data.split import open_prepared
+    from sqtune.train.loop import saved_error
+
+    folder = store.network(study.name, trial.number)
+    test_error = saved_error(folder, open_prepared(prepared(trial.config, store)), "test")
+    study.set_test_error(trial.number, test_error)
+    return test_error

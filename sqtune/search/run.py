@@ -26,6 +26,8 @@ from sqtune.search.study import Study
 from sqtune.store import Store
 from sqtune.tracking import Tracker
 
+IN_A_HURRY: tuple[Ending, ...] = ("interrupted", "unwritable")
+
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
@@ -78,6 +80,7 @@ def run_search(
     warm_start: str | None = None,
     choose: Callable[[list[TrialRecord]], TrialRecord | None] = best,
     confirms: str | None = None,
+    finish: Callable[[Study, Tracker], None] | None = None,
 ) -> Outcome:
     """Run a search, or go on with it, until its trials have ended or somebody stops it.
 
@@ -89,6 +92,8 @@ def run_search(
         warm_start: Another study, whose finished trials the sampler is told of.
         choose: Returns the best of the trials.
         confirms: The study that this one confirms.
+        finish: Called once the trials have ended, before the study's MLflow run is ended; not after
+            Ctrl-C, nor where nothing can be written.
 
     Raises:
         StudyError: The study exists with another space, or the one to start from does not.
@@ -143,7 +148,7 @@ def run_search(
             )
             with _stopped_by_signals(limits):
                 driver = _drive(study, store, tracker, progress, limits)
-                return _wrap_up(driver, choose)
+                return _wrap_up(driver, choose, finish)
         finally:
             tracker.close()
 
@@ -179,7 +184,11 @@ def _drive(
     return driver
 
 
-def _wrap_up(driver: Driver, choose: Callable[[list[TrialRecord]], TrialRecord | None]) -> Outcome:
+def _wrap_up(
+    driver: Driver,
+    choose: Callable[[list[TrialRecord]], TrialRecord | None],
+    finish: Callable[[Study, Tracker], None] | None,
+) -> Outcome:
     """Leave study and MLflow consistent, whatever ended the trials, and name the best."""
     study, tracker, store = driver.study, driver.tracker, driver.store
     ending = driver.ending()
@@ -194,6 +203,8 @@ def _wrap_up(driver: Driver, choose: Callable[[list[TrialRecord]], TrialRecord |
         hand_over(study, top, tracker, store)
         top = study.trial(top.number)
         trials = [top if trial.number == top.number else trial for trial in trials]
+    if finish is not None and ending not in IN_A_HURRY:
+        finish(study, tracker)
     tracker.tag_front([trial.number for trial in front(trials, study.space.search.objectives)])
     metrics = {
         "trials_ended": float(driver.counted),

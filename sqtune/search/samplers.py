@@ -84,7 +84,7 @@ class Samplers:
             "warn_independent_sampling": False,
         }
         match self._space.search.sampler:
-            case "random" | "grid":  # of a grid, what a point leaves open
+            case "random" | "grid" | "points":  # of the last two, what a point leaves open
                 return plain
             case "qmc":
                 return _Sobol(self.distributions, self._space.search.seed, number, plain)

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, fields
 from typing import Any
 
+from sqtune.config.corners import corner_points
 from sqtune.config.grid import count, draw, points
 from sqtune.config.space import SearchSpace
 from sqtune.config.trial import TrialConfig
@@ -88,9 +89,11 @@ class Measures:
 
 def survey(space: SearchSpace, measures: Measures) -> Survey:
     """Return what the points of a space take."""
-    number = count(space)
+    given = space.search.sampler == "points"
+    number = len(space.points) if given else count(space)
     whole = number is not None and number <= MOST_POINTS
-    configs = [space.config(values) for values in (points if whole else _draws)(space)]
+    looked_at = corner_points if given else points if whole else _draws
+    configs = [space.config(values) for values in looked_at(space)]
     taken = [measures.footprint(config) for config in configs]
     refused = sum(refusal(each, space.target) is not None for each in taken)
     return Survey(

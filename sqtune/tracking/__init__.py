@@ -81,6 +81,10 @@ class Tracker:
         """
         words = _as_text(params)
         self._put("start_study", None, uuid=uuid, tags=dict(tags), params=words, time_ms=_now_ms())
+        self.log_texts(texts)
+
+    def log_texts(self, texts: Mapping[str, str]) -> None:
+        """Write files of the study's run, by name; those that are there are written anew."""
         self._put("log_texts", None, texts=dict(texts))
 
     def start_trial(self, number: int, params: Mapping[str, Any]) -> None:

@@ -4,8 +4,9 @@ FOLDER/weights.safetensors   the state_dict with latent (float) weights
 FOLDER/codes.safetensors     per quantized weight: packed codes (uint8) and scales; learned steps
                              and clipping points, where there are any
 FOLDER/layers.safetensors    what happened to each layer (`sqtune.train.history`)
-FOLDER/network.json          the trial's configuration, class names, normalisation, results,
-                             and the checksums of weights and codes
+FOLDER/network.json          the trial's configuration, class names, normalisation, results, which
+                             code of others builds the network, if any, and the checksums of weights
+                             and codes
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ from torch import Tensor, nn
 from sqtune.config.trial import TrialConfig
 from sqtune.errors import StoreError, WriteError
 from sqtune.networks import build
+from sqtune.networks.by_factory import code_of, refuse_unasked
 from sqtune.quant import FrozenLayer, StochasticQuantization, pack, unpack
 from sqtune.train.history import LayerHistory
 
@@ -70,12 +72,14 @@ class SavedNetwork:
         model: The network with its latent weights.
         quantization: `quantization.quantized()` gives it the weights that were evaluated,
             `quantization.freeze()` makes them permanent.
+        same_code: Whether the code of others that builds the network, if any, is as it was.
     """
 
     config: TrialConfig
     about: About
     model: nn.Module
     quantization: StochasticQuantization
+    same_code: bool = True
 
 
 def quantization_of(
@@ -151,6 +155,7 @@ def _save_whole(
     content = {
         "config": config.nested(),
         "about": asdict(about),
+        "code": code_of(config.network),
         "sha256": {name: _sha256(partial / name) for name in (WEIGHTS, CODES)},
     }
     (partial / ABOUT).write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
@@ -184,16 +189,22 @@ def metadata_in_order(data: bytes) -> bytes:
     return len(text).to_bytes(8, "little") + text + data[end:]
 
 
-def load_network(folder: Path) -> SavedNetwork:
+def load_network(folder: Path, *, run_factory: bool = True) -> SavedNetwork:
     """Read a network that `save_network` wrote. Executes nothing from the files.
+
+    Args:
+        folder: Where it was written.
+        run_factory: Whether the code that the files name may be run, where a factory built it.
 
     Raises:
         StoreError: A file is missing or damaged.
+        ConfigError: The factory is not there, or was not to be run.
     """
     try:
         content = json.loads((folder / ABOUT).read_text(encoding="utf-8"))
         config = TrialConfig.model_validate_json(json.dumps(content["config"]))
         about = _ABOUT.validate_python(content["about"])
+        refuse_unasked(config.network, str(folder), run_factory=run_factory)
         with torch.random.fork_rng(devices=[]):
             model = build(config.network, about.num_channels, len(about.classes), about.image_size)
         model.load_state_dict(load_weights(folder))
@@ -206,7 +217,8 @@ def load_network(folder: Path) -> SavedNetwork:
     except SafetensorError as error:
         raise StoreError(f"{folder / CODES} is damaged: {error}") from error
     model.eval()
-    return SavedNetwork(config, about, model, quantization)
+    same_code = content.get("code") == code_of(config.network)
+    return SavedNetwork(config, about, model, quantization, same_code)
 
 
 def _learned(quantization: StochasticQuantization) -> dict[str, Tensor]:

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from sqtune.data.batches import EVALUATION_BATCH
-from sqtune.data.split import Split
+from sqtune.data.split import AnySplit
 from sqtune.errors import TrainingError
 from sqtune.train.compute import Inputs
 
@@ -18,7 +18,7 @@ REESTIMATION_BATCHES = 30
 
 
 @torch.no_grad()
-def error_rate(model: nn.Module, split: Split, inputs: Inputs, device: torch.device) -> float:
+def error_rate(model: nn.Module, split: AnySplit, inputs: Inputs, device: torch.device) -> float:
     """Return the share (0..1) of a split's images that the model, as it stands, gets wrong.
 
     Raises:
@@ -28,22 +28,21 @@ def error_rate(model: nn.Module, split: Split, inputs: Inputs, device: torch.dev
     model.eval()
     wrong = torch.zeros((), dtype=torch.int64, device=device)
     finite = torch.ones((), dtype=torch.bool, device=device)
-    batches = zip(
-        split.images.split(EVALUATION_BATCH), split.labels.split(EVALUATION_BATCH), strict=True
-    )
-    for images, labels in batches:
-        logits = model(inputs(images.to(device)))
+    num_images = 0
+    for images, labels in split.in_order(EVALUATION_BATCH, device):
+        logits = model(inputs(images))
         finite &= logits.isfinite().all()
-        wrong += (logits.argmax(dim=1) != labels.to(device)).sum()
+        wrong += (logits.argmax(dim=1) != labels).sum()
+        num_images += len(labels)
     model.train(was_training)
     if not finite:
         raise TrainingError("the network's outputs are not finite. Lower the learning rate.")
-    return int(wrong) / len(split)
+    return int(wrong) / num_images
 
 
 @contextmanager
 def reestimated_batch_norm(
-    model: nn.Module, train: Split, inputs: Inputs, *, batch_size: int, device: torch.device
+    model: nn.Module, train: AnySplit, inputs: Inputs, *, batch_size: int, device: torch.device
 ) -> Iterator[None]:
     """Give batch norm the statistics of the weights as they stand, and its own back afterwards.
 
@@ -71,8 +70,8 @@ def reestimated_batch_norm(
             for first in range(num_batches):
                 for norm in norms:  # a plain average; None would ask the device for its count
                     norm.momentum = 1 / (first + 1)
-                ids = slice(first * stride, None, num_batches * stride)
-                model(inputs(train.images[ids][:batch_size].to(device)))
+                ids = torch.arange(first * stride, len(train), num_batches * stride)[:batch_size]
+                model(inputs(train.take(ids.to(train.labels.device)).to(device)))
         model.eval()
         yield
     finally:

@@ -11,7 +11,8 @@ from typing import Any
 import torch
 
 from sqtune.config.trial import TrialConfig
-from sqtune.data.split import Splits, prepare
+from sqtune.data.prepare import prepare
+from sqtune.data.split import Splits
 from sqtune.networks import check_image_size
 from sqtune.train.checkpoint import About, load_network, save_network
 from sqtune.train.compute import computing_on
@@ -59,16 +60,23 @@ def train(
     target = torch.device(device)
     if num_threads is not None:
         torch.set_num_threads(num_threads)
-    splits = (splits or prepare(config.data)).to(target)
+    readers = config.compute.readers(num_threads or torch.get_num_threads())
+    splits = (splits or prepare(config.data)).with_workers(readers).to(target)
     check_image_size(config.network, *splits.image_size)
     training = Training(config, splits, target)
     with closing(_epochs(training, stages, num_threads)) as results:
         for result in results:
             if result.final and save_to is not None:
                 about = _about(splits, result)
-                save_network(
-                    save_to, config, about, training.model, training.quantization, training.history
-                )
+                with training.average.in_place():
+                    save_network(
+                        save_to,
+                        config,
+                        about,
+                        training.model,
+                        training.quantization,
+                        training.history,
+                    )
             yield result
 
 
@@ -106,6 +114,7 @@ def check_start(config: TrialConfig, splits: Splits) -> None:
         StoreError: Weights to start from, or the teacher, cannot be read or do not fit.
         NetworkError: The images do not suit the network.
         QuantizationError: A rule acts on no layer.
+        ConfigError: What is cut out covers whole images.
     """
     Training(config, splits, torch.device("cpu"))
 

@@ -35,7 +35,8 @@ class Sgd:
 
     Args:
         groups: As torch.optim.SGD takes them: `params`, `lr`, `momentum` in [0, 1) and
-            `weight_decay` of at least 0 each; `lr` may be set between steps.
+            `weight_decay` of at least 0 each, `nesterov` with a momentum above 0; `lr` may be set
+            between steps.
     """
 
     def __init__(self, groups: Iterable[dict[str, Any]]) -> None:
@@ -65,7 +66,7 @@ class Sgd:
                 momentum=group["momentum"],
                 lr=group["lr"],
                 dampening=0.0,
-                nesterov=False,
+                nesterov=group["nesterov"],
                 maximize=False,
             )
             for parameter, buffer in zip(updated, buffers, strict=True):
@@ -80,15 +81,22 @@ def build_optimizer(
 
     Args:
         weights: The model's parameters.
-        learned: Steps and clipping points; they get no weight decay.
+        learned: Steps and clipping points; they get no weight decay. They are the last group, which
+            may be missing before anything is quantized.
         spec: Which optimizer.
     """
-    groups: list[dict[str, Any]] = [{"params": list(weights), "weight_decay": spec.weight_decay}]
+    decayed, others = list(weights), list[nn.Parameter]()
+    if spec.decay == "weights":  # biases and batch norm have one dimension
+        decayed, others = ([p for p in decayed if (p.ndim > 1) is is_w] for is_w in (True, False))
+    groups: list[dict[str, Any]] = [{"params": decayed, "weight_decay": spec.weight_decay}]
+    if spec.decay == "weights":
+        groups.append({"params": others, "weight_decay": 0.0})
     if learned:
         groups.append({"params": list(learned), "weight_decay": 0.0})
     if spec.name == "adamw":
         return torch.optim.AdamW(groups, lr=spec.lr, betas=(spec.momentum, 0.999))
-    return Sgd({**group, "lr": spec.lr, "momentum": spec.momentum} for group in groups)
+    settings = {"lr": spec.lr, "momentum": spec.momentum, "nesterov": spec.nesterov}
+    return Sgd({**group, **settings} for group in groups)
 
 
 def optimizer_state(optimizer: Updater) -> dict[str, dict[str, Tensor]]:
@@ -142,7 +150,7 @@ def learning_rate_span(
 
 def set_learning_rate(optimizer: Updater, spec: Optimizer, progress: float) -> float:
     """Set and return the learning rate at `progress` (0..1) of its span."""
-    lr = spec.lr * spec.schedule.factor(progress)
+    lr = spec.learning_rate(progress)
     for group in optimizer.param_groups:
         group["lr"] = lr
     return lr

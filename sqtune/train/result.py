@@ -18,7 +18,9 @@ class EpochResult:
         epoch: Counted from 1.
         num_epochs: Of the whole training.
         train_loss: Mean of the loss that is optimised over the epoch's training batches, hybrid
-            weights: the cross-entropy, with the share of soft targets that distillation gives it.
+            weights: the cross-entropy with the labels, smoothed and mixed as `regularization` says,
+            and with the share of soft targets that distillation gives it. It is that of the weights
+            that are trained, also where their average (`ema`) is what all else is measured of.
         val_error: With all weights quantized: the one that ranks. While the ratio is below 1,
             batch norm is re-estimated for it. None in a float warm-up.
         val_error_hybrid: Of the hybrid network that is being trained.

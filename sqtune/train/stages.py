@@ -18,6 +18,7 @@ import torch
 
 from sqtune.config.trial import TrialConfig
 from sqtune.errors import StoreError
+from sqtune.networks.by_factory import code_of
 from sqtune.quant import Float, Selection, epoch_ratio, epoch_stage
 from sqtune.train.checkpoint import ABOUT, WEIGHTS
 from sqtune.train.optim import learning_rate_span
@@ -42,6 +43,7 @@ def epoch_keys(
 
     Raises:
         StoreError: The weights to start from, or the teacher, cannot be read.
+        ConfigError: There is no such factory.
     """
     key = _hash(_from_the_start(config, data_fingerprint), _machine(str(device), num_threads))
     is_float = _is_float(config)
@@ -99,10 +101,18 @@ def _from_the_start(config: TrialConfig, data_fingerprint: str) -> dict[str, Any
     return {
         "data": data_fingerprint,
         "augmentation": [config.data.crop_padding, config.data.mirror],
-        "network": asdict(config.network),
+        "network": [asdict(config.network), code_of(config.network)],
         "start": start and [_weights_sha256(start.weights, "trial.start.weights"), start.fresh],
-        "optimizer": [optimizer.name, optimizer.momentum, optimizer.weight_decay],
-        "compute": config.compute.model_dump(),
+        "optimizer": [
+            optimizer.name,
+            optimizer.momentum,
+            optimizer.weight_decay,
+            optimizer.nesterov,
+            optimizer.decay,
+        ],
+        "regularization": config.regularization.model_dump(),
+        "ema": config.ema.model_dump(),
+        "compute": config.compute.model_dump(exclude={"data_workers"}),
         "batch_size": config.batch_size,
         "seed": config.seed,
     }
@@ -138,6 +148,8 @@ def _learning_rate(config: TrialConfig, epoch: int) -> Any:
     spec = config.optimizer
     first, length = learning_rate_span(spec, config.schedule, epoch, config.num_epochs)
     done = epoch - first
+    if done / length < spec.warmup:
+        return [spec.lr, asdict(spec.schedule), done, length, spec.warmup]
     match spec.schedule.name:
         case "constant":
             return spec.lr * spec.schedule.factor(0.0)

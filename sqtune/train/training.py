@@ -6,12 +6,11 @@ import hashlib
 import math
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 from sqtune.config.trial import TrialConfig
 from sqtune.data.batches import training_batches
@@ -19,6 +18,7 @@ from sqtune.data.split import Splits
 from sqtune.errors import QuantizationError, TrainingError
 from sqtune.networks import build
 from sqtune.quant import epoch_ratio
+from sqtune.train.average import Average
 from sqtune.train.checkpoint import quantization_of
 from sqtune.train.compute import computing_on
 from sqtune.train.distill import SoftTargets
@@ -31,6 +31,7 @@ from sqtune.train.optim import (
     optimizer_state,
     set_learning_rate,
 )
+from sqtune.train.regularize import Examples, Regularizer
 from sqtune.train.result import EpochResult, at_ratio_0
 from sqtune.train.start import load_start
 
@@ -47,10 +48,12 @@ class Training:
         StoreError: The weights to start from, or the teacher, cannot be read or do not fit.
         NetworkError: The images do not suit the network.
         QuantizationError: A rule acts on no layer.
+        ConfigError: What is cut out covers whole images.
     """
 
     def __init__(self, config: TrialConfig, splits: Splits, device: torch.device) -> None:
         self.config, self.splits, self.device = config, splits, device
+        config.regularization.check_image_size(*splits.image_size)
         with own_randomness(config.seed, 0, device):
             model = build(
                 config.network, splits.num_channels, len(splits.classes), splits.image_size
@@ -68,6 +71,8 @@ class Training:
         self.history = LayerHistory()
         learned = self.quantization.parameters()
         self.optimizer = build_optimizer(self.model.parameters(), learned, config.optimizer)
+        self.average = Average(config.ema.decay, self.model, learned)
+        self.regularizer = Regularizer(config.regularization, splits.mean, device)
         self.soft_targets = SoftTargets(config, self.model, splits, self.inputs, self.computing)
         self.forward = self.computing.compiled(self.model)  # for steps; what is measured is plain
 
@@ -90,6 +95,9 @@ class Training:
                 raise TrainingError(
                     f"the training loss became {train_loss} {when}. Lower the learning rate."
                 )
+            self._give_average_statistics(ratio)
+            with self.average.in_place():
+                measured = self._measured(ratio)
             return EpochResult(
                 epoch=epoch,
                 num_epochs=config.num_epochs,
@@ -98,7 +106,7 @@ class Training:
                 lr=lr,
                 images_per_second=images_per_second,
                 final=epoch == config.num_epochs,
-                **self._measured(ratio),
+                **measured,
             )
 
     def _ratio(self, epoch: int) -> float:
@@ -108,10 +116,24 @@ class Training:
         return epoch_ratio(self.config.schedule, epoch, self.config.num_epochs)
 
     def _begin_epoch(self, epoch: int, ratio: float) -> None:
-        self.soft_targets.begin_epoch(ratio, self.model)
-        if ratio > 0 and self._ratio(epoch - 1) == 0:
+        first_quantized = ratio > 0 and self._ratio(epoch - 1) == 0
+        if first_quantized:
             self.quantization.codes()  # steps that are learned begin with the weights as they are
-            self.quantization.diagnostics()  # and changes count from them on
+        with self.average.in_place():
+            self.soft_targets.begin_epoch(ratio, self.model)
+            if first_quantized:
+                self.quantization.diagnostics()  # changes count from here on
+
+    def _give_average_statistics(self, ratio: float) -> None:
+        """Give the average, if one is kept, the batch norm statistics of its hybrid network."""
+        if self.average.is_kept:
+            with (
+                self.computing.autocast(),
+                self.average.in_place(),
+                self.quantization.hybrid(ratio=ratio, redraw=False),
+                self._own_statistics(),
+            ):
+                self.average.take_statistics()
 
     def _measured(self, ratio: float) -> dict[str, Any]:
         """Return what is measured at an epoch's end, by field."""
@@ -140,6 +162,7 @@ class Training:
         return {
             "model": self.model.state_dict(),
             "optimizer": optimizer_state(self.optimizer),
+            "average": self.average.state_dict(),
             "order": self.order.get_state(),
             "quantization": self.quantization.state_dict() if started else None,
             "teacher": self.soft_targets.state_dict(),
@@ -155,6 +178,7 @@ class Training:
         """
         self.model.load_state_dict(state["model"])
         load_optimizer_state(self.optimizer, state["optimizer"])
+        self.average.load_state_dict(state["average"])
         self.order.set_state(state["order"])
         if state["quantization"] is not None:
             self.quantization.load_state_dict(state["quantization"])
@@ -173,6 +197,7 @@ class Training:
         loss_sum = torch.zeros((), device=self.device)
         lr, num_images, started = 0.0, 0, time.perf_counter()
         self.model.train()
+        self.regularizer.begin_epoch(_seed(config.seed, f"regularization {epoch}"))
         batches = training_batches(
             train,
             config.batch_size,
@@ -185,21 +210,22 @@ class Training:
             lr = set_learning_rate(self.optimizer, config.optimizer, step / num_steps)
             self.optimizer.zero_grad()
             with self.quantization.hybrid(ratio=ratio):
-                loss = self._loss(images, labels)
+                loss = self._loss(self.regularizer.examples(images, labels))
                 loss.backward()
             self.optimizer.step()
+            self.average.step(quantized=ratio > 0)
             loss_sum += loss.detach()
             num_images += len(labels)
             step += 1
         train_loss = float(loss_sum) / steps_per_epoch  # waits for the device
         return train_loss, lr, num_images / (time.perf_counter() - started)
 
-    def _loss(self, images: Tensor, labels: Tensor) -> Tensor:
+    def _loss(self, examples: Examples) -> Tensor:
         """Return the loss that is optimised, in float32 whatever the network computes in."""
         with self.computing.autocast():
-            logits = self.forward(self.inputs(images)).float()
-        cross_entropy = functional.cross_entropy(logits, labels)
-        return self.soft_targets.loss(cross_entropy, logits, images)
+            logits = self.forward(self.inputs(examples.images)).float()
+        cross_entropy = self.regularizer.loss(logits, examples)
+        return self.soft_targets.loss(cross_entropy, logits, examples.images)
 
     def _validation_error(self) -> float:
         with self.computing.autocast():
@@ -209,15 +235,18 @@ class Training:
         with (
             self.computing.autocast(),
             self.quantization.quantized(),
-            reestimated_batch_norm(
-                self.model,
-                self.splits.train,
-                self.inputs,
-                batch_size=self.config.batch_size,
-                device=self.device,
-            ),
+            self._own_statistics(),
         ):
             return self._validation_error()
+
+    def _own_statistics(self) -> AbstractContextManager[None]:
+        return reestimated_batch_norm(
+            self.model,
+            self.splits.train,
+            self.inputs,
+            batch_size=self.config.batch_size,
+            device=self.device,
+        )
 
 
 def _seed(seed: int, role: str) -> int:

@@ -17,7 +17,7 @@ from PIL import Image, ImageOps
 
 from sqtune.cli import main
 from sqtune.config import TrialConfig
-from sqtune.data.split import prepare
+from sqtune.data.prepare import prepare
 from sqtune.deploy.onnx.model import onnx_file
 from sqtune.deploy.subject import open_subject
 from sqtune.deploy.torch_file import torch_bytes

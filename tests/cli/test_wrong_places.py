@@ -15,7 +15,7 @@ from click.testing import CliRunner
 from sqtune.cli import main
 from sqtune.config import load_space
 from sqtune.data import Digits
-from sqtune.data.split import prepare
+from sqtune.data.prepare import prepare
 from sqtune.errors import StoreError, StudyError
 from sqtune.networks import ResNet, build
 from sqtune.search.prepare import file_hashes, prepare_data

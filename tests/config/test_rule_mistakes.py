@@ -9,6 +9,26 @@ from sqtune.config import load_space
 from sqtune.errors import ConfigError
 
 MISTAKES = """
+== a square as large as the images
+trial:
+  regularization:
+    cutout: 8  #! trial.regularization.cutout: a square of 8 x 8 & below 8
+== a square that is searched too far
+space:
+  regularization.cutout: {int: [0, 9]}  #! space.regularization.cutout: & 9 x 9 & below 8
+== Nesterov's momentum of AdamW
+trial:
+  optimizer:
+    name: adamw
+    nesterov: true  #! trial.optimizer.nesterov: Nesterov's momentum is & not of adamw & sgd
+== Nesterov's momentum searched with AdamW
+space:
+  optimizer.name: {choice: [sgd, adamw]}
+  optimizer.nesterov: {choice: [true, false]}  #! space.optimizer.nesterov: Nesterov's & when:
+== unknown field of the regularization
+trial:
+  regularization:
+    label_smothing: 0.1  #! trial.regularization.label_smothing: & Did you mean "label_smoothing"?
 == pattern that is no regular expression
 trial:
   keep_float:

@@ -26,6 +26,16 @@ search:
 space:
   distillation.weight: {float: [0.1, 0.9]}
 trial: {schedule: {name: exponential, warmup: 0.5}}
+== losses that differ by label
+search:
+  early_stopping: {name: pause}  #! search.early_stopping: & regularization.mixup gives & val_error
+space:
+  regularization.mixup: {choice: [0, 0.2]}
+== losses that differ by regularization as a whole
+search:
+  early_stopping: {name: stop}  #! search.early_stopping: & regularization gives each another
+space:
+  regularization: {choice: [{}, {label_smoothing: 0.1}]}
 == an unknown sampler
 search:
   sampler: tpee  #! search.sampler: 'tpee' is unknown. Did you mean "tpe"?

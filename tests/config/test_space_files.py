@@ -8,6 +8,7 @@ import pytest
 
 from sqtune.config import label, load_space
 from sqtune.config.corners import corner_points
+from sqtune.config.training import Ema, Optimizer, Regularization
 from sqtune.errors import ConfigError
 from sqtune.quant import Average, Binary, Stages, Ternary, Uniform
 
@@ -284,3 +285,34 @@ def test_an_override_is_not_blamed_for_the_file(tmp_path):
     with pytest.raises(ConfigError) as caught:
         load_space(path, ["trial.batch_size=32", "trial.seed=2"])
     assert str(caught.value).startswith(f"{path}:2: trial.seedy: ")
+
+
+RECIPE = """
+space:
+  optimizer.name: {choice: [sgd, adamw]}
+  optimizer.nesterov: {choice: [true, false], when: {optimizer.name: sgd}}
+  optimizer.decay: {choice: [all, weights]}
+  optimizer.warmup: {float: [0, 0.2]}
+  regularization.label_smoothing: {float: [0, 0.2]}
+  regularization.mixup: {choice: [0, 0.2], when: {optimizer.decay: weights}}
+  regularization.cutout: {int: [0, 4]}
+  regularization.random_erasing: {float: [0, 0.5]}
+  ema.decay: {choice: [0, 0.99]}
+"""
+
+
+def test_the_whole_recipe_can_be_searched_with_conditions(load):
+    space = load(RECIPE)
+    first = {path: parameter.samples()[-1] for path, parameter in space.space.items()}
+    assert set(first) == set(space.space)
+    values = {}
+    for path, _ in space.active(values):
+        values[path] = first[path]
+    assert "optimizer.nesterov" not in values  # adamw
+    config = space.config(values)
+    assert config.optimizer == Optimizer(name="adamw", decay="weights", warmup=0.2)
+    assert config.ema == Ema(decay=0.99)
+    assert config.regularization == Regularization(
+        label_smoothing=0.2, mixup=0.2, cutout=4, random_erasing=0.5
+    )
+    assert space.config({"optimizer.nesterov": True}).optimizer == Optimizer(nesterov=True)

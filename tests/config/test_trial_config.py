@@ -9,10 +9,20 @@ from pydantic import ValidationError
 
 from sqtune.config import TrialConfig
 from sqtune.config.paths import get, keys_of
-from sqtune.config.training import Compute, Constant, Cosine, Distillation, Optimizer, Start, Steps
+from sqtune.config.training import (
+    Compute,
+    Constant,
+    Cosine,
+    Distillation,
+    Ema,
+    Optimizer,
+    Regularization,
+    Start,
+    Steps,
+)
 from sqtune.config.trial import Override
 from sqtune.data import Cifar, Digits, ImageFolder
-from sqtune.networks import ResNet, ResNet18, Torchvision, Vgg9
+from sqtune.networks import AlexNetBn, ResNet, ResNet18, Torchvision, Vgg9
 from sqtune.quant import (
     Activations,
     Average,
@@ -46,6 +56,7 @@ CONFIGS = [
     TrialConfig(optimizer=Optimizer(weight_decay=1 / 3)),
     TrialConfig(optimizer=Optimizer(restarts="stage")),
     TrialConfig(network=Vgg9(width=8)),
+    TrialConfig(network=AlexNetBn(width=12)),
     TrialConfig(network=ResNet18()),
     TrialConfig(network=Torchvision("mobilenet_v2")),
     TrialConfig(quantizer=LearnedUniform(bits=2)),
@@ -61,6 +72,11 @@ CONFIGS = [
     TrialConfig(activation_bits=4, activation_clipping="pact", activation_ends_bits=32),
     TrialConfig(start=Start(weights="float.safetensors", fresh=("head",))),
     TrialConfig(distillation=Distillation(weight=0.5, teacher="teacher")),
+    TrialConfig(optimizer=Optimizer(nesterov=True)),
+    TrialConfig(optimizer=Optimizer(decay="weights", warmup=0.05)),
+    TrialConfig(ema=Ema(decay=0.999)),
+    TrialConfig(regularization=Regularization(label_smoothing=0.1)),
+    TrialConfig(regularization=Regularization(mixup=0.2, cutout=8, random_erasing=0.25)),
     TrialConfig(compute=Compute(precision="bfloat16", channels_last="on", compile="default")),
 ]
 
@@ -97,6 +113,19 @@ def test_flat_paths_lead_to_the_leaves_of_the_nested_config(config):
         {"optimizer": {"lr": 0}},
         {"optimizer": {"lr": float("inf")}},
         {"optimizer": {"momentum": 1}},
+        {"optimizer": {"warmup": 1}},
+        {"optimizer": {"decay": "none"}},
+        {"optimizer": {"nesterov": 1}},
+        {"optimizer": {"nesterov": True, "name": "adamw"}},
+        {"optimizer": {"nesterov": True, "momentum": 0}},
+        {"ema": {"decay": 1}},
+        {"ema": {"decay": -0.1}},
+        {"regularization": {"label_smoothing": 1}},
+        {"regularization": {"mixup": -1}},
+        {"regularization": {"mixup": 101}},
+        {"regularization": {"cutout": 2.5}},
+        {"regularization": {"random_erasing": 1.1}},
+        {"regularization": {"dropout": 0.5}},
         {"selection": {"function": "linear", "strat": "fixed"}},
         {"network": {"width": 0}},
         {"network": {"depth": 20}},
@@ -138,6 +167,14 @@ def test_a_configuration_cannot_be_changed():
         config.optimizer.lr = 1.0
     with pytest.raises(AttributeError):
         config.quantizer.name = "ternary"
+
+
+def test_what_was_saved_before_there_was_a_recipe_loads_as_it_was():
+    old = TrialConfig().nested()
+    del old["ema"], old["regularization"]
+    for name in ("nesterov", "decay", "warmup"):
+        del old["optimizer"][name]
+    assert TrialConfig.model_validate_json(json.dumps(old)) == TrialConfig()
 
 
 def test_learning_rate_schedules_by_hand():

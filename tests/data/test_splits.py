@@ -12,8 +12,9 @@ import torch
 from sklearn import datasets
 
 from sqtune.data import Digits, known_image_size
+from sqtune.data.prepare import prepare, prepared_path
 from sqtune.data.spec import Cifar, ImageFolder
-from sqtune.data.split import Splits, prepare, prepared_path
+from sqtune.data.split import Splits
 from sqtune.errors import DataError
 
 PARTS = ("train", "validation", "test")

@@ -40,6 +40,7 @@ def write_folder(folder: Path, graph: Graph, logits, form="onnx", activations="f
         source={"study": "small", "trial": 3, "run_id": "0123", "network": "trials/3"},
         provenance={"torch": "2"},
         config={"epochs": 1},
+        code=None,
         placements=[asdict(each) for each in file.placements],
         runtime={"opset": file.opset, "ir": file.ir, "oldest_onnxruntime": file.oldest_runtime},
         errors={"validation": 0.125, "num_validation": len(logits)},

@@ -13,7 +13,7 @@ from small_networks import small_graph
 from sqtune.config import TrialConfig
 from sqtune.deploy.c.source import c_source
 from sqtune.deploy.sizes.footprint import footprint
-from sqtune.networks import ResNet, Torchvision, Vgg9
+from sqtune.networks import AlexNetBn, ResNet, Torchvision, Vgg9
 from sqtune.quant import Activations, Binary, Float, LayerRule, Ternary, Uniform
 
 ACTIVATIONS = {"float": None} | {f"{bits} bits": Activations(bits) for bits in (8, 4, 2)}
@@ -45,6 +45,7 @@ def figures(source):
         (ResNet("resnet8", 7), (1, 13, 11)),
         (ResNet("resnet20", 5), (3, 15, 16)),
         (Vgg9(width=3), (3, 17, 18)),
+        (AlexNetBn(width=3), (3, 64, 70)),
     ],
     ids=str,
 )

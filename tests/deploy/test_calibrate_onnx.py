@@ -11,7 +11,7 @@ from small_networks import images, small_graph, trained
 from torch.nn import functional
 
 from sqtune.data import Digits
-from sqtune.data.split import prepare
+from sqtune.data.prepare import prepare
 from sqtune.deploy.integers.calibrate import calibrate
 from sqtune.deploy.lower import lower
 from sqtune.deploy.onnx.model import onnx_file

@@ -6,7 +6,7 @@ import pytest
 from onnx_checks import as_its_twin, bound, close, logits
 from small_networks import images, small_graph
 
-from sqtune.networks import ResNet, Torchvision, Vgg9
+from sqtune.networks import AlexNetBn, ResNet, Torchvision, Vgg9
 from sqtune.quant import Ternary
 
 
@@ -14,7 +14,9 @@ from sqtune.quant import Ternary
     "network",
     [
         ResNet("resnet20", 4),
+        ResNet("resnet110", 2),
         Vgg9(width=4),
+        AlexNetBn(width=3),
         Torchvision("mobilenet_v2"),
         Torchvision("mobilenet_v3_small"),
         Torchvision("shufflenet_v2_x0_5"),
@@ -28,7 +30,7 @@ from sqtune.quant import Ternary
     ids=lambda network: getattr(network, "model", network.name),
 )
 def test_networks_of_all_kinds(network):
-    side = 33 if isinstance(network, Torchvision) else 13
+    side = {"torchvision": 33, "alexnet_bn": 66}.get(network.name, 13)
     shape = (3, side, side)
     graph, trained = small_graph(Ternary(), network, shape=shape)
     pictures = images(4, shape).numpy()

@@ -12,7 +12,7 @@ from sqtune.deploy.lower import lower
 from sqtune.deploy.onnx.model import onnx_file
 from sqtune.deploy.sizes.footprint import footprint
 from sqtune.deploy.sizes.structure import structure
-from sqtune.networks import ResNet, ResNet18, Torchvision, Vgg9, build
+from sqtune.networks import AlexNetBn, ResNet, ResNet18, Torchvision, Vgg9, build
 from sqtune.quant import (
     Binary,
     Float,
@@ -107,9 +107,10 @@ def test_mixed_rules_within_2_percent(more):
     [
         (Vgg9(width=16), (3, 32, 32), 10, 0.03),
         (ResNet18(width=16), (3, 64, 64), 100, 0.02),
+        (AlexNetBn(width=12), (3, 64, 64), 100, 0.03),
         (Torchvision("mobilenet_v2"), (3, 32, 32), 10, 0.005),
     ],
-    ids=["vgg9", "resnet18", "mobilenet_v2"],
+    ids=["vgg9", "resnet18", "alexnet_bn", "mobilenet_v2"],
 )
 def test_other_networks_within_little(network, shape, num_classes, most, activations):
     given = (network, shape, num_classes)

@@ -12,7 +12,7 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from sqtune.deploy.sizes.structure import structure, trace
-from sqtune.networks import ResNet, ResNet18, Torchvision, Vgg9, build
+from sqtune.networks import AlexNetBn, ResNet, ResNet18, Torchvision, Vgg9, build
 
 
 def traced(model, *shape):
@@ -104,6 +104,7 @@ def test_a_norm_that_no_layer_can_take_up_keeps_its_numbers():
         (ResNet("resnet8", 3), 11),
         (Vgg9(width=4), 20),
         (ResNet18(width=8), 64),
+        (AlexNetBn(width=6), 66),
         (Torchvision("mobilenet_v3_small"), 64),
         (Torchvision("shufflenet_v2_x0_5"), 64),
         (Torchvision("densenet121"), 64),

@@ -10,12 +10,14 @@ import torch
 from torchvision import models
 
 from sqtune.config import TrialConfig
+from sqtune.config.training import Start
 from sqtune.data import ImageFolder
 from sqtune.data.split import Split, Splits
 from sqtune.errors import NetworkError
-from sqtune.networks import Torchvision, build, check_fits
+from sqtune.networks import ResNet18, Torchvision, build, check_fits
 from sqtune.train.checkpoint import load_network
 from sqtune.train.loop import saved_error, train
+from sqtune.train.training import Training
 
 
 @pytest.mark.parametrize(
@@ -95,6 +97,33 @@ def test_a_model_trains_and_comes_back_from_disk(tmp_path):
     (result,) = train(config, splits=splits, save_to=tmp_path / "network", num_threads=1)
     assert saved_error(tmp_path / "network", splits, "validation") == result.val_error
     assert load_network(tmp_path / "network").config.network == Torchvision("mobilenet_v3_small")
+
+
+@pytest.mark.parametrize(
+    ("network", "name", "fresh"),
+    [
+        (Torchvision("squeezenet1_1"), "squeezenet1_1", "classifier"),
+        (Torchvision("resnet18"), "resnet18", "fc"),
+        (ResNet18(), "resnet18", "fc"),  # which has torchvision's names
+    ],
+    ids=["squeezenet1_1", "resnet18", "own resnet18"],
+)
+def test_a_weights_file_of_torchvision_s_starts_a_network_for_other_classes(
+    network, name, fresh, tmp_path
+):
+    theirs = models.get_model(name, weights=None, num_classes=5).state_dict()
+    torch.save(theirs, tmp_path / "weights.pth")
+    config = TrialConfig(
+        data=ImageFolder("nowhere"),
+        network=network,
+        start=Start(weights=str(tmp_path / "weights.pth"), fresh=(fresh,)),
+    )
+    model = Training(config, random_splits(32), torch.device("cpu")).model
+    taken = [key for key in model.state_dict() if not key.startswith(f"{fresh}.")]
+    assert len(taken) == len(theirs) - 2  # weight and bias of the classifier
+    for key in taken:
+        assert torch.equal(model.state_dict()[key], theirs[key])
+    assert model(torch.zeros(2, 3, 32, 32)).shape == (2, 2)
 
 
 def test_a_size_that_does_not_fit_ends_the_training_before_it_begins():

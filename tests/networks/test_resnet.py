@@ -28,7 +28,7 @@ def num_rows(depth: int, width: int) -> int:
     return width + 2 * blocks * 7 * width + 6 * width + 10
 
 
-@pytest.mark.parametrize("name", ["resnet8", "resnet20", "resnet32", "resnet56"])
+@pytest.mark.parametrize("name", ["resnet8", "resnet20", "resnet32", "resnet56", "resnet110"])
 @pytest.mark.parametrize("width", [5, 16])
 def test_parameters_are_those_of_the_description(name, width):
     network = ResNet(name, width)

@@ -10,7 +10,7 @@ from torch import nn
 
 from sqtune.config import TrialConfig
 from sqtune.data import Digits
-from sqtune.data.split import prepare
+from sqtune.data.prepare import prepare
 from sqtune.deploy.sizes.footprint import footprint
 from sqtune.errors import NetworkError
 from sqtune.networks import Vgg9, build, check_image_size

@@ -9,7 +9,7 @@ from click.testing import CliRunner
 
 from sqtune.cli import main
 from sqtune.config import load_space
-from sqtune.data.split import prepare
+from sqtune.data.prepare import prepare
 from sqtune.errors import ConfigError
 from sqtune.search.plan import plan
 from sqtune.search.probe import probe_epoch

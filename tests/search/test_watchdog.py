@@ -8,7 +8,7 @@ from pathlib import Path
 
 from sqtune.config import TrialConfig
 from sqtune.data import Digits
-from sqtune.data.split import prepare
+from sqtune.data.prepare import prepare
 from sqtune.networks import ResNet
 from sqtune.search.worker import death_reason
 

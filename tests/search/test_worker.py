@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from sqtune.config import TrialConfig
-from sqtune.data.split import prepare, prepared_path
+from sqtune.data.prepare import prepare, prepared_path
 from sqtune.networks import ResNet
 from sqtune.search.worker import Assignment, Leg
 

@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from sqtune.data import Digits
-from sqtune.data.split import Splits, prepare
+from sqtune.data.prepare import prepare
+from sqtune.data.split import Splits
 
 
 @pytest.fixture(scope="module")

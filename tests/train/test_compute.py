@@ -13,7 +13,7 @@ from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from sqtune.config import TrialConfig
-from sqtune.config.training import Compute, Distillation, Optimizer
+from sqtune.config.training import Compute, Distillation, Ema, Optimizer, Regularization
 from sqtune.networks import ResNet, build
 from sqtune.quant import Binary, Stages
 from sqtune.train.checkpoint import WEIGHTS, load_network
@@ -127,14 +127,16 @@ def test_the_compiler_is_imported_only_when_asked_for():
     code = """
 import sys
 from sqtune.config import TrialConfig
-from sqtune.config.training import Compute, Distillation, Optimizer
+from sqtune.config.training import Compute, Distillation, Ema, Optimizer, Regularization
 from sqtune.networks import ResNet
 from sqtune.quant import Stages
 from sqtune.train.loop import train
 
 config = TrialConfig(
     network=ResNet("resnet8", 1), schedule=Stages((0.0, 0.5, 1.0)), batch_size=1024, num_epochs=3,
-    optimizer=Optimizer(restarts="stage"), distillation=Distillation(weight=0.5),
+    optimizer=Optimizer(restarts="stage", nesterov=True), distillation=Distillation(weight=0.5),
+    regularization=Regularization(label_smoothing=0.1, mixup=0.2, cutout=2, random_erasing=0.5),
+    ema=Ema(decay=0.9),
     compute=Compute(precision="bfloat16", channels_last="on"),
 )
 list(train(config, num_threads=1))
@@ -164,7 +166,14 @@ class HostReads(TorchDispatchMode):
 
 def test_no_step_waits_for_the_device(digits):
     def reads(batch_size):
-        changes = {"schedule": Stages((0.0, 0.5, 1.0)), "distillation": Distillation(weight=0.5)}
+        changes = {
+            "schedule": Stages((0.0, 0.5, 1.0)),
+            "distillation": Distillation(weight=0.5),
+            "regularization": Regularization(
+                label_smoothing=0.1, mixup=0.2, cutout=2, random_erasing=0.5
+            ),
+            "ema": Ema(decay=0.9),
+        }
         settings = config(Compute(precision="bfloat16"), batch_size=batch_size, **changes)
         with HostReads() as mode:
             list(train(settings, splits=digits, num_threads=1))

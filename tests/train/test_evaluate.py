@@ -11,7 +11,8 @@ from torch import nn
 from sqtune.config import TrialConfig
 from sqtune.data import Digits
 from sqtune.data.batches import EVALUATION_BATCH, Normalize
-from sqtune.data.split import Split, prepare
+from sqtune.data.prepare import prepare
+from sqtune.data.split import Split
 from sqtune.networks import ResNet, build
 from sqtune.quant import Binary, Float, StochasticQuantization
 from sqtune.train.checkpoint import load_network

@@ -88,9 +88,8 @@ class Literal:
         for batch in range(num_batches):
             ids = order[batch * BATCH_SIZE : (batch + 1) * BATCH_SIZE]
             progress = self.step / (num_batches * self.num_epochs)
-            self.optimizer.param_groups[0]["lr"] = (
-                self.lr * 0.5 * (1 + math.cos(math.pi * progress))
-            )
+            for group in self.optimizer.param_groups:
+                group["lr"] = self.lr * 0.5 * (1 + math.cos(math.pi * progress))
             self.optimizer.zero_grad()
             latent = self.quantize() if binary else None
             logits = self.model(self.inputs(train.images[ids]))
@@ -210,5 +209,18 @@ def test_adamw_is_torch_s(digits):
     literal.optimizer = torch.optim.AdamW(
         literal.model.parameters(), lr=0.01, betas=(0.8, 0.999), weight_decay=0.1
     )
+    for result in train(config(quantizer=Float(), optimizer=optimizer), splits=digits):
+        assert result.train_loss == literal.epoch(binary=False)
+
+
+def test_nesterov_s_momentum_without_decay_of_batch_norm_is_torch_s(digits):
+    optimizer = Optimizer(nesterov=True, decay="weights", weight_decay=0.01)
+    literal = Literal(digits)
+    parameters = list(literal.model.parameters())
+    groups = [
+        {"params": [p for p in parameters if p.ndim > 1], "weight_decay": 0.01},
+        {"params": [p for p in parameters if p.ndim == 1], "weight_decay": 0.0},
+    ]
+    literal.optimizer = torch.optim.SGD(groups, lr=0.1, momentum=0.9, nesterov=True)
     for result in train(config(quantizer=Float(), optimizer=optimizer), splits=digits):
         assert result.train_loss == literal.epoch(binary=False)

@@ -8,10 +8,12 @@ import pytest
 import torch
 
 from sqtune.config import TrialConfig
+from sqtune.config.training import Ema, Optimizer, Regularization
 from sqtune.networks import ResNet
 from sqtune.quant import (
     Binary,
     Float,
+    Stages,
     Ternary,
     Uniform,
 )
@@ -58,3 +60,18 @@ def test_two_runs_side_by_side_do_not_disturb_each_other(digits):
 def test_losses_are_those_of_the_day_they_were_stored(digits, quantizer, expected):
     losses = [result.train_loss for result in run(digits, quantizer=quantizer)]
     assert losses == pytest.approx(expected, rel=1e-3)
+
+
+def test_a_whole_recipe_gives_the_figures_of_the_day_they_were_stored(digits):
+    results = run(
+        digits,
+        quantizer=Ternary(),
+        schedule=Stages((0.5, 1.0)),
+        optimizer=Optimizer(nesterov=True, decay="weights", warmup=0.2),
+        ema=Ema(decay=0.9),
+        regularization=Regularization(label_smoothing=0.1, mixup=0.4, cutout=3, random_erasing=0.5),
+    )
+    losses = [result.train_loss for result in results]
+    assert losses == pytest.approx((2.353947, 2.310113), rel=1e-3)
+    errors = [result.quantization_error for result in results]  # of the average
+    assert errors == pytest.approx((0.423651, 0.427121), rel=1e-3)

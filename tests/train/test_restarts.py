@@ -66,6 +66,25 @@ def test_steps_start_anew_at_each_stage(digits, monkeypatch):
     assert seen == 2 * [*(STEPS * [0.2]), *(STEPS * [0.1])]
 
 
+def test_the_rate_rises_from_0_at_the_start_of_its_schedule_and_milestones_stay(
+    digits, monkeypatch
+):
+    once = Optimizer(lr=0.2, schedule=Steps(milestones=(0.5,), gamma=0.5), warmup=0.25)
+    expected = [0.2 * k / 4 for k in range(4)] + 4 * [0.2] + 8 * [0.1]
+    assert rates(digits, monkeypatch, optimizer=once) == pytest.approx(expected, rel=1e-12)
+    falling = Optimizer(lr=0.2, schedule=Cosine(), warmup=0.5)
+    expected = [rate * min(1, k / 8) for k, rate in enumerate(cosine(4 * STEPS))]
+    assert rates(digits, monkeypatch, optimizer=falling) == pytest.approx(expected, rel=1e-12)
+
+
+def test_where_the_rate_restarts_its_warm_up_does_too(digits, monkeypatch):
+    optimizer = Optimizer(lr=0.2, schedule=Constant(), warmup=0.25, restarts="stage")
+    schedule = Average(num_stages=2, warmup=0.5)  # stages of 2, 1 and 1 epochs
+    seen = rates(digits, monkeypatch, optimizer=optimizer, schedule=schedule)
+    long, short = [0.0, 0.1, *(6 * [0.2])], [0.0, 0.2, 0.2, 0.2]
+    assert seen == pytest.approx([*long, *short, *short], rel=1e-12)
+
+
 def test_never_is_one_schedule_over_the_whole_training(digits, monkeypatch):
     assert Optimizer().restarts == "never"
     optimizer = Optimizer(lr=0.2, schedule=Cosine())

@@ -13,7 +13,15 @@ from safetensors.torch import load_file
 from staged import WARM_UP, config, session
 from torch import nn
 
-from sqtune.config.training import Compute, Constant, Distillation, Optimizer, Start
+from sqtune.config.training import (
+    Compute,
+    Constant,
+    Distillation,
+    Ema,
+    Optimizer,
+    Regularization,
+    Start,
+)
 from sqtune.config.trial import Override
 from sqtune.networks import ResNet, build
 from sqtune.quant import (
@@ -93,6 +101,23 @@ CASES = {
         "selection": Selection(strategy="deterministic"),
         "optimizer": Optimizer(lr=0.02, momentum=0.0, schedule=Constant()),
     },
+    "the whole recipe, learned steps and ceilings, its own average teaches": {
+        "quantizer": LearnedUniform(2),
+        "activation_bits": 4,
+        "activation_clipping": "pact",
+        "schedule": WARM_UP,
+        "distillation": Distillation(weight=0.5),
+        "ema": Ema(decay=0.9),
+        "regularization": Regularization(
+            label_smoothing=0.1, mixup=0.4, cutout=2, random_erasing=0.5
+        ),
+        "optimizer": Optimizer(nesterov=True, decay="weights", warmup=0.3, restarts="stage"),
+    },
+    "an average through the stages, AdamW": {
+        "schedule": Exponential(num_stages=2),
+        "ema": Ema(decay=0.99),
+        "optimizer": Optimizer(name="adamw", lr=0.01, decay="weights"),
+    },
     "a ratio that rises": {"schedule": Linear(warmup=0.25)},
     "float": {"quantizer": Float()},
     "bfloat16, channels last": {
@@ -146,8 +171,18 @@ def test_alone_stored_and_resumed_after_any_epoch_it_is_the_same(digits, tmp_pat
         ({"schedule": Exponential()}, {"schedule": Stages((0.5, 0.75, 0.8, 1.0))}, 2),
         ({"quantizer": LearnedUniform(2)}, {"quantizer": LearnedUniform(2)}, 4),
         ({"quantizer": Binary()}, {"quantizer": Float()}, 2),
+        (
+            {"quantizer": Binary(), "ema": Ema(decay=0.9)},
+            {"quantizer": LearnedUniform(3), "activation_bits": 4, "ema": Ema(decay=0.9)},
+            2,
+        ),
+        (
+            {"optimizer": Optimizer(decay="weights"), "quantizer": Ternary()},
+            {"optimizer": Optimizer(decay="weights"), "quantizer": LearnedTernary()},
+            2,
+        ),
     ],
-    ids=range(9),
+    ids=range(11),
 )
 def test_what_another_training_left_is_taken_up_and_changes_nothing(
     digits, tmp_path, first, then, num_shared

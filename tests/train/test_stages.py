@@ -23,7 +23,9 @@ from sqtune.config.training import (
     Constant,
     Cosine,
     Distillation,
+    Ema,
     Optimizer,
+    Regularization,
     Start,
     Steps,
 )
@@ -87,6 +89,14 @@ def test_there_is_a_key_for_each_epoch():
         {"optimizer": Optimizer(name="adamw")},
         {"optimizer": Optimizer(schedule=Constant())},
         {"optimizer": Optimizer(restarts="stage")},
+        {"optimizer": Optimizer(nesterov=True)},
+        {"optimizer": Optimizer(decay="weights")},
+        {"optimizer": Optimizer(warmup=0.1)},
+        {"ema": Ema(decay=0.9)},
+        {"regularization": Regularization(label_smoothing=0.1)},
+        {"regularization": Regularization(mixup=0.1)},
+        {"regularization": Regularization(cutout=1)},
+        {"regularization": Regularization(random_erasing=0.1)},
         {"compute": Compute(precision="bfloat16")},
         {"compute": Compute(channels_last="on")},
         {"compute": Compute(compile="default")},
@@ -196,20 +206,56 @@ def test_a_longer_training_shares_where_its_ratios_and_rates_are_the_same():
     assert num_shared(first, longer) == 2
 
 
+@pytest.mark.parametrize(
+    ("one", "other", "shared"),
+    [
+        (
+            Optimizer(warmup=0.3, schedule=Constant()),
+            Optimizer(warmup=0.3, schedule=Steps(milestones=(0.75,))),
+            0,
+        ),
+        (Optimizer(warmup=0.3), Optimizer(warmup=0.31), 0),
+        (Optimizer(warmup=0.3), Optimizer(), 0),
+        (Optimizer(warmup=0.3), Optimizer(warmup=0.3), 4),
+    ],
+    ids=range(4),
+)
+def test_a_warm_up_of_the_rate_acts_from_the_first_epoch(one, other, shared):
+    assert num_shared(keys(optimizer=one), keys(optimizer=other)) == shared
+
+
+def test_a_warm_up_that_starts_anew_acts_at_the_start_of_each_stage():
+    def said(warmup):
+        optimizer = Optimizer(warmup=warmup, restarts="stage", schedule=Constant())
+        return [
+            stages_module._learning_rate(
+                config(optimizer=optimizer, schedule=Exponential(num_stages=2)), epoch
+            )
+            for epoch in range(1, 5)
+        ]
+
+    assert said(0.0) == [0.1] * 4
+    first, second, third, fourth = said(0.3)
+    assert first == third != 0.1
+    assert second == fourth == 0.1
+    assert said(0.7)[1] == said(0.7)[3] != 0.1
+
+
 @settings(deadline=None, derandomize=True, max_examples=150)
 @given(
     milestones=st.lists(st.floats(0.01, 0.99), min_size=1, max_size=3).map(tuple),
     num_epochs=st.integers(1, 9),
     num_steps=st.integers(1, 50),
+    warmup=st.sampled_from([0.0, 0.1, 0.5]),
 )
-def test_a_rate_that_is_said_to_stay_does_at_every_step(milestones, num_epochs, num_steps):
-    spec = Optimizer(schedule=Steps(milestones=milestones, gamma=0.5))
+def test_a_rate_that_is_said_to_stay_does_at_every_step(milestones, num_epochs, num_steps, warmup):
+    spec = Optimizer(schedule=Steps(milestones=milestones, gamma=0.5), warmup=warmup)
     settings_ = config(optimizer=spec, num_epochs=num_epochs)
     for epoch in range(1, num_epochs + 1):
         said = stages_module._learning_rate(settings_, epoch)
         first = (epoch - 1) * num_steps
         rates = {
-            spec.lr * spec.schedule.factor(step / (num_epochs * num_steps))
+            spec.learning_rate(step / (num_epochs * num_steps))
             for step in range(first, first + num_steps)
         }
         if isinstance(said, float):

@@ -1,0 +1,131 @@
+"""A comparison in words: its table, in Markdown too, and who wins where."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+
+from sqtune.config.compare import Budget
+from sqtune.search.compare import Cell, Gain, Row
+
+FEWEST_SEEDS = 3  # from which on a lead is called one
+UNKNOWN = "-"
+
+
+def budget_text(budget: Budget, num_epochs: int) -> str:
+    """Return what a budget is called; `num_epochs` are those of one stage.
+
+    >>> budget_text("paper", 12), budget_text(4, 12)
+    ("the paper's budget", '48 epochs each')
+    """
+    return "the paper's budget" if budget == "paper" else f"{_epochs(budget * num_epochs)} each"
+
+
+def _epochs(number: int) -> str:
+    return f"{number} epoch{'s' if number > 1 else ''}"
+
+
+def header(rows: Sequence[Row], num_epochs: int) -> list[str]:
+    """Return the columns' names."""
+    budgets = [budget_text(budget, num_epochs) for budget in rows[0].cells]
+    return ["method", "bits", *budgets, "published"]
+
+
+def body(rows: Sequence[Row], num_seeds: int) -> list[list[str]]:
+    """Return the table's rows: test error in percent, mean ± standard deviation over the seeds."""
+    return [
+        [
+            row.method.name,
+            _bits(row),
+            *(
+                _cell(cell, num_seeds, with_epochs=budget == "paper")
+                for budget, cell in row.cells.items()
+            ),
+            UNKNOWN if row.method.published is None else f"{100 * row.method.published:.2f}",
+        ]
+        for row in rows
+    ]
+
+
+def _bits(row: Row) -> str:
+    known = [cell.bits for cell in row.cells.values() if cell.bits is not None]
+    return f"{known[0]:.4g}" if known else UNKNOWN
+
+
+def _cell(cell: Cell, num_seeds: int, *, with_epochs: bool) -> str:
+    if cell.mean is None:
+        text = UNKNOWN
+    else:
+        text = f"{100 * cell.mean:.2f}"
+        text += "" if cell.deviation is None else f" ± {100 * cell.deviation:.2f}"
+    if with_epochs:
+        text += f" ({_epochs(cell.num_epochs)})"
+    if len(cell.test_errors) < num_seeds:
+        text += f" [{len(cell.test_errors)} of {num_seeds}]"
+    return text + (f" [{cell.failed} failed]" if cell.failed else "")
+
+
+def verdicts(rows: Sequence[Row], num_epochs: int) -> Iterator[str]:
+    """Yield, for each method that is to beat another, by how much it does at each budget.
+
+    A lead is one where its 95 % interval, by Student's t over the seeds, leaves 0 out.
+    """
+    for row in rows:
+        for budget, gain in row.gains.items():
+            if gain is None:
+                continue
+            spread = gain.standard_error
+            line = f"{row.method.name} against {row.method.against}, "
+            line += f"{budget_text(budget, num_epochs)}: {100 * gain.mean:+.2f} points"
+            if spread is None:
+                yield f"{line} (one seed)"
+                continue
+            yield f"{line} ± {100 * spread:.2f}, {_word(gain)}"
+
+
+def _word(gain: Gain) -> str:
+    """Return what a mean difference says: its 95 % interval by Student's t leaves 0 out, or not."""
+    from scipy import stats
+
+    if gain.num_seeds < FEWEST_SEEDS or gain.standard_error is None:
+        return "too few seeds to tell"
+    reach = float(stats.t.ppf(0.975, gain.num_seeds - 1)) * gain.standard_error
+    if abs(gain.mean) <= reach:
+        return "within the noise"
+    return "ahead" if gain.mean > 0 else "behind"
+
+
+def markdown(
+    title: str, rows: Sequence[Row], num_epochs: int, num_seeds: int, facts: Mapping[str, str]
+) -> str:
+    """Return the comparison as a Markdown document.
+
+    Args:
+        title: Its heading.
+        rows: At least one.
+        num_epochs: Epochs of one stage.
+        num_seeds: Trainings of each method at each budget.
+        facts: What it was measured with, in words.
+    """
+    names = header(rows, num_epochs)
+    aligned = ["---", *["---:"] * (len(names) - 1)]
+    table = [_line(each) for each in (names, aligned, *body(rows, num_seeds))]
+    about = (
+        f"Test error in %, mean ± standard deviation over {num_seeds} "
+        f"seed{'s' if num_seeds > 1 else ''}."
+    )
+    leads = [f"- {line}" for line in verdicts(rows, num_epochs)]
+    if leads:
+        leads = [
+            "",
+            "Leads, seed by seed: mean ± standard error, above 0 where the first one errs less.",
+            "It is called ahead or behind where the 95 % interval (Student's t) leaves 0 out.",
+            "",
+            *leads,
+        ]
+    known = [f"- {key}: {value}" for key, value in facts.items()]
+    lines = [f"# {title}", "", about, "", *table, *leads, "", *known, "", "![chart](compare.svg)"]
+    return "\n".join(lines) + "\n"
+
+
+def _line(cells: Sequence[str]) -> str:
+    return f"| {' | '.join(cell.replace('|', '/') for cell in cells)} |"
