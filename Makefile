@@ -80,6 +80,7 @@ bench: setup $(BENCH_INSTALLED)  ## measure what the README claims (about two ho
 	$(BIN)/python benchmarks/driver_scale.py
 	$(BIN)/python benchmarks/propose.py
 	$(BIN)/python benchmarks/slot_memory.py
+	$(BIN)/python benchmarks/data_sharing.py
 	$(BIN)/python benchmarks/tracking_cost.py
 	$(BIN)/python benchmarks/deploy.py
 

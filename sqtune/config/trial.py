@@ -98,10 +98,14 @@ class TrialConfig(Strict):
     @field_validator("data", mode="before")
     @classmethod
     def _named_data(cls, data: Any) -> Any:
-        """Give a mapping without a name that has a factory the name that this implies."""
-        if isinstance(data, dict) and "factory" in data and "name" not in data:
-            return {"name": "factory", **data}
-        return data
+        """Give a mapping without a name that has a factory the name that this implies.
+
+        What was JSON is Python's from here on, whose lists are no tuples to a strict model.
+        """
+        if not isinstance(data, dict):
+            return data
+        fields = {key: tuple(it) if isinstance(it, list) else it for key, it in data.items()}
+        return {"name": "factory", **fields} if "factory" in fields else fields
 
     @field_validator("activation_ends_bits")
     @classmethod

@@ -21,7 +21,7 @@ from sqtune.config.training import (
     Steps,
 )
 from sqtune.config.trial import Override
-from sqtune.data import Cifar, Digits, ImageFolder
+from sqtune.data import Cifar, DataFactory, Digits, ImageFolder, ImageNet
 from sqtune.networks import AlexNetBn, ResNet, ResNet18, Torchvision, Vgg9
 from sqtune.quant import (
     Activations,
@@ -175,6 +175,23 @@ def test_what_was_saved_before_there_was_a_recipe_loads_as_it_was():
     for name in ("nesterov", "decay", "warmup"):
         del old["optimizer"][name]
     assert TrialConfig.model_validate_json(json.dumps(old)) == TrialConfig()
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        ImageNet("somewhere"),
+        ImageNet("somewhere", mean=None, std=None),
+        ImageFolder("somewhere", channels=1, mean=(0.5,), std=(1.0,)),
+        DataFactory("own.data:load", {"sizes": [1, [2]], "mean": [0.5]}, mean=(0.5,), std=(1.0,)),
+    ],
+    ids=lambda data: data.name,
+)
+def test_data_come_back_from_json_as_they_were(data):
+    config = TrialConfig(data=data)
+    again = TrialConfig.model_validate_json(json.dumps(config.nested()))
+    assert again == config
+    assert hash(again) == hash(config)
 
 
 def test_learning_rate_schedules_by_hand():
