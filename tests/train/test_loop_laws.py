@@ -117,9 +117,12 @@ def test_the_splits_are_read_from_the_configuration_when_none_are_given(digits):
 
 
 class Untouchable:
-    """A test split that may be moved to the CPU and nothing else."""
+    """A test split that may be put in its place and nothing else."""
 
     def to(self, device):
+        return self
+
+    def with_workers(self, num_workers):
         return self
 
     def __getattr__(self, name):
