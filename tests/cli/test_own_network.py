@@ -1,4 +1,4 @@
-"""A user's own network, in the working directory, through search, export, verify and load."""
+"""A user's own network and data, in the working directory: search, export, verify, load."""
 
 from __future__ import annotations
 
@@ -38,8 +38,19 @@ class Plain(nn.Module):
     def forward(self, x):
         return self.head(self.body(x).relu().mean((2, 3)))
 """
+IMAGES = """
+import numpy as np
+from sklearn.datasets import load_digits
+
+def halves(pixels):
+    digits = load_digits()
+    images = np.rint(digits.images * 15).astype(np.uint8)[:, :pixels, :]
+    parts = {"train": slice(900), "test": slice(900, None)}
+    return {name: (images[part], digits.target[part]) for name, part in parts.items()}
+"""
 SPACE = """
 trial:
+  data: {factory: "owner.images:halves", args: {pixels: 6}, validation: 0.25}
   network: {factory: "owner.cnn:Plain", args: {widths: [6, 8]}}
   keep_float: [head]
   quantizer: {name: ternary}
@@ -57,6 +68,7 @@ def folder(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("own")
     (folder / "owner").mkdir()
     (folder / "owner" / "cnn.py").write_text(NETS)
+    (folder / "owner" / "images.py").write_text(IMAGES)
     (folder / "own.yaml").write_text(SPACE)
     command = [sys.executable, "-P", "-m", "sqtune", "search", "--space", "own.yaml", "--json"]
     done = subprocess.run(
@@ -120,6 +132,9 @@ def test_an_onnx_file_of_it_needs_the_code_no_more(own, tmp_path, monkeypatch):
     ]
     assert manifest["size"]["bytes"] <= manifest["size"]["predicted_bytes"]
     assert manifest["verification"]["optimised"]["num_ties"] == 0
+    errors = manifest["errors"]
+    assert errors["num_test"] == 897  # the user's own test set, whole
+    assert errors["validation"] == errors["validation_torch"]
     leave(own, tmp_path, monkeypatch)
     answer = typed("verify", tmp_path / "out")
     assert answer.exit_code == 0, answer.stderr
@@ -150,7 +165,7 @@ def test_a_file_for_torch_runs_the_code_only_where_it_is_allowed(own, tmp_path, 
     assert "allow it: --run-factory" in answer.stderr
     assert "owner" not in sys.modules
     assert typed("verify", out, "--run-factory").exit_code == 0
-    pixels = torch.randint(0, 256, (4, 1, 8, 8), dtype=torch.uint8)
+    pixels = torch.randint(0, 256, (4, 1, 6, 8), dtype=torch.uint8)
     from_file, from_store = (sqtune.load(each, run_factory=True) for each in (out, trained))
     assert torch.equal(from_file(pixels), from_store(pixels))
     leave(own, tmp_path, monkeypatch)
