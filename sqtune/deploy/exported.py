@@ -90,7 +90,7 @@ def _read(folder: Path, content: dict[str, Any]) -> tuple[Exported, str]:
         classes=tuple(map(str, content["classes"])),
         image_shape=(channels, height, width),
         oldest_runtime=runtime["oldest_onnxruntime"] if name == MODEL_FILES["onnx"] else None,
-        resize=content["config"].get("data", {}).get("resize"),
+        resize=content.get("config", {}).get("data", {}).get("resize"),
     )
     return exported, content["sha256"][name]
 
