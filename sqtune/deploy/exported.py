@@ -32,6 +32,8 @@ class Exported:
         classes: Class names, one per logit.
         image_shape: Channels, height and width.
         oldest_runtime: The oldest ONNX Runtime that runs it; None for other forms.
+        resize: Pixels of an image's shorter side before its centre crop; None: as few as that
+            needs.
     """
 
     form: str
@@ -39,6 +41,7 @@ class Exported:
     classes: tuple[str, ...]
     image_shape: tuple[int, int, int]
     oldest_runtime: str | None
+    resize: int | None = None
 
 
 def open_exported(folder: Path) -> Exported:
@@ -87,6 +90,7 @@ def _read(folder: Path, content: dict[str, Any]) -> tuple[Exported, str]:
         classes=tuple(map(str, content["classes"])),
         image_shape=(channels, height, width),
         oldest_runtime=runtime["oldest_onnxruntime"] if name == MODEL_FILES["onnx"] else None,
+        resize=content.get("config", {}).get("data", {}).get("resize"),
     )
     return exported, content["sha256"][name]
 

@@ -27,12 +27,15 @@ class Classifier:
         run: Gives the logits (float32, N x classes) of pixels (uint8, N x C x H x W).
         classes: Class names, one per logit.
         image_shape: Channels, height and width.
+        resize: Pixels of an image's shorter side before its centre crop; None: as few as that
+            needs.
     """
 
     form: str
     run: Run
     classes: tuple[str, ...]
     image_shape: tuple[int, int, int]
+    resize: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +75,7 @@ def open_classifier(folder: Path, *, run_factory: bool = False) -> Classifier:
         )
     runtime.refuse_older_than(exported.oldest_runtime)
     run = runtime.runner(runtime.open_session(exported.model))
-    return Classifier(exported.form, run, exported.classes, exported.image_shape)
+    return Classifier(exported.form, run, exported.classes, exported.image_shape, exported.resize)
 
 
 def _by_torch(folder: Path, run_factory: bool) -> Classifier:
@@ -86,7 +89,8 @@ def _by_torch(folder: Path, run_factory: bool) -> Classifier:
         logits: Logits = model(torch.from_numpy(pixels)).numpy()
         return logits
 
-    return Classifier("torch", run, model.classes, model.image_shape)
+    resize = getattr(model.config.data, "resize", None)
+    return Classifier("torch", run, model.classes, model.image_shape, resize)
 
 
 def find_images(paths: Sequence[Path]) -> list[Path]:
@@ -107,16 +111,18 @@ def find_images(paths: Sequence[Path]) -> list[Path]:
 
 
 def predict(classifier: Classifier, images: Iterable[Path], top: int) -> Iterator[Prediction]:
-    """Yield what a network makes of each image, brought to its input as training images were.
+    """Yield what a network makes of each image, brought to its input as what it was measured on.
 
     Raises:
         DataError: A file is no image.
         ExportError: The network has other classes than its folder says.
     """
-    channels, *size = classifier.image_shape
+    channels, height, width = classifier.image_shape
     rest = iter(images)
     while batch := list(islice(rest, BATCH)):
-        pixels = np.stack([read_image(path, channels, (size[0], size[1])) for path in batch])
+        pixels = np.stack(
+            [read_image(path, channels, (height, width), classifier.resize) for path in batch]
+        )
         logits = classifier.run(pixels)
         if logits.shape != (len(batch), len(classifier.classes)):
             raise ExportError(

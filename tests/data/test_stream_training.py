@@ -7,13 +7,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from sqtune.config.training import Compute
 from sqtune.config.trial import TrialConfig
 from sqtune.data import ImageNet
+from sqtune.data.prepare import prepare
 from sqtune.deploy import export as exporting
 from sqtune.deploy.export import Request, export
+from sqtune.deploy.predict import find_images, open_classifier, predict
 from sqtune.networks import ResNet
 from sqtune.quant import Average
 from sqtune.train.loop import StageSession, train
@@ -66,12 +69,27 @@ def test_a_training_goes_on_bit_for_bit_with_another_number_of_workers(root, tmp
     assert files[0].read_bytes() == files[1].read_bytes()
 
 
-def test_a_set_is_exported_by_a_sample_of_its_images(root, tmp_path, monkeypatch):
+def test_a_set_is_exported_by_a_sample_and_predicted_as_it_was_measured(
+    root, tmp_path, monkeypatch
+):
     config = config_of(root, 0)
     network = tmp_path / "network"
     list(train(config, num_threads=1, save_to=network))
     image_bytes = 3 * 16 * 16
+    splits = prepare(config.data)
+    [(images, _)] = splits.test.in_order(16, torch.device("cpu"))
+    files = find_images([root / "val"])
     monkeypatch.setattr(exporting, "MOST_BYTES", 4 * image_bytes)
     source = exporting.Source(study=None, trial=None, run_id=None, network=str(network))
     content = export(Request(network, None, tmp_path / "out", "onnx", "trained", source))
     assert content["errors"]["num_validation"] == content["errors"]["num_test"] == 4
+    for folder in (network, tmp_path / "out"):
+        classifier, seen = open_classifier(folder), []
+
+        def run(pixels, run=classifier.run, seen=seen):
+            seen.append(pixels)
+            return run(pixels)
+
+        found = list(predict(replace(classifier, run=run), files, top=1))
+        assert len(found) == len(images) == 10
+        assert np.array_equal(seen[0], images.numpy())
