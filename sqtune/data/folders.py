@@ -227,6 +227,7 @@ def _read(data: ImageFolder, root: Path, files: Files) -> Images:
     size = None if data.image_size is None else (data.image_size, data.image_size)
     pixels, first = None, ""
     kept: list[int] = []
+    damaged: list[str] = []
     for index, name in enumerate(files.names):
         path = root / name
         try:
@@ -234,7 +235,7 @@ def _read(data: ImageFolder, root: Path, files: Files) -> Images:
         except DataError as error:
             if data.damaged == "error":
                 raise
-            logging.getLogger(__name__).warning("left out: %s", error)
+            damaged.append(str(error))
             continue
         if pixels is None:
             pixels, first = np.empty((len(files), *image.shape), np.uint8), name
@@ -247,6 +248,10 @@ def _read(data: ImageFolder, root: Path, files: Files) -> Images:
             )
         pixels[len(kept)] = image
         kept.append(index)
+    if damaged:
+        logging.getLogger(__name__).warning(
+            "%d of %d images were left out. The first: %s", len(damaged), len(files), damaged[0]
+        )
     if pixels is None:
         raise DataError(f"no image below {root} can be read. Mend the files.")
     return Images(pixels[: len(kept)], files.labels_N[kept], files.classes)

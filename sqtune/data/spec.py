@@ -128,7 +128,7 @@ class ImageFolder:
             `stream`: read and decoded again in each epoch, for sets that memory does not hold; it
             needs `image_size`. `auto`: `stream` where the set would take more than 4 GB.
         damaged: What becomes of files that cannot be read: `error` names the first one, `skip`
-            leaves them out and says how many they were.
+            leaves them out and says so: how many, or of a streamed set each as it comes.
     """
 
     root: str

@@ -9,11 +9,12 @@ PYTHON = """\
 ```python
 import numpy as np
 import onnxruntime
-from PIL import Image
+from PIL import Image, ImageOps
 
 classes = {classes}
 session = onnxruntime.InferenceSession("model.onnx", providers=["CPUExecutionProvider"])
-image = Image.open("image.png").convert("{mode}").resize(({width}, {height}))
+image = Image.open("image.png").convert("{mode}")
+image = {fit}
 pixels = np.asarray(image, dtype=np.uint8).reshape({height}, {width}, {channels})
 logits = session.run(["logits"], {{"image": pixels.transpose(2, 0, 1)[None]}})[0]
 print(classes[int(logits[0].argmax())])
@@ -72,6 +73,7 @@ def readme(manifest: Mapping[str, Any]) -> str:
         channels=channels,
         height=height,
         width=width,
+        fit=_fit(height, width, manifest["config"]["data"].get("resize")),
     )
     if form in ("onnx", "native") and len(manifest["classes"]) > 20:
         run = run.replace("classes = ...", 'classes = json.load(open("manifest.json"))["classes"]')
@@ -110,6 +112,19 @@ def readme(manifest: Mapping[str, Any]) -> str:
             "",
         ]
     return "\n".join(lines)
+
+
+def _fit(height: int, width: int, resize: int | None) -> str:
+    """Return how an image is brought to a network's input, as training images are measured.
+
+    >>> _fit(224, 224, 256)
+    'ImageOps.fit(image, (256, 256), Image.Resampling.BILINEAR).crop((16, 16, 240, 240))'
+    """
+    if resize is None or resize == height:
+        return f"ImageOps.fit(image, ({width}, {height}), Image.Resampling.BILINEAR)"
+    left, top = (resize - width) // 2, (resize - height) // 2
+    box = (left, top, left + width, top + height)
+    return f"ImageOps.fit(image, ({resize}, {resize}), Image.Resampling.BILINEAR).crop({box})"
 
 
 def _percent(error: float) -> str:

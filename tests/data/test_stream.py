@@ -194,6 +194,7 @@ def test_in_memory_damaged_files_are_left_out_if_asked(tmp_path, caplog):
     with pytest.raises(DataError, match=r"04\.png .* trial\.data\.damaged=skip"):
         prepare(ImageFolder(**data))
     assert sum(map(len, prepare(ImageFolder(**data, damaged="skip")).parts)) == 23
+    assert "1 of 24 images were left out" in caplog.text
     assert "04.png" in caplog.text
 
 
