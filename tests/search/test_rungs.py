@@ -245,4 +245,4 @@ def test_ten_thousand_trials_take_little_time(compare, several_objectives):
     assert (time.process_time() - started) / 10_000 < 0.001
     started = time.process_time()
     assert rungs.promotable()
-    assert time.process_time() - started < 0.5
+    assert time.process_time() - started < 2
