@@ -238,7 +238,7 @@ half = (0.5, 0.5, 0.5)
 data = ImageFolder(sys.argv[1], image_size=96, mean=half, std=half, storage="stream")
 folder = Path(sys.argv[2])
 def peaks():
-    #Of this process (getrusage knows its parent's before exec), and of the largest child.
+    # Of this process (getrusage knows its parent's before exec), and of the largest child.
     [line] = [line for line in open("/proc/self/status") if line.startswith("VmHWM")]
     children = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
     return [1024 * int(line.split()[1]), 1024 * children]
