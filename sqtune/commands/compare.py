@@ -100,7 +100,8 @@ def compare(
     print_ending(outcome)
     if outcome.ending == "interrupted":
         sys.exit(INTERRUPTED)
-    if not any(cell.test_errors for row in rows for cell in row.cells.values()):
+    measured = [bool(cell.test_errors) for row in rows for cell in row.cells.values()]
+    if not any(measured) or (outcome.ending == "complete" and not all(measured)):
         sys.exit(1)
 
 
@@ -158,7 +159,7 @@ def _print(out: Any, space: SearchSpace, rows: list[Row], num_seeds: int, folder
     from rich import box
     from rich.table import Table
 
-    from sqtune.search.compare_table import body, header, verdicts
+    from sqtune.search.compare_table import body, header, legend, verdicts
 
     num_epochs = space.config({}).num_epochs
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
@@ -167,7 +168,7 @@ def _print(out: Any, space: SearchSpace, rows: list[Row], num_seeds: int, folder
     for cells in body(rows, num_seeds):
         table.add_row(*cells)
     out.print(table)
-    lines = [f"test error in %, mean ± standard deviation of {num_seeds} seeds"]
+    lines = legend(rows, num_seeds)
     lines += [f"lead      {line}" for line in verdicts(rows, num_epochs)]
     for line in [*lines, f"written   {folder}: compare.md, .json, .svg, .png"]:
         out.print(line, highlight=False, soft_wrap=True)

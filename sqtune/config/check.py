@@ -144,6 +144,12 @@ def _wrong_configuration(space: SearchSpace, values: dict[str, Any]) -> Iterator
     except ConfigError as error:
         yield _home(values, ("regularization", "cutout")), str(error)
         return
+    if config.regularization.mixup > 0 and config.batch_size == 1:
+        yield (
+            _home(values, ("regularization", "mixup")),
+            "a batch of one image has nothing to be mixed with: give batch_size 2 or more.",
+        )
+        return
     if isinstance(config.network, Factory):
         from sqtune.networks.by_factory import FIELD, check_factory
 

@@ -30,7 +30,7 @@ def load_by_factory(data: DataFactory) -> tuple[Images, Images | None]:
     place = f"{FIELD}: {data.factory}"
     try:
         returned = function(**arguments)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise DataError(f"{place} failed: {last_line(error)}.") from error
     train, test = _sets(returned, place)
     found = _images(train, f"{place}, training set")
@@ -87,6 +87,11 @@ def _images(given: Any, place: str) -> Images:
             f"{place}: images are {pixels.dtype} of shape {pixels.shape}. Give uint8 (0 to 255, "
             "not normalised: sqtune does that), N x C x H x W."
         )
+    if pixels.shape[3] in (1, 3) and pixels.shape[1] not in (1, 3):
+        raise DataError(
+            f"{place}: images of shape {pixels.shape} look like N x H x W x C. Give N x C x H x W: "
+            "images.transpose(0, 3, 1, 2)."
+        )
     if labels.shape != (len(pixels),) or labels.dtype.kind not in "iu":
         raise DataError(
             f"{place}: labels are {labels.dtype} of shape {labels.shape} for {len(pixels)} images. "
@@ -99,6 +104,12 @@ def _images(given: Any, place: str) -> Images:
         raise DataError(
             f"{place}: labels go from {labels.min()} to {labels.max()}, and there are "
             f"{num_classes} classes: give labels from 0 to {num_classes - 1}."
+        )
+    unused = sorted(set(range(num_classes)) - set(labels.tolist()))
+    if classes is None and unused:
+        raise DataError(
+            f"{place}: no image has the label {', '.join(map(str, unused[:5]))}. Count classes "
+            "from 0 without gaps, or name them all: a set with `classes`."
         )
     names = range(num_classes) if classes is None else classes
     contiguous = np.ascontiguousarray(pixels)
@@ -119,7 +130,7 @@ def _items(given: Any, place: str) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
             image, label = given[index]
             array = _array(image)
             labels.append(int(label))
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             raise DataError(
                 f"{place}: item {index} is no pair of image and label: {last_line(error)}."
             ) from error

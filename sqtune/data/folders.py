@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from sqtune.data.images import IMAGE_SUFFIXES, Images, image_files, is_image, read_image
 from sqtune.data.spec import ImageFolder, ImageNet
-from sqtune.data.stream import View
+from sqtune.data.stream import LEAVE_OUT, View
 from sqtune.errors import DataError
 
 LARGEST_IN_MEMORY = 4 * 10**9  # bytes of images, train and test
@@ -234,7 +234,7 @@ def _read(data: ImageFolder, root: Path, files: Files) -> Images:
             image = read_image(path, data.channels, size)
         except DataError as error:
             if data.damaged == "error":
-                raise
+                raise DataError(f"{error} {LEAVE_OUT}") from error
             damaged.append(str(error))
             continue
         if pixels is None:

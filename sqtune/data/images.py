@@ -123,8 +123,7 @@ def open_image(path: Path, channels: int) -> PILImage:
             return file.convert("RGB" if channels == 3 else "L")
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise DataError(
-            f"{path} cannot be read as an image: {error}. Mend or remove it, or leave such files "
-            "out: --set trial.data.damaged=skip."
+            f"{path} cannot be read as an image: {error}. Mend or remove it."
         ) from error
 
 

@@ -96,7 +96,13 @@ def _read_and_split(data: Data) -> Splits:
             f"{data.name}: {len(train)} images are too few for a training, validation and test "
             "split; each needs at least one of every class."
         )
+    if len(train.classes) < 2:
+        raise DataError(
+            f"{data.name}: all images are of one class, {train.classes[0]}. Give two or more."
+        )
     parts = _parts(data, shares)
+    if isinstance(parts[2], StreamedSplit):
+        _read_through(parts[2])
     mean, std = getattr(data, "mean", None), getattr(data, "std", None)
     digest = _fingerprint(shares)
     if mean is None or std is None:
@@ -151,8 +157,7 @@ def _mean_and_std(train: AnySplit) -> tuple[tuple[float, ...], tuple[float, ...]
     """
     if isinstance(train, StreamedSplit):
         few = train.part(spread(len(train), MEASURED_IMAGES))
-        readers = min(MOST_READERS, os.cpu_count() or 1) if len(few) > 1000 else 0
-        batches = few.with_workers(readers).in_order(64, torch.device("cpu"))
+        batches = few.with_workers(_readers(len(few))).in_order(64, torch.device("cpu"))
         chunks = (images for images, _ in batches)
     else:
         chunks = iter(train.images.split(1000))
@@ -166,6 +171,20 @@ def _mean_and_std(train: AnySplit) -> tuple[tuple[float, ...], tuple[float, ...]
         mean.append(average)
         std.append(max(variance**0.5, 1e-6))  # a channel of one value
     return tuple(mean), tuple(std)
+
+
+def _read_through(test: StreamedSplit) -> None:
+    """Read a streamed test split once: a file that cannot be read shows before, not after, weeks.
+
+    Raises:
+        DataError: One cannot, and such files are not to be left out.
+    """
+    for _ in test.with_workers(_readers(len(test))).in_order(64, torch.device("cpu")):
+        pass
+
+
+def _readers(num_images: int) -> int:
+    return min(MOST_READERS, os.cpu_count() or 1) if num_images > 1000 else 0
 
 
 def _histogram(pixels: Tensor) -> npt.NDArray[np.int64]:

@@ -22,6 +22,7 @@ from torch.utils.data import DataLoader, Dataset
 from sqtune.data.images import open_image, read_image, to_pixels
 from sqtune.errors import DataError
 
+LEAVE_OUT = "Or leave such files out: --set trial.data.damaged=skip."
 PREFETCHED = 4  # batches that each worker has ready
 Item = tuple[int, int]  # of a file its place, and a seed; -1: nothing is random
 Decoded = tuple[Tensor, list[int], list[str]]  # images, their places in the batch, what failed
@@ -164,7 +165,7 @@ class StreamedSplit:
         for ids, (decoded, kept, problems) in zip(batches, self._loader.read(plan), strict=True):
             for problem in problems:
                 if self.view.damaged == "error":
-                    raise DataError(problem)
+                    raise DataError(f"{problem} {LEAVE_OUT}")
                 logging.getLogger(__name__).warning("left out: %s", problem)
             if not kept:
                 raise DataError(f"no image of a batch could be read; one of them: {problems[0]}")

@@ -11,9 +11,14 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from sqtune.config.compare import Budget, Method
-from sqtune.config.compared import EPOCHS, SEED, cells, comparison, comparison_space, first_seed
+from sqtune.config.compared import SEED, cells, comparison, comparison_space, first_seed
 from sqtune.config.space import SearchSpace
+from sqtune.config.trial import TrialConfig
+from sqtune.quant import Float, epoch_ratio
 from sqtune.search.records import TrialRecord
+
+MANY_EPOCHS = 1000
+LISTED = ("exponential", "average", "stages")  # schedules of a few ratios
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +31,7 @@ class Cell:
         val_errors: Validation error by seed.
         test_errors: Test error by seed.
         failed: Trainings that failed.
+        cut_short: Whether the epochs are too few for every stage of the ratio schedule.
     """
 
     num_epochs: int
@@ -33,6 +39,7 @@ class Cell:
     val_errors: Mapping[int, float]
     test_errors: Mapping[int, float]
     failed: int
+    cut_short: bool
 
     @property
     def mean(self) -> float | None:
@@ -100,7 +107,8 @@ def rows(space: SearchSpace, num_seeds: int, trials: Sequence[TrialRecord]) -> l
             config = derived.config({**values, SEED: seed})
             if config in by_config:
                 trained[seed] = by_config[config]
-        table.setdefault(method.name, {})[budget] = _cell(values[EPOCHS], trained)
+        config = derived.config({**values, SEED: start})
+        table.setdefault(method.name, {})[budget] = _cell(config, trained)
     found = []
     for method in comparison(space).methods:
         own, other = table[method.name], table.get(method.against or "", {})
@@ -109,17 +117,26 @@ def rows(space: SearchSpace, num_seeds: int, trials: Sequence[TrialRecord]) -> l
     return found
 
 
-def _cell(num_epochs: int, trials: Mapping[int, TrialRecord]) -> Cell:
-    """Return what trials by seed came to."""
+def _cell(config: TrialConfig, trials: Mapping[int, TrialRecord]) -> Cell:
+    """Return what the trials of a configuration came to, by seed."""
     val_errors = {seed: trial.val_error for seed, trial in trials.items()}
     test_errors = {seed: trial.test_error for seed, trial in trials.items()}
     return Cell(
-        num_epochs=num_epochs,
+        num_epochs=config.num_epochs,
         bits=next((t.weight_bits for t in trials.values() if t.val_error is not None), None),
         val_errors={seed: error for seed, error in val_errors.items() if error is not None},
         test_errors={seed: error for seed, error in test_errors.items() if error is not None},
         failed=sum(trial.state == "failed" for trial in trials.values()),
+        cut_short=_stages(config, config.num_epochs) < _stages(config, MANY_EPOCHS),
     )
+
+
+def _stages(config: TrialConfig, num_epochs: int) -> int:
+    """Return how many stages of a listed schedule a training of so many epochs goes through."""
+    if isinstance(config.quantizer, Float) or config.schedule.name not in LISTED:
+        return 0
+    epochs = range(1, num_epochs + 1)
+    return len({epoch_ratio(config.schedule, epoch, num_epochs) for epoch in epochs})
 
 
 def _gain(cell: Cell, other: Cell | None) -> Gain | None:

@@ -9,6 +9,7 @@ from sqtune.search.compare import Cell, Gain, Row
 
 FEWEST_SEEDS = 3  # from which on a lead is called one
 UNKNOWN = "-"
+CUT_SHORT = " *"
 
 
 def budget_text(budget: Budget, num_epochs: int) -> str:
@@ -59,19 +60,33 @@ def _cell(cell: Cell, num_seeds: int, *, with_epochs: bool) -> str:
         text += "" if cell.deviation is None else f" ± {100 * cell.deviation:.2f}"
     if with_epochs:
         text += f" ({_epochs(cell.num_epochs)})"
+    text += CUT_SHORT if cell.cut_short else ""
     if len(cell.test_errors) < num_seeds:
         text += f" [{len(cell.test_errors)} of {num_seeds}]"
     return text + (f" [{cell.failed} failed]" if cell.failed else "")
 
 
+def legend(rows: Sequence[Row], num_seeds: int) -> list[str]:
+    """Return what the figures are."""
+    spread = f"mean ± standard deviation over {num_seeds} seeds" if num_seeds > 1 else "one seed"
+    lines = [f"Test error in %, {spread}."]
+    if any(cell.cut_short for row in rows for cell in row.cells.values()):
+        lines += ["* Fewer epochs than stages: those shorter than an epoch were passed over."]
+    return lines
+
+
 def verdicts(rows: Sequence[Row], num_epochs: int) -> Iterator[str]:
     """Yield, for each method that is to beat another, by how much it does at each budget.
 
-    A lead is one where its 95 % interval, by Student's t over the seeds, leaves 0 out.
+    A lead is one where its 95 % interval, by Student's t over three seeds or more, leaves 0 out.
     """
     for row in rows:
         for budget, gain in row.gains.items():
+            if row.method.against is None:
+                continue
             if gain is None:
+                where = budget_text(budget, num_epochs)
+                yield f"{row.method.name} against {row.method.against}, {where}: no result"
                 continue
             spread = gain.standard_error
             line = f"{row.method.name} against {row.method.against}, "
@@ -83,7 +98,7 @@ def verdicts(rows: Sequence[Row], num_epochs: int) -> Iterator[str]:
 
 
 def _word(gain: Gain) -> str:
-    """Return what a mean difference says: its 95 % interval by Student's t leaves 0 out, or not."""
+    """Return whether the 95 % interval of a mean difference leaves 0 out, by Student's t."""
     from scipy import stats
 
     if gain.num_seeds < FEWEST_SEEDS or gain.standard_error is None:
@@ -109,21 +124,28 @@ def markdown(
     names = header(rows, num_epochs)
     aligned = ["---", *["---:"] * (len(names) - 1)]
     table = [_line(each) for each in (names, aligned, *body(rows, num_seeds))]
-    about = (
-        f"Test error in %, mean ± standard deviation over {num_seeds} "
-        f"seed{'s' if num_seeds > 1 else ''}."
-    )
     leads = [f"- {line}" for line in verdicts(rows, num_epochs)]
     if leads:
         leads = [
             "",
             "Leads, seed by seed: mean ± standard error, above 0 where the first one errs less.",
-            "It is called ahead or behind where the 95 % interval (Student's t) leaves 0 out.",
+            "From three seeds on it is ahead or behind where its 95 % interval leaves 0 out.",
             "",
             *leads,
         ]
     known = [f"- {key}: {value}" for key, value in facts.items()]
-    lines = [f"# {title}", "", about, "", *table, *leads, "", *known, "", "![chart](compare.svg)"]
+    lines = [
+        f"# {title}",
+        "",
+        *legend(rows, num_seeds),
+        "",
+        *table,
+        *leads,
+        "",
+        *known,
+        "",
+        "![chart](compare.svg)",
+    ]
     return "\n".join(lines) + "\n"
 
 

@@ -10,6 +10,7 @@ from mistakes import assert_told, cases
 from sqtune.config import load_space
 from sqtune.config.compared import cells, comparison_space
 from sqtune.errors import ConfigError
+from sqtune.train.optim import learning_rate_span
 
 ROOT = Path(__file__).parents[2]
 SPACE = """
@@ -119,6 +120,21 @@ def test_the_paper_s_rows_have_what_was_published(file):
     assert names == ["FWN", "BWN", "SQ-BWN", "TWN", "SQ-TWN"]
     assert [method.stages for method in compared.methods] == [1, 1, 4, 1, 4]
     assert [method.published for method in compared.methods] == pytest.approx(PUBLISHED[file.stem])
+
+
+@pytest.mark.parametrize(
+    "name", ["paper/cifar10_vgg9", "paper/imagenet_resnet18", "compare_resnet8"]
+)
+def test_what_trains_one_stage_has_one_learning_rate_schedule(name):
+    space = load_space(ROOT / f"search_spaces/{name}.yaml")
+    for method, _, values in cells(space):
+        config = space.config(values)
+        spans = {
+            learning_rate_span(config.optimizer, config.schedule, epoch, config.num_epochs)
+            for epoch in range(1, config.num_epochs + 1)
+        }
+        restarts = config.optimizer.restarts == "stage"
+        assert len(spans) == (method.stages if restarts else 1), (method.name, config.num_epochs)
 
 
 PUBLISHED = {  # BMVC 2017, the paper's two tables of results: test error, top-1 on ImageNet

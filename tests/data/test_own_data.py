@@ -46,11 +46,17 @@ def nothing(): return None
 def unlabelled(n=40): return pixels(n), labels(n - 1)
 def negative(n=40): return pixels(n), labels(n) - 1
 def uneven(n=40): return arrays(n), (pixels(8, (3, 9, 9)), labels(8))
+def exits(): raise SystemExit(3)
+def gaps(n=40): return pixels(n), labels(n) * 2
+def last(n=40): return pixels(n).transpose(0, 2, 3, 1), labels(n)
 def ragged(n=40): return [(pixels(1, (3, 9, 7 + (i == 5)))[0], 0) for i in range(n)]
 '''
 GOOD = ("arrays", "tensors", "items")
 BAD = {
     "fails": r"own_data:fails failed: FileNotFoundError: the disk is not mounted \(.*own_data.py",
+    "exits": r"own_data:exits failed: SystemExit: 3",
+    "gaps": r"no image has the label 1, 3, 5\. Count classes from 0",
+    "last": r"shape \(40, 9, 7, 3\) look like N x H x W x C",
     "floats": r"training set: images are float32 of shape \(40, 3, 9, 7\)\. Give uint8",
     "strange": r"returned a mapping with train, holdout: give train, and test",
     "nothing": r"training set is NoneType\. Give two arrays",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -185,6 +186,25 @@ def test_a_file_that_cannot_be_read_is_named_or_left_out(tmp_path, caplog):
     assert sum(len(labels) for _, labels in found) == 15  # one of 16
     assert "left out" in caplog.text
     assert str(broken) in caplog.text
+
+
+def test_a_damaged_test_file_is_found_before_anything_trains(tmp_path, caplog):
+    root = tmp_path / "set"
+    fill(root / "train")
+    fill(root / "val", count=3)
+    broken = root / "val" / "c" / "01.png"
+    broken.write_bytes(broken.read_bytes()[:200])
+    with pytest.raises(DataError, match=rf"{broken} .* --set trial\.data\.damaged=skip"):
+        prepare(of(root))
+    prepare(of(root, damaged="skip"))
+    assert str(broken) in caplog.text
+
+
+def test_one_class_is_none_to_choose_from(tmp_path):
+    fill(tmp_path)
+    shutil.rmtree(tmp_path / "ä b")
+    with pytest.raises(DataError, match=r"all images are of one class, c\. Give two or more"):
+        prepare(ImageFolder(str(tmp_path), image_size=16))
 
 
 def test_in_memory_damaged_files_are_left_out_if_asked(tmp_path, caplog):

@@ -15,7 +15,7 @@ from search.studies import asked, finish, new_store, opened, space_of
 from sqtune.config.compared import comparison_space
 from sqtune.search.compare import rows
 from sqtune.search.compare_chart import chart
-from sqtune.search.compare_table import body, header, markdown, verdicts
+from sqtune.search.compare_table import body, header, legend, markdown, verdicts
 
 SPACE = """
 name: two methods
@@ -79,11 +79,15 @@ def test_the_table_says_what_was_measured_and_what_is_missing(compared):
     ]
     assert body(found, 3) == [
         ["BWN", "1", "31.00 ± 1.00 (1 epoch)", "31.00 ± 1.00", "10.67"],
-        ["SQ-BWN", "1", "21.00 ± 1.00 (2 epochs)", "31.50 ± 2.12 [2 of 3]", "-"],
+        ["SQ-BWN", "1", "21.00 ± 1.00 (2 epochs)", "31.50 ± 2.12 * [2 of 3]", "-"],
     ]
     assert list(verdicts(found, 1)) == [
         "SQ-BWN against BWN, the paper's budget: +10.00 points ± 0.58, ahead",
         "SQ-BWN against BWN, 1 epoch each: -0.50 points ± 2.50, too few seeds to tell",
+    ]
+    assert legend(found, 3) == [
+        "Test error in %, mean ± standard deviation over 3 seeds.",
+        "* Fewer epochs than stages: those shorter than an epoch were passed over.",
     ]
     text = markdown("two | methods", found, 1, 3, {"commit": "abc"})
     table = [line for line in text.splitlines() if line.startswith("|")]
@@ -95,7 +99,7 @@ def test_the_table_says_what_was_measured_and_what_is_missing(compared):
 def test_nothing_trained_is_a_table_of_dashes(compared):
     found = rows(compared[0], 2, [])
     assert body(found, 2)[0][2:] == ["- (1 epoch) [0 of 2]", "- [0 of 2]", "10.67"]
-    assert list(verdicts(found, 1)) == []
+    assert next(verdicts(found, 1)) == "SQ-BWN against BWN, the paper's budget: no result"
     assert chart("nothing", found, 1)
 
 
