@@ -20,6 +20,10 @@ search:
 == everything kept
 search:
   early_stopping: {name: stop, keep: 1.0}  #! search.early_stopping.keep: must be less than 1
+== nothing to be mixed with
+trial:
+  batch_size: 1
+  regularization: {mixup: 0.2}  #! trial.regularization.mixup: a batch of one image has nothing
 == losses that differ by trial
 search:
   early_stopping: {name: stop}  #! search.early_stopping: trials are compared by & val_error
