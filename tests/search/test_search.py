@@ -200,18 +200,17 @@ def test_after_kill_9_the_same_command_gives_the_undisturbed_table(
     assert sorted(children) == [0, 1, 2, 3]
 
 
-def test_ctrl_c_leaves_the_study_consistent_and_a_second_driver_is_refused(
-    searched, space, tmp_path
-):
+def test_a_second_driver_is_refused(space, tmp_path):
+    with Store.at(tmp_path / "store").driven("small"):
+        second = run("search", "--space", space, "--store", tmp_path / "store")
+    assert second.returncode == 2
+    assert f"being driven by process {os.getpid()} on" in second.stderr
+
+
+def test_ctrl_c_leaves_the_study_consistent(searched, space, tmp_path):
     store = tmp_path / "store"
     arguments = ("search", "--space", space, "--store", store, "--trials", 4)
     driver = start(*arguments)
-    while not (store / "locks" / "small.holder").exists():
-        assert driver.poll() is None
-        time.sleep(0.02)
-    second = run(*arguments)
-    assert second.returncode == 2
-    assert "being driven by process" in second.stderr
     wait_for(store, MOMENTS["in the first epochs"])
     os.kill(driver.pid, signal.SIGINT)
     output, _ = driver.communicate(timeout=60)
