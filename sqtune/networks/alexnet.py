@@ -14,28 +14,8 @@ from typing import cast
 
 from torch import Tensor, nn
 
+from sqtune.networks.layers import convolution, hidden
 from sqtune.networks.spec import AlexNetBn
-
-AFTER_HIDDEN = 0.5  # dropout
-
-
-def _convolution(
-    in_channels: int, out_channels: int, kernel: int, stride: int, padding: int
-) -> nn.Sequential:
-    return nn.Sequential(
-        nn.Conv2d(in_channels, out_channels, kernel, stride, padding, bias=False),
-        nn.BatchNorm2d(out_channels),
-        nn.ReLU(),
-    )
-
-
-def _hidden(in_features: int, out_features: int) -> nn.Sequential:
-    return nn.Sequential(
-        nn.Linear(in_features, out_features, bias=False),
-        nn.BatchNorm1d(out_features),
-        nn.ReLU(),
-        nn.Dropout(AFTER_HIDDEN),
-    )
 
 
 def side_of_features(side: int) -> int:
@@ -66,21 +46,21 @@ class AlexNet(nn.Module):
     ) -> None:
         super().__init__()
         width, inner = spec.width, 4 * spec.width
-        second, hidden = 8 * spec.width // 3, 128 * spec.width // 3
+        second, last = 8 * spec.width // 3, 128 * spec.width // 3
         self.features = nn.Sequential(
-            _convolution(in_channels, width, 11, 4, 2),
+            convolution(in_channels, width, 11, 4, 2),
             nn.MaxPool2d(3, 2),
-            _convolution(width, second, 5, 1, 2),
+            convolution(width, second, 5, 1, 2),
             nn.MaxPool2d(3, 2),
-            _convolution(second, inner, 3, 1, 1),
-            _convolution(inner, inner, 3, 1, 1),
-            _convolution(inner, second, 3, 1, 1),
+            convolution(second, inner, 3, 1, 1),
+            convolution(inner, inner, 3, 1, 1),
+            convolution(inner, second, 3, 1, 1),
             nn.MaxPool2d(3, 2),
         )
         rows, columns = map(side_of_features, image_size)
-        self.hidden1 = _hidden(second * rows * columns, hidden)
-        self.hidden2 = _hidden(hidden, hidden)
-        self.head = nn.Linear(hidden, num_classes)
+        self.hidden1 = hidden(second * rows * columns, last)
+        self.hidden2 = hidden(last, last)
+        self.head = nn.Linear(last, num_classes)
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")

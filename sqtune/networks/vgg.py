@@ -10,26 +10,10 @@ from typing import cast
 
 from torch import Tensor, nn
 
+from sqtune.networks.layers import convolution, hidden
 from sqtune.networks.spec import Vgg9
 
-AFTER_POOL, AFTER_HIDDEN = 0.25, 0.5  # dropout
-
-
-def _convolution(in_channels: int, out_channels: int) -> nn.Sequential:
-    return nn.Sequential(
-        nn.Conv2d(in_channels, out_channels, 3, padding=1, bias=False),
-        nn.BatchNorm2d(out_channels),
-        nn.ReLU(),
-    )
-
-
-def _hidden(in_features: int, out_features: int) -> nn.Sequential:
-    return nn.Sequential(
-        nn.Linear(in_features, out_features, bias=False),
-        nn.BatchNorm1d(out_features),
-        nn.ReLU(),
-        nn.Dropout(AFTER_HIDDEN),
-    )
+AFTER_POOL = 0.25  # dropout
 
 
 class Vgg(nn.Module):
@@ -50,16 +34,16 @@ class Vgg(nn.Module):
         groups, before = [], in_channels
         for channels in (spec.width, 2 * spec.width, 4 * spec.width):
             groups += [
-                _convolution(before, channels),
-                _convolution(channels, channels),
+                convolution(before, channels),
+                convolution(channels, channels),
                 nn.MaxPool2d(2),
                 nn.Dropout(AFTER_POOL),
             ]
             before = channels
         self.features = nn.Sequential(*groups)
         height, width = (side // 8 for side in image_size)  # three poolings, each rounds down
-        self.hidden1 = _hidden(before * height * width, 8 * spec.width)
-        self.hidden2 = _hidden(8 * spec.width, 8 * spec.width)
+        self.hidden1 = hidden(before * height * width, 8 * spec.width)
+        self.hidden2 = hidden(8 * spec.width, 8 * spec.width)
         self.head = nn.Linear(8 * spec.width, num_classes)
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
