@@ -19,6 +19,7 @@ from sqtune.store import Store
 from sqtune.tracking import Tracker
 
 WAITING_PER_SLOT = 4  # trials that wait for a stage, at most, while others are asked for
+MAX_WORKER_DEATHS = 2  # in the same epoch of a trial: the next one fails it
 BUSY_SECONDS = 5.0  # before a stage that another study trains is looked at again
 
 
@@ -70,6 +71,7 @@ class Driver:
         self._running: dict[int, TrialRecord] = {}
         self._waiting: dict[int, _Waiting] = {}
         self._returned: list[int] = []
+        self._deaths: dict[int, list[int]] = {}  # a trial's epochs when its worker died
         self._known: dict[int, Course] = {}  # of trials that have not ended
         self.counted = 0  # trials that ended and count
         for trial in study.trials():
@@ -223,17 +225,25 @@ class Driver:
         self._sharing.end(number)
         self._returned.append(number)
 
-    def on_death(self, number: int, times: int) -> None:
-        """Fail a trial whose worker died again and again."""
-        if number in self._running:
-            log = self.store.log(self.study.name, number)
-            self.study.fail(number, death_reason(times, log))
-            self._ended(number)
+    def on_death(self, number: int) -> None:
+        """Begin a trial again whose worker died; fail one whose workers die in the same epoch."""
+        if number not in self._running:
+            return
+        num_epochs = len(self.study.trial(number).epochs)
+        self._deaths.setdefault(number, []).append(num_epochs)
+        times = self._deaths[number].count(num_epochs)
+        if times <= MAX_WORKER_DEATHS:
+            self.on_return(number)
+            return
+        log = self.store.log(self.study.name, number)
+        self.study.fail(number, death_reason(times, log))
+        self._ended(number)
 
     def _ended(self, number: int) -> None:
         trial = self.study.trial(number)
         self._running.pop(number, None)
         self._known.pop(number, None)
+        self._deaths.pop(number, None)
         self._halving.end(number)
         self._sharing.end(number)
         self._ended_at_once(trial)

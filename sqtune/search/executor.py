@@ -38,7 +38,6 @@ from ray.tune.search import Searcher  # noqa: E402
 from sqtune.config.options import Resources  # noqa: E402
 from sqtune.search.worker import Assignment, Leg  # noqa: E402
 
-MAX_WORKER_DEATHS = 2
 LEGS_IN_WAVE = 1000
 OBJECT_STORE_BYTES = 100 * 2**20  # data travel as files; Ray's default is a third of the memory
 Nothing = Literal["wait", "end"]
@@ -56,8 +55,8 @@ class TrialSource(Protocol):
     def on_return(self, number: int) -> None:
         """Take back a trial whose leg was ended in between: it is to go on in another."""
 
-    def on_death(self, number: int, times: int) -> None:
-        """Take the news that a trial's worker process died `times` times."""
+    def on_death(self, number: int) -> None:
+        """Take back a trial whose worker process died."""
 
     def on_tick(self) -> None:
         """Be called several times a second."""
@@ -175,8 +174,7 @@ class _Events(tune.Callback):
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         assert self.wave is not None
-        number = trial.config["number"]
-        self.wave.source.on_death(number, MAX_WORKER_DEATHS + 1)
+        self.wave.source.on_death(trial.config["number"])
 
     def on_step_end(self, iteration: int, trials: list[Any], **info: Any) -> None:
         assert self.wave is not None
@@ -250,7 +248,8 @@ def _run_wave(
             storage_path=str(folder.parent),
             callbacks=[_Events(wave)],
             stop=_Reports(wave),
-            failure_config=tune.FailureConfig(max_failures=MAX_WORKER_DEATHS),
+            # Ray would begin a leg again only if its worker died in it, not on its way to it.
+            failure_config=tune.FailureConfig(max_failures=0),
             checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
             verbose=0,
         ),

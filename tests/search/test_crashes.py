@@ -72,7 +72,11 @@ def finish(space: Path, store: Path, undisturbed: object) -> None:
 
 def check(store: Path, undisturbed: object) -> None:
     """Check that a study that has ended lost, doubled and changed nothing."""
-    assert table(run("show", "--store", store, "--json")) == undisturbed
+    shown = run("show", "--store", store, "--json")
+    assert not [
+        trial["failure"] for trial in json.loads(shown.stdout)["trials"] if trial["failure"]
+    ]
+    assert table(shown) == undisturbed
     _, _, children = mlflow_runs(store)
     assert sorted(children) == [0, 1, 2]
     assert {child.info.status for child in children.values()} == {"FINISHED"}

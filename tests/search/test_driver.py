@@ -13,7 +13,7 @@ from rich.console import Console
 
 from sqtune.config import TrialConfig, load_space
 from sqtune.search.courses import Courses
-from sqtune.search.driver import Driver
+from sqtune.search.driver import MAX_WORKER_DEATHS, Driver
 from sqtune.search.limits import Limits
 from sqtune.search.prepare import footprints, prepare_data, stage_store
 from sqtune.search.progress import Progress
@@ -369,3 +369,20 @@ def test_a_network_that_cannot_be_written_ends_the_search_and_no_trial(begin) ->
     again = begin("search.num_trials=4")
     run(again, 2)
     assert set(states(again).values()) == {"finished"}
+
+
+def test_a_trial_begins_again_until_workers_die_in_the_same_epoch(begin) -> None:
+    search, trained = begin("search.num_trials=1"), []
+    for _ in range(MAX_WORKER_DEATHS):
+        search.driver.on_death(search.driver.next_trial().number)
+    leg = Leg(search, search.driver.next_trial(), trained)
+    assert not leg.advance()  # an epoch further, so earlier deaths no longer count
+    for deaths in range(1, MAX_WORKER_DEATHS + 2):
+        search.driver.on_death(0)
+        if deaths <= MAX_WORKER_DEATHS:
+            assert search.driver.next_trial().number == 0
+    assert search.driver.next_trial() == "end"
+    assert states(search) == {0: "failed"}
+    assert f"died {MAX_WORKER_DEATHS + 1} times" in search.study.trial(0).failure
+    search.driver.on_death(0)  # of a trial that has ended: nothing
+    assert states(search) == {0: "failed"}
