@@ -8,6 +8,7 @@ SqtuneError                 the command line prints it and ends with exit code 2
   StoreError                a store that is in use, unreadable or not writable
   StudyError                a study that is unknown, or whose space has changed
   ResourceError             more CPUs or GPUs than there are
+  ClusterError              a Ray cluster that does not answer, or a node that does not suit
   TrackingError             a tracking store that does not answer
   TrainingError             a trial that cannot go on, for example a loss that is not finite
   ExportError               a network that cannot be exported, or a file that is not as it was made
@@ -55,6 +56,10 @@ class StudyError(SqtuneError):
 
 class ResourceError(SqtuneError):
     """More CPUs or GPUs were asked for than there are."""
+
+
+class ClusterError(SqtuneError):
+    """A Ray cluster does not answer, or one of its nodes does not suit the driver."""
 
 
 class TrackingError(SqtuneError):

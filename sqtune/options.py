@@ -96,6 +96,21 @@ study_storage_option = click.option(
 tracking_option = click.option(
     "--tracking-uri", metavar="URI", help="MLflow tracking URI; by default a database in the store."
 )
+address_option = click.option(
+    "--address",
+    envvar="RAY_ADDRESS",
+    show_envvar=True,
+    metavar="auto|HOST:PORT",
+    help="Train on this Ray cluster, of which this machine is a part; by default here alone.",
+)
+working_dir_option = click.option(
+    "--working-dir",
+    metavar="DIR",
+    type=click.Path(exists=True, file_okay=False, resolve_path=True, path_type=Path),
+    help="Folder that the cluster's workers get a copy of, and import from (a factory's code).",
+)
+places_options = (store_option, study_storage_option, tracking_option)
+cluster_options = (address_option, working_dir_option)
 max_size_option = click.option(
     "--max-size",
     metavar="SIZE",

@@ -8,6 +8,7 @@ import pytest
 LONGEST = (
     "tests/search/test_crashes.py",
     "tests/search/test_search.py",
+    "tests/search/test_cluster.py",
     "tests/tracking/test_search_outage.py",
     "tests/tracking/test_outage.py",
     "tests/search/test_early_stopping.py",

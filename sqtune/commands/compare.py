@@ -11,13 +11,12 @@ import click
 
 from sqtune.options import (
     INTERRUPTED,
+    cluster_options,
     json_option,
     options,
+    places_options,
     set_option,
     space_option,
-    store_option,
-    study_storage_option,
-    tracking_option,
 )
 from sqtune.output import check_new_folder, console, print_ending, print_json
 from sqtune.store import Store
@@ -39,7 +38,7 @@ if TYPE_CHECKING:
 @click.option(
     "--out", type=Path, metavar="DIR", help="Also write table and chart to this new folder."
 )
-@options(store_option, study_storage_option, tracking_option, json_option)
+@options(*places_options, *cluster_options, json_option)
 def compare(
     space_file: Path,
     overrides: tuple[str, ...],
@@ -50,6 +49,8 @@ def compare(
     store: str,
     study_storage: str | None,
     tracking_uri: str | None,
+    address: str | None,
+    working_dir: Path | None,
     as_json: bool,
 ) -> None:
     """Train fixed methods with several seeds and print their table.
@@ -74,7 +75,7 @@ def compare(
     from sqtune.search.progress import Progress
     from sqtune.search.run import Places, run_search
 
-    places = Places(Store.at(store), study_storage, tracking_uri)
+    places = Places(Store.at(store), study_storage, tracking_uri, address, working_dir)
     progress = Progress(console(to_stderr=as_json))
     finisher = _Finisher(compared, seeds, places.store)
     text = json.dumps(space.model_dump(mode="json", by_alias=True), indent=1)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
@@ -11,11 +12,10 @@ import click
 from sqtune.errors import StudyError
 from sqtune.options import (
     INTERRUPTED,
+    cluster_options,
     json_option,
     options,
-    store_option,
-    study_storage_option,
-    tracking_option,
+    places_options,
 )
 from sqtune.output import console, print_ending, print_json
 from sqtune.store import Store
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 @click.option(
     "--epochs", type=click.IntRange(min=1), help="Train for so many epochs; by default as before."
 )
-@options(store_option, study_storage_option, tracking_option, json_option)
+@options(*places_options, *cluster_options, json_option)
 def confirm(
     name: str | None,
     top: int,
@@ -44,6 +44,8 @@ def confirm(
     store: str,
     study_storage: str | None,
     tracking_uri: str | None,
+    address: str | None,
+    working_dir: Path | None,
     as_json: bool,
 ) -> None:
     """Train the best again with new seeds: the lowest mean error wins.
@@ -77,7 +79,7 @@ def confirm(
     outcome = run_search(
         space,
         json.dumps(space.model_dump(mode="json", by_alias=True), indent=1),
-        Places(Store.at(store), study_storage, tracking_uri),
+        Places(Store.at(store), study_storage, tracking_uri, address, working_dir),
         progress,
         choose=lambda trials: (found := confirming.winner(chosen, trials, epochs)) and found[1],
         confirms=study.name,

@@ -12,13 +12,12 @@ import click
 from sqtune.errors import ConfigError
 from sqtune.options import (
     INTERRUPTED,
+    cluster_options,
     json_option,
     options,
+    places_options,
     set_option,
     space_option,
-    store_option,
-    study_storage_option,
-    tracking_option,
     with_unit,
 )
 from sqtune.output import (
@@ -50,7 +49,7 @@ from sqtune.store import Store
     help="End once a quantized network has at most this validation error: 1% or 0.01.",
 )
 @click.option("--warm-start", metavar="NAME", help="Tell the sampler of another study's trials.")
-@options(store_option, study_storage_option, tracking_option, json_option)
+@options(*places_options, *cluster_options, json_option)
 def search(
     space_file: Path,
     overrides: tuple[str, ...],
@@ -63,6 +62,8 @@ def search(
     store: str,
     study_storage: str | None,
     tracking_uri: str | None,
+    address: str | None,
+    working_dir: Path | None,
     as_json: bool,
 ) -> None:
     """Search a space; the same command again goes on where it stopped.
@@ -91,7 +92,7 @@ def search(
     from sqtune.search.progress import Progress
     from sqtune.search.run import Places, run_search
 
-    places = Places(Store.at(store), study_storage, tracking_uri)
+    places = Places(Store.at(store), study_storage, tracking_uri, address, working_dir)
     progress = Progress(console(to_stderr=as_json))
     text = space_file.read_text(encoding="utf-8")
     outcome = run_search(space, text, places, progress, warm_start=warm_start)
@@ -104,7 +105,7 @@ def search(
     print_ending(outcome)
     if outcome.ending == "interrupted":
         sys.exit(INTERRUPTED)
-    if outcome.ending in ("failures", "unwritable") or (
+    if outcome.ending in ("failures", "unwritable", "unsuited node") or (
         outcome.best is None and outcome.ending == "complete"
     ):
         sys.exit(1)

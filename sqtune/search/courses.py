@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 from sqtune.config.corners import corner_points
@@ -14,6 +15,7 @@ from sqtune.search.sharing import Course, Sharing
 from sqtune.store import Store
 
 if TYPE_CHECKING:
+    from sqtune.search.origin import Origin
     from sqtune.search.worker import Assignment
     from sqtune.train.stage_store import StageStore
 
@@ -28,10 +30,19 @@ class Courses:
         store: Where data, networks and logs lie.
         stages: Where checkpoints lie.
         study: The study's own id.
+        origin: What workers must have in common with the driver; None where they are its own.
     """
 
-    def __init__(self, space: SearchSpace, store: Store, stages: StageStore, study: str) -> None:
+    def __init__(
+        self,
+        space: SearchSpace,
+        store: Store,
+        stages: StageStore,
+        study: str,
+        origin: Origin | None = None,
+    ) -> None:
         self._space, self._store, self._study = space, store, study
+        self._origin = None if origin is None else asdict(origin)
         self._stages = stages
         self.sharing = Sharing(self._longest)
         self._branches = branch_epochs(space)
@@ -68,6 +79,7 @@ class Courses:
             stages_max_size=space.stages.max_size,
             keep=self._kept(trial.config),
             owner=f"{self._study}:{trial.number}",
+            origin=self._origin,
         )
 
     def _longest(self, keys: tuple[str, ...]) -> int:

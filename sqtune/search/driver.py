@@ -170,7 +170,10 @@ class Driver:
             self.study.finish(number, self.study.trial_last_error(number), report["facts"])
             self._ended(number)
         elif "unwritable" in report:
-            self.limits.unwritable = report["unwritable"]
+            self.limits.hindrance = "unwritable", report["unwritable"]
+            self._leave(number)
+        elif "unsuited" in report:
+            self.limits.hindrance = "unsuited node", report["unsuited"]
             self._leave(number)
         elif "busy" in report:
             self._give_way(number)

@@ -1,4 +1,4 @@
-"""Ray Tune: places trials on workers. The only module that imports ray.
+"""Ray Tune: places trials on workers.
 
 What is asked for and what becomes of the results is the business of a `TrialSource`; Ray's own
 experiment snapshots are not used to resume. One Ray trial is one leg of a trial of the study. Ray
@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,19 +16,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
-QUIET = {  # Ray's own chatter and telemetry; a variable that is set already is left alone
-    "RAY_AIR_NEW_OUTPUT": "0",
-    "RAY_USAGE_STATS_ENABLED": "0",
-    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "1",  # a trial without GPUs sees none
-    "RAY_CHDIR_TO_TRIAL_DIR": "0",
-    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
-    "TUNE_PRINT_ALL_TRIAL_ERRORS": "0",
-    "TUNE_DISABLE_SIGINT_HANDLER": "1",  # the driver has its own
-    "TUNE_GLOBAL_CHECKPOINT_S": "1e9",  # snapshots, which nobody reads: never
-    "RAY_AUTH_MODE": "disabled",  # a cluster on this machine only
-}
-for _name, _value in QUIET.items():  # read when ray is imported
-    os.environ.setdefault(_name, _value)
+from sqtune.search.ray_env import quieten
+
+quieten()
 
 import ray  # noqa: E402
 from ray import tune  # noqa: E402
@@ -83,6 +72,7 @@ class TrialActor(tune.Trainable):
         report = self._leg.advance()
         if "facts" in report:
             report["facts"]["node"] = ray.util.get_node_ip_address()
+            report["facts"]["node_id"] = ray.get_runtime_context().get_node_id()
         return report
 
     def cleanup(self) -> None:

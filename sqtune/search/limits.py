@@ -21,6 +21,7 @@ Ending = Literal[
     "GPU hours",
     "failures",
     "unwritable",
+    "unsuited node",
     "exhausted",
 ]
 GOOD_ENDINGS: tuple[Ending, ...] = ("complete", "target error", "exhausted")
@@ -37,7 +38,7 @@ class Limits:
 
     Attributes:
         interrupted: Whether a signal ends the search.
-        unwritable: Why a network could not be written; None if all could.
+        hindrance: What kept a worker from training on, and why; None where nothing did.
     """
 
     def __init__(
@@ -54,7 +55,7 @@ class Limits:
         self._deadline = None if limit is None else time.monotonic() + limit
         self._causes: Counter[str] = Counter()
         self._reached = False
-        self.unwritable: str | None = None
+        self.hindrance: tuple[Ending, str] | None = None
         self.interrupted = False
 
     def trained(self, seconds: float) -> None:
@@ -92,9 +93,7 @@ class Limits:
             return "stopped"
         if any(count >= self._options.max_failures for count in self._causes.values()):
             return "failures"
-        if self.unwritable is not None:
-            return "unwritable"
-        return None
+        return None if self.hindrance is None else self.hindrance[0]
 
 
 def cause(failure: str) -> str:

@@ -1,4 +1,4 @@
-"""What this machine has, and how many trials fit on it at once."""
+"""What there is to train on, this machine or a cluster's, and how many trials fit at once."""
 
 from __future__ import annotations
 
@@ -11,11 +11,24 @@ from sqtune.errors import ResourceError
 
 @dataclass(frozen=True, slots=True)
 class Machine:
-    """What this machine has, and how many trials fit at once."""
+    """What one machine has, or several together, and how many trials fit at once."""
 
     cpus: int
     gpus: int
     slots: int
+
+
+def slots_on(cpus: float, gpus: float, resources: Resources) -> int:
+    """Return how many trials fit at once on one machine.
+
+    >>> slots_on(8, 2, Resources(cpus=2, gpus=0.5)), slots_on(8, 1, Resources(cpus=2, gpus=0.4))
+    (4, 2)
+    """
+    slots = int(cpus / resources.cpus)
+    if not resources.gpus:
+        return slots
+    share = resources.gpus
+    return min(slots, int(gpus / share) if share > 1 else int(gpus) * int(1 / share))
 
 
 def this_machine(resources: Resources) -> Machine:
@@ -34,5 +47,4 @@ def this_machine(resources: Resources) -> Machine:
                 f"resources.{kind}: a trial asks for {asked:g} {kind.upper()[:-1]}s, this machine "
                 f"has {there}. Give --set resources.{kind}={most}."
             )
-    slots = cpus / resources.cpus
-    return Machine(cpus, gpus, int(min(slots, gpus / resources.gpus) if resources.gpus else slots))
+    return Machine(cpus, gpus, slots_on(cpus, gpus, resources))

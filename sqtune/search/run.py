@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 
 from sqtune.config.space import SearchSpace
-from sqtune.errors import StudyError
+from sqtune.errors import ClusterError, StudyError
 from sqtune.provenance import provenance
 from sqtune.search.courses import Courses
 from sqtune.search.driver import Driver
 from sqtune.search.limits import GOOD_ENDINGS, Ending, Limits
-from sqtune.search.machine import this_machine
+from sqtune.search.machine import Machine, this_machine
+from sqtune.search.origin import leave_mark
 from sqtune.search.pareto import best, front
 from sqtune.search.prepare import file_hashes, footprints, prepare_data, stage_store
 from sqtune.search.progress import Progress
@@ -26,7 +27,7 @@ from sqtune.search.study import Study
 from sqtune.store import Store
 from sqtune.tracking import Tracker
 
-IN_A_HURRY: tuple[Ending, ...] = ("interrupted", "unwritable")
+IN_A_HURRY: tuple[Ending, ...] = ("interrupted", "unwritable", "unsuited node")
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,17 +59,21 @@ class Outcome:
 
 @dataclass(frozen=True, slots=True)
 class Places:
-    """Where a search keeps things.
+    """Where a search keeps things, and where it trains.
 
     Attributes:
         store: The store.
         study_storage: URL of Optuna's storage; None for the store's journal.
         tracking_uri: MLflow's tracking URI; None for the store's database.
+        address: Of a Ray cluster, "auto" or HOST:PORT; None trains on this machine alone.
+        working_dir: Folder that a cluster's workers get a copy of, and import from.
     """
 
     store: Store
     study_storage: str | None = None
     tracking_uri: str | None = None
+    address: str | None = None
+    working_dir: Path | None = None
 
 
 def run_search(
@@ -99,7 +104,8 @@ def run_search(
         StudyError: The study exists with another space, or the one to start from does not.
         StoreError: The store is in use or cannot be written.
         DataError, NetworkError: The data are missing or do not suit the network.
-        ResourceError: Not even one trial fits this machine.
+        ResourceError: Not even one trial fits this machine, or a node of the cluster.
+        ClusterError: The cluster does not answer, or a node does not suit.
         TrackingError: A tracking store that was named does not answer.
     """
     if warm_start == space.name:
@@ -112,8 +118,8 @@ def run_search(
         storage = open_storage(store, None)
         if space.name in study_names(storage):
             Study.load(storage, space.name).refuse_changes(space)
+    machine = _machine(space, places.address)
     data, files = prepare_data(space, store), file_hashes(space)
-    this_machine(space.resources)
     stage_store(space, store)
     store.create()
     with store.driven(space.name):
@@ -147,31 +153,50 @@ def run_search(
                 lambda: store.is_stop_requested(space.name),
             )
             with _stopped_by_signals(limits):
-                driver = _drive(study, store, tracker, progress, limits)
+                driver = _drive(study, places, machine, tracker, progress, limits)
                 return _wrap_up(driver, choose, finish)
+        except ClusterError:
+            tracker.end_study("KILLED", {})
+            raise
         finally:
             tracker.close()
 
 
+def _machine(space: SearchSpace, address: str | None) -> Machine:
+    """Return what there is to train on."""
+    if address is None:
+        return this_machine(space.resources)
+    from sqtune.search.cluster import reach
+
+    return reach(address, space.resources, space.search.max_concurrent)
+
+
 def _drive(
-    study: Study, store: Store, tracker: Tracker, progress: Progress, limits: Limits
+    study: Study,
+    places: Places,
+    machine: Machine,
+    tracker: Tracker,
+    progress: Progress,
+    limits: Limits,
 ) -> Driver:
     """Run the trials that are still wanted."""
-    space = study.space
-    machine = this_machine(space.resources)
+    space, store = study.space, places.store
     num_slots = min(space.search.max_concurrent or machine.slots, machine.slots)
-    courses = Courses(space, store, stage_store(space, store), study.attrs["uuid"])
+    origin = None if places.address is None else leave_mark(store, space.name)
+    courses = Courses(space, store, stage_store(space, store), study.attrs["uuid"], origin)
     driver = Driver(study, tracker, progress, store, limits, courses, num_slots=num_slots)
     to_go = space.search.num_trials - driver.counted
     if to_go <= 0 or driver.should_stop():
         return driver
     if driver.counted:
         progress.say(f'continuing "{study.name}": {driver.counted} trials have ended')
-    progress.say("starting Ray on this machine ...")
-    from sqtune.search.executor import local_ray, run_trials
+    with _stopped_by_ray(limits), _ray(places, machine, progress), _stopped_by_signals(limits):
+        from sqtune.search.executor import run_trials
 
-    ray = local_ray(machine.cpus, machine.gpus)
-    with _stopped_by_ray(limits), ray, _stopped_by_signals(limits):
+        if origin is not None:
+            from sqtune.search.nodes import check_nodes
+
+            check_nodes(origin)
         num_slots = min(num_slots, to_go)
         progress.say(f'study "{space.name}": {to_go} trials to go, {num_slots} at once')
         progress.begin(space.search.num_trials, study.trials())
@@ -181,7 +206,22 @@ def _drive(
             limits.interrupted = True
         finally:
             progress.end()
+            if origin is not None:
+                Path(origin.mark).unlink(missing_ok=True)
     return driver
+
+
+def _ray(places: Places, machine: Machine, progress: Progress) -> AbstractContextManager[None]:
+    """Return Ray: started on this machine, or joined in a cluster."""
+    if places.address is None:
+        progress.say("starting Ray on this machine ...")
+        from sqtune.search.executor import local_ray
+
+        return local_ray(machine.cpus, machine.gpus)
+    progress.say(f"joining the Ray cluster at {places.address} ...")
+    from sqtune.search.nodes import joined
+
+    return joined(places.address, places.working_dir)
 
 
 def _wrap_up(
@@ -215,6 +255,7 @@ def _wrap_up(
         metrics["best_val_error"] = top.val_error
     tracker.end_study("FINISHED" if ending in GOOD_ENDINGS else "KILLED", metrics)
     tracker.close()
+    hindrance = driver.limits.hindrance
     return Outcome(
         study=study.name,
         space=study.space,
@@ -224,7 +265,7 @@ def _wrap_up(
         network=None if top is None else store.network(study.name, top.number),
         tracking_problem=None if tracker.error is None else str(tracker.error),
         stage_problem=next(filter(None, (t.facts.get("stage_problem") for t in trials)), None),
-        why=study.exhausted if ending == "exhausted" else driver.limits.unwritable,
+        why=study.exhausted if ending == "exhausted" else hindrance and hindrance[1],
     )
 
 

@@ -10,9 +10,10 @@ from __future__ import annotations
 import contextlib
 import faulthandler
 import os
+import socket
 import time
 import traceback
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TextIO
@@ -41,6 +42,7 @@ class Assignment:
         stages_max_size: Bytes that the stages may take.
         keep: Epochs whose checkpoint other trials may start from.
         owner: The trial's name among all that use the stage store.
+        origin: What a worker of a cluster must have in common with the driver (`Origin`).
     """
 
     number: int
@@ -56,6 +58,7 @@ class Assignment:
     stages_max_size: int = 0
     keep: Sequence[int] = ()
     owner: str = ""
+    origin: Mapping[str, Any] | None = None
 
 
 class Leg:
@@ -68,17 +71,22 @@ class Leg:
         self._started_at = time.time()
         self._session: Any = None
         self._results: Iterator[Any] | None = None
-        self._log = _open_log(Path(assignment.log))
+        self._unsuited = _unsuited(assignment.origin)
+        log = assignment.log if self._unsuited is None else os.devnull  # perhaps of another store
+        self._log = _open_log(Path(log))
         self._say(f"{BEGINNING}{os.getpid()}: {assignment.config}")
 
     def advance(self) -> dict[str, Any]:
         """Train for about a second, at least one epoch, and never past a rung; report.
 
         The report has `number`, `epochs` (their results) and `done`; at the end one of `facts`
-        (finished), `failure` (the reason), `busy` (another trial trains what is needed next) and
-        `unwritable` (why the network could not be written now).
+        (finished), `failure` (the reason), `busy` (another trial trains what is needed next),
+        `unwritable` (why the network could not be written now) and `unsuited` (why this node must
+        not train).
         """
         report: dict[str, Any] = {"number": self.assignment.number, "epochs": [], "done": True}
+        if self._unsuited is not None:
+            return {**report, "unsuited": self._unsuited}
         try:
             report["done"] = self._train(report["epochs"])
             if report["done"]:
@@ -183,6 +191,16 @@ class Leg:
     def _say(self, text: str) -> None:
         with contextlib.suppress(OSError):  # a full disk under the logs ends no trial
             print(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {text}", file=self._log, flush=True)
+
+
+def _unsuited(origin: Mapping[str, Any] | None) -> str | None:
+    """Return why this node must not train for the driver; None where it may."""
+    if origin is None:
+        return None
+    from sqtune.search.origin import problem
+
+    found = problem(origin)
+    return None if found is None else f"node {socket.gethostname()}: {found}"
 
 
 def _open_log(path: Path) -> TextIO:

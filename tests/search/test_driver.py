@@ -371,6 +371,17 @@ def test_a_network_that_cannot_be_written_ends_the_search_and_no_trial(begin) ->
     assert set(states(again).values()) == {"finished"}
 
 
+def test_a_node_that_does_not_suit_ends_the_search_and_no_trial(begin) -> None:
+    search = begin("search.num_trials=2")
+    search.driver.next_trial()
+    report = {"number": 0, "epochs": [], "done": True, "unsuited": "node a: torch 1.0"}
+    assert search.driver.on_report(report)
+    assert search.driver.next_trial() == "end"
+    assert search.driver.ending() == "unsuited node"
+    assert search.limits.hindrance == ("unsuited node", "node a: torch 1.0")
+    assert states(search) == {0: "running"}
+
+
 def test_a_trial_begins_again_until_workers_die_in_the_same_epoch(begin) -> None:
     search, trained = begin("search.num_trials=1"), []
     for _ in range(MAX_WORKER_DEATHS):

@@ -1,0 +1,118 @@
+"""Reaching a Ray cluster within seconds, before anything is prepared or written."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from typing import IO
+
+from sqtune.config.options import Resources
+from sqtune.errors import ClusterError, ResourceError
+from sqtune.search.machine import Machine, slots_on
+
+CONNECT_SECONDS = 4.0
+REACH_SECONDS = 15.0  # Ray alone would try for minutes
+REFUSED = "InvalidAuthToken"
+TOKEN = (
+    "Ray asks for the cluster's token: put it into ~/.ray/auth_token, or name its file in "
+    "RAY_AUTH_TOKEN_PATH. For a cluster that runs without one: RAY_AUTH_MODE=disabled."
+)
+
+
+def reach(address: str, resources: Resources, wanted: int | None) -> Machine:
+    """Return what a cluster's nodes have together.
+
+    Ray is asked by a process of its own, which can be ended.
+
+    Args:
+        address: "auto" (of the cluster that this machine is part of) or HOST:PORT.
+        resources: What one trial gets.
+        wanted: Trials at once, where a number was asked for: an autoscaler may bring nodes up.
+
+    Raises:
+        ClusterError: It does not answer, or does not let us in.
+        ResourceError: No node has room for a trial.
+    """
+    if address != "auto":
+        _connect(address)
+    nodes = json.loads(_ask(address))
+    cpus, gpus = (sum(node[kind] for node in nodes) for kind in ("cpus", "gpus"))
+    slots = sum(slots_on(node["cpus"], node["gpus"], resources) for node in nodes)
+    if not slots and wanted is None:
+        largest = max(((node["cpus"], node["gpus"]) for node in nodes), default=(0, 0))
+        raise ResourceError(
+            f"resources: a trial asks for {resources.cpus:g} CPUs and {resources.gpus:g} GPUs; no "
+            f"node at {address} has them (the largest: {largest[0]:g} and {largest[1]:g}). Ask for "
+            "less, or give --concurrent N if the cluster brings up nodes when they are needed."
+        )
+    return Machine(int(cpus), int(gpus), max(slots, wanted or 0))
+
+
+def _connect(address: str) -> None:
+    """Refuse an address at which nothing listens."""
+    host, colon, port = address.rpartition(":")
+    if "://" in address:
+        raise ClusterError(
+            f"--address {address}: Ray Client and URLs are not offered. Give the command on a "
+            "machine of the cluster, with HOST:PORT or auto."
+        )
+    if not colon or not host or not port.isdecimal() or not 0 < int(port) < 65536:
+        raise ClusterError(
+            f'--address {address}: write "auto" or HOST:PORT, such as 10.0.0.1:6379 (the port of '
+            "`ray start --head --port`)."
+        )
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=CONNECT_SECONDS).close()
+    except OSError as error:
+        raise ClusterError(
+            f"--address {address}: nothing answers there ({error}). Is the head running (`ray "
+            "start --head`), and is this its address?"
+        ) from error
+
+
+def _ask(address: str) -> str:
+    """Return what the nodes have, as JSON."""
+    code, said, why = _run([sys.executable, "-m", "sqtune.search.nodes", address])
+    if not code:
+        return said
+    if "AuthenticationError" in why:
+        raise ClusterError(f"--address {address}: no token was found here. {TOKEN}")
+    if REFUSED in why:
+        raise ClusterError(f"--address {address}: it does not let us in with this token. {TOKEN}")
+    if address == "auto" and "find any running Ray instance" in why:
+        raise ClusterError(
+            "--address auto: this machine is part of no running Ray cluster. Start one (`ray start "
+            "--head`), or leave --address out to train on this machine alone."
+        )
+    lines = why.strip().splitlines()
+    reason = lines[-1] if lines else f"exit code {code}"
+    raise ClusterError(f"--address {address}: Ray cannot join the cluster: {reason}")
+
+
+def _run(command: list[str]) -> tuple[int, str, str]:
+    """Run a command, until it ends or there is no hope; return exit code, stdout and stderr."""
+    with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
+        environ = {"RAY_AUTH_MODE": "token", **os.environ}
+        process = subprocess.Popen(command, stdout=out, stderr=err, env=environ)
+        deadline = time.monotonic() + REACH_SECONDS
+        try:
+            while process.poll() is None and time.monotonic() < deadline:
+                if REFUSED.encode() in _content(err):  # Ray would go on asking
+                    break
+                time.sleep(0.05)
+        finally:
+            ended = process.poll() is not None
+            process.kill()
+            process.wait()
+        said, why = (_content(file).decode(errors="replace") for file in (out, err))
+    return process.returncode, said, why if ended else f"{why}\nno answer in {REACH_SECONDS:g} s"
+
+
+def _content(file: IO[bytes]) -> bytes:
+    """Return all that has been written to a file; its position stays where it is."""
+    return os.pread(file.fileno(), os.fstat(file.fileno()).st_size, 0)

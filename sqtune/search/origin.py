@@ -1,0 +1,96 @@
+"""What a worker must have in common with the driver: code, versions and the store's folder."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.metadata
+import platform
+import uuid
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import sqtune
+from sqtune.store import Store, file_name
+
+PACKAGES = ("torch", "torchvision", "ray", "numpy", "safetensors", "pydantic")
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """What the driver has; a worker that has something else trains nothing.
+
+    Attributes:
+        versions: Of Python, of the packages that act on numbers, and of sqtune's code.
+        mark: File in the store that the driver wrote.
+        content: What stands in it.
+    """
+
+    versions: Mapping[str, str]
+    mark: str
+    content: str
+
+
+def leave_mark(store: Store, study: str) -> Origin:
+    """Write the mark by which workers recognise the store; return what they are to find."""
+    mark, content = store.root / "locks" / f"{file_name(study)}.mark", uuid.uuid4().hex
+    mark.parent.mkdir(parents=True, exist_ok=True)
+    mark.write_text(content, encoding="ascii")
+    return Origin(versions(), str(mark), content)
+
+
+def problem(origin: Mapping[str, Any]) -> str | None:
+    """Return why this process must not train for a driver; None where it may.
+
+    Args:
+        origin: An Origin as plain data, which another version of it may have written.
+    """
+    here, there = versions(), dict(origin["versions"])
+    differing = [
+        f"{name} {here.get(name, 'none')} (driver: {there.get(name, 'none')})"
+        for name in sorted({*here, *there})
+        if here.get(name) != there.get(name)
+    ]
+    if differing:
+        return (
+            f"its versions differ from the driver's: {', '.join(differing)}. Install the same on "
+            "all nodes, or use one image."
+        )
+    mark = Path(origin["mark"])
+    try:
+        found = mark.read_text(encoding="ascii")
+        answer = mark.with_name(f"{mark.name}.{uuid.uuid4().hex}")
+        answer.write_text("written", encoding="ascii")
+        answer.unlink()
+    except (OSError, ValueError) as error:
+        return _unseen(mark, str(error))
+    return None if found == origin["content"] else _unseen(mark, "another file lies there")
+
+
+def _unseen(mark: Path, reason: str) -> str:
+    return (
+        f"it does not see the store {mark.parent.parent}, or cannot write there: {reason}. Give "
+        "--store a folder that all nodes share, mounted at the same path."
+    )
+
+
+def versions() -> dict[str, str]:
+    """Return the versions that must agree, by name."""
+    found = {"python": platform.python_version(), "sqtune's code": code_digest()}
+    for package in PACKAGES:
+        try:
+            found[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            found[package] = "none"
+    return found
+
+
+def code_digest() -> str:
+    """Return a short hash of sqtune's source files, which a version number does not tell apart."""
+    folder = Path(sqtune.__file__).resolve().parent
+    digest = hashlib.sha256()
+    for path in sorted(folder.rglob("*.py"), key=lambda path: path.relative_to(folder).as_posix()):
+        digest.update(path.relative_to(folder).as_posix().encode())
+        digest.update(path.read_bytes())
+    return digest.hexdigest()[:12]
