@@ -10,6 +10,7 @@ from typing import Any, Literal, TypeVar
 import click
 
 from sqtune.errors import ConfigError, SqtuneError
+from sqtune.settings import VARIABLES, settings
 from sqtune.store import DEFAULT_STORE
 
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -30,6 +31,7 @@ class Commands(click.Group):
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command that was typed."""
         try:
+            ctx.default_map = dict.fromkeys(self.commands, settings())
             return super().invoke(ctx)
         except SqtuneError as error:
             click.echo(f"error: {error}", err=True)
@@ -75,6 +77,8 @@ def with_unit(unit: Unit) -> Callable[..., Any]:
 
 store_option = click.option(
     "--store",
+    envvar=VARIABLES["store"],
+    show_envvar=True,
     default=DEFAULT_STORE,
     show_default=True,
     metavar="DIR",
@@ -90,15 +94,21 @@ run_factory_option = click.option(
 )
 study_storage_option = click.option(
     "--study-storage",
+    envvar=VARIABLES["study_storage"],
+    show_envvar=True,
     metavar="URL",
     help="Optuna database for the study; by default a file in the store.",
 )
 tracking_option = click.option(
-    "--tracking-uri", metavar="URI", help="MLflow tracking URI; by default a database in the store."
+    "--tracking-uri",
+    envvar=VARIABLES["tracking_uri"],
+    show_envvar=True,
+    metavar="URI",
+    help="MLflow tracking URI; by default a database in the store.",
 )
 address_option = click.option(
     "--address",
-    envvar="RAY_ADDRESS",
+    envvar=VARIABLES["address"],
     show_envvar=True,
     metavar="auto|HOST:PORT",
     help="Train on this Ray cluster, of which this machine is a part; by default here alone.",

@@ -10,9 +10,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+from click.core import ParameterSource
 
 from sqtune.errors import ConfigError
-from sqtune.store import DEFAULT_STORE, Store
+from sqtune.settings import without_password
+from sqtune.store import Store
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -30,6 +32,8 @@ ENDINGS = {  # why a search ended, in the words of the next step
     "command goes on",
     "failures": "too many trials failed for the same reason (search.max_failures); see sqtune logs "
     "TRIAL; the same command goes on",
+    "taken over": "another driver has taken the study over, as this one gave no sign of life for "
+    "half a minute; it goes on there",
     "target error": "the wanted error is reached (search.target_error)",
 }
 PLAIN_WIDTH = 120  # columns of a table that no terminal shows
@@ -70,7 +74,22 @@ def outcome_data(outcome: Outcome, store: Store) -> dict[str, Any]:
     }
 
 
-def print_outcome(out: Console, outcome: Outcome, places: Store, store: str) -> None:
+def typed(*names: str) -> str:
+    """Return those of these options that were typed for this command, to be typed for the next.
+
+    What an environment variable or the settings file says holds for the next one anyway.
+    """
+    context = click.get_current_context()
+    return "".join(
+        f" --{name.replace('_', '-')} {shlex.quote(without_password(context.params[name]))}"
+        for name in names
+        if context.get_parameter_source(name) == ParameterSource.COMMANDLINE
+    )
+
+
+def print_outcome(
+    out: Console, outcome: Outcome, places: Store, tracking_uri: str | None = None
+) -> None:
     """Print the table of trials, the best network, where things lie and what to type next."""
     from sqtune.search.tables import counts_text, epochs_line, trials_table
 
@@ -89,17 +108,17 @@ def print_outcome(out: Console, outcome: Outcome, places: Store, store: str) -> 
     print_best(out, outcome.best, outcome.network)
     sizes = [trial.size_bytes for trial in outcome.trials if trial.size_bytes is not None]
     budget = -(-min(sizes) // 1024) + 1
-    at = "" if store == DEFAULT_STORE else f" --store {store}"
+    at, more = typed("store", "study_storage"), typed("tracking_uri")
+    ui = f"sqtune ui{typed('store')}" if tracking_uri is None else without_password(tracking_uri)
+    steps = {
+        f"sqtune confirm {shlex.quote(outcome.study)}{at}{more}": "the best again, with new seeds",
+        ui: "every figure, in MLflow",
+        f"sqtune best{at} --max-size {budget}KiB": "the best under a size budget",
+        f"sqtune export{at}{more} --out deployed": "the best as a packed file, proven",
+    }
+    shown = [f"{step}        {what}" for step, what in steps.items()]
     out.print(f"study     {places.root}", highlight=False, soft_wrap=True)
-    again = f"sqtune confirm {shlex.quote(outcome.study)}{at}"
-    out.print(
-        f"next      {again}        the best again, with new seeds\n"
-        f"          sqtune ui{at}        every figure, in MLflow\n"
-        f"          sqtune best{at} --max-size {budget}KiB        the best under a size budget\n"
-        f"          sqtune export{at} --out deployed        the best as a packed file, proven",
-        highlight=False,
-        soft_wrap=True,
-    )
+    out.print("next      " + "\n          ".join(shown), highlight=False, soft_wrap=True)
 
 
 def print_ending(outcome: Outcome) -> None:

@@ -29,17 +29,17 @@ def stop(
     sqtune stop
     sqtune stop resnet --wait
     """
-    from sqtune.search.look import load_study
+    from sqtune.search.look import ask_to_stop, is_driven, load_study
 
     study, _ = load_study(store, study_storage, name)
-    places = Store.at(store)
-    if not places.is_driven(study.name):
+    place = (store, study_storage, study.name)
+    if not is_driven(*place):
         raise StudyError(f'nobody drives the study "{study.name}" now; see: sqtune show')
-    places.request_stop(study.name)
-    while wait and places.is_driven(study.name):
+    ask_to_stop(*place)
+    while wait and is_driven(*place):
         time.sleep(POLL_SECONDS)
     if as_json:
-        print_json({"study": study.name, "ended": not places.is_driven(study.name)})
+        print_json({"study": study.name, "ended": not is_driven(*place)})
     elif wait:
         click.echo(f'the search "{study.name}" has ended; the same command goes on')
     else:

@@ -99,7 +99,7 @@ def search(
     if as_json:
         print_json(outcome_data(outcome, places.store))
     else:
-        print_outcome(progress.console, outcome, places.store, store)
+        print_outcome(progress.console, outcome, places.store, tracking_uri)
     if outcome.ending == "exhausted" and outcome.best is None:
         raise nothing_trained(outcome)
     print_ending(outcome)

@@ -22,6 +22,7 @@ Ending = Literal[
     "failures",
     "unwritable",
     "unsuited node",
+    "taken over",
     "exhausted",
 ]
 GOOD_ENDINGS: tuple[Ending, ...] = ("complete", "target error", "exhausted")
@@ -35,6 +36,7 @@ class Limits:
         gpus: What one trial holds.
         seconds_before: Training time of the study so far, summed over its trials.
         stop_requested: Whether `sqtune stop` was typed.
+        taken_over: Whether another driver has taken the study over.
 
     Attributes:
         interrupted: Whether a signal ends the search.
@@ -47,10 +49,11 @@ class Limits:
         gpus: float,
         seconds_before: float,
         stop_requested: Callable[[], bool],
+        taken_over: Callable[[], bool] = lambda: False,
     ) -> None:
         self._options, self._gpus = options, gpus
         self._seconds = seconds_before
-        self._stop_requested = stop_requested
+        self._stop_requested, self._taken_over = stop_requested, taken_over
         limit = options.time_limit_seconds
         self._deadline = None if limit is None else time.monotonic() + limit
         self._causes: Counter[str] = Counter()
@@ -76,6 +79,8 @@ class Limits:
 
     def now(self) -> Ending | None:
         """Return why running trials are to be left where they are; None where they go on."""
+        if self._taken_over():
+            return "taken over"
         if self.interrupted:
             return "interrupted"
         if self._reached:

@@ -5,10 +5,28 @@ from __future__ import annotations
 from dataclasses import replace
 
 from sqtune.errors import StudyError
+from sqtune.search import lease
 from sqtune.search.records import TrialRecord
-from sqtune.search.storage import open_storage
+from sqtune.search.storage import open_named, open_storage
 from sqtune.search.study import Study
 from sqtune.store import Store
+
+
+def is_driven(store: str, study_storage: str | None, study: str) -> bool:
+    """Tell whether a process drives a study now."""
+    places = Store.at(store)
+    if study_storage is None:
+        return places.is_driven(study)
+    return lease.seems_driven(open_named(study_storage).engine, study)
+
+
+def ask_to_stop(store: str, study_storage: str | None, study: str) -> None:
+    """Ask the driver of a study to end the search after the running epochs."""
+    places = Store.at(store)
+    if study_storage is None:
+        places.request_stop(study)
+    else:
+        lease.request_stop(open_named(study_storage).engine, study)
 
 
 def load_study(
@@ -23,7 +41,7 @@ def load_study(
         )
     study = Study.load(open_storage(places, study_storage), name)
     trials = study.trials()
-    if not places.is_driven(study.name):
+    if not is_driven(store, study_storage, study.name):
         trials = [
             replace(trial, state="interrupted") if trial.state == "running" else trial
             for trial in trials

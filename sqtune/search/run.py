@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import signal
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from types import FrameType
 
 from sqtune.config.space import SearchSpace
 from sqtune.errors import ClusterError, StudyError
 from sqtune.provenance import provenance
 from sqtune.search.courses import Courses
 from sqtune.search.driver import Driver
+from sqtune.search.interrupts import stopped_by_ray, stopped_by_signals
+from sqtune.search.lease import leased
 from sqtune.search.limits import GOOD_ENDINGS, Ending, Limits
 from sqtune.search.machine import Machine, this_machine
 from sqtune.search.origin import leave_mark
@@ -22,12 +22,12 @@ from sqtune.search.prepare import file_hashes, footprints, prepare_data, stage_s
 from sqtune.search.progress import Progress
 from sqtune.search.record import hand_over, record_study, record_trial
 from sqtune.search.records import TrialRecord
-from sqtune.search.storage import open_storage, study_names
+from sqtune.search.storage import open_named, open_storage, study_names
 from sqtune.search.study import Study
 from sqtune.store import Store
 from sqtune.tracking import Tracker
 
-IN_A_HURRY: tuple[Ending, ...] = ("interrupted", "unwritable", "unsuited node")
+IN_A_HURRY: tuple[Ending, ...] = ("interrupted", "unwritable", "unsuited node", "taken over")
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,7 +122,9 @@ def run_search(
     data, files = prepare_data(space, store), file_hashes(space)
     stage_store(space, store)
     store.create()
-    with store.driven(space.name):
+    database = None if places.study_storage is None else open_named(places.study_storage)
+    engine = None if database is None else database.engine
+    with store.driven(space.name), leased(engine, space.name, progress.say) as lease:
         for path, splits in data.items():
             from sqtune.data.split import write_prepared
 
@@ -134,7 +136,7 @@ def run_search(
         try:
             if places.tracking_uri is not None:
                 tracker.wait_until_connected()
-            storage = open_storage(store, places.study_storage, mend=True)
+            storage = database or open_storage(store, None, mend=True)
             footprint = footprints(space, store)
             other = None if warm_start is None else Study.load(storage, warm_start)
             study = Study.create_or_continue(
@@ -150,9 +152,10 @@ def run_search(
                 space.search,
                 space.resources.gpus,
                 sum(trial.seconds for trial in study.trials()),
-                lambda: store.is_stop_requested(space.name),
+                lambda: (lease or store).is_stop_requested(space.name),
+                lambda: lease is not None and lease.lost,
             )
-            with _stopped_by_signals(limits):
+            with stopped_by_signals(limits):
                 driver = _drive(study, places, machine, tracker, progress, limits)
                 return _wrap_up(driver, choose, finish)
         except ClusterError:
@@ -190,7 +193,7 @@ def _drive(
         return driver
     if driver.counted:
         progress.say(f'continuing "{study.name}": {driver.counted} trials have ended')
-    with _stopped_by_ray(limits), _ray(places, machine, progress), _stopped_by_signals(limits):
+    with stopped_by_ray(limits), _ray(places, machine, progress), stopped_by_signals(limits):
         from sqtune.search.executor import run_trials
 
         if origin is not None:
@@ -232,7 +235,7 @@ def _wrap_up(
     """Leave study and MLflow consistent, whatever ended the trials, and name the best."""
     study, tracker, store = driver.study, driver.tracker, driver.store
     ending = driver.ending()
-    for number in study.release_unfinished():
+    for number in [] if ending == "taken over" else study.release_unfinished():
         tracker.end_trial(number, "KILLED")
     if ending in GOOD_ENDINGS:
         for number in study.close_paused():
@@ -267,30 +270,3 @@ def _wrap_up(
         stage_problem=next(filter(None, (t.facts.get("stage_problem") for t in trials)), None),
         why=study.exhausted if ending == "exhausted" else hindrance and hindrance[1],
     )
-
-
-@contextmanager
-def _stopped_by_ray(limits: Limits) -> Iterator[None]:
-    """Let SIGTERM end the search in good order while Ray, which then exits, starts or ends."""
-    try:
-        yield
-    except SystemExit:
-        limits.interrupted = True
-
-
-@contextmanager
-def _stopped_by_signals(limits: Limits) -> Iterator[None]:
-    """Let Ctrl-C and SIGTERM end the search in good order; a second one ends it at once."""
-
-    def stop(signum: int, frame: FrameType | None) -> None:
-        del signum, frame
-        if limits.interrupted:
-            raise KeyboardInterrupt
-        limits.interrupted = True
-
-    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

@@ -12,12 +12,14 @@ from pathlib import Path
 from typing import Any
 
 import optuna
-from optuna.storages import BaseStorage, InMemoryStorage, JournalStorage, RDBStorage
+from optuna.storages import BaseStorage, InMemoryStorage, JournalStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.storages.journal._file import BaseJournalFileLock
 from optuna.storages.journal._storage import JournalOperation
 
 from sqtune.errors import StoreError
+from sqtune.search.database import PatientStorage, open_database
+from sqtune.settings import without_password
 from sqtune.store import Store
 
 SYNC_SECONDS = 1.0
@@ -86,20 +88,37 @@ def open_storage(store: Store, url: str | None, *, mend: bool = False) -> BaseSt
     Raises:
         StoreError: There is none, or it does not answer.
     """
+    if url is not None:
+        return open_named(url)
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     try:
-        if url is not None:
-            return RDBStorage(url)
         lock = _KernelLock(store.journal.with_suffix(".journal.lock"))
         if mend and store.journal.exists():
             _mend(store.journal, lock)
         return JournalStorage(_Journal(store.journal, lock))
-    except Exception as error:  # SQLAlchemy and drivers raise all kinds
-        place = f"--study-storage {url}" if url else str(store.journal)
-        reason = str(error).split("\n(Background on this error")[0]
+    except Exception as error:  # whatever damaged lines make Optuna raise
         raise StoreError(
-            f"{place} cannot be opened as a study storage: {reason}. Give the URL of a database "
-            "that answers, or leave --study-storage out."
+            f"{store.journal} cannot be opened as a study storage: {error}. Give --store another "
+            "folder."
+        ) from error
+
+
+def open_named(url: str) -> PatientStorage:
+    """Open the database that --study-storage names.
+
+    Raises:
+        StoreError: There is none, or it does not answer.
+    """
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    try:
+        return open_database(url)
+    except Exception as error:  # SQLAlchemy and drivers raise all kinds
+        reason = " ".join(str(error).split("\n(Background on this error")[0].split()).rstrip("?.")
+        if isinstance(error, ImportError) and "psycopg" in reason:
+            reason += " (for PostgreSQL: pip install 'sqtune[postgres]')"
+        raise StoreError(
+            f"--study-storage {without_password(url)} cannot be opened as a study storage: "
+            f"{reason}. Give the URL of a database that answers, or leave --study-storage out."
         ) from error
 
 

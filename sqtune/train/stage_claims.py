@@ -9,12 +9,10 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
-import socket
 import threading
 import time
-from pathlib import Path
 
+from sqtune.processes import has_died, this_process
 from sqtune.train.stage_files import Files
 
 HEARTBEAT_SECONDS = 10.0
@@ -52,7 +50,7 @@ class Claims:
         Raises:
             OSError: The store does not answer.
         """
-        content = json.dumps({"owner": owner, **_this_process()}).encode()
+        content = json.dumps({"owner": owner, **this_process()}).encode()
         name = f"{key}{CLAIM}"
         while not self._files.create(name, content):
             holder = self._read(name)
@@ -83,7 +81,7 @@ class Claims:
             if not self._held and self._ended is not None:
                 self._ended.set()
                 self._ended = None
-        if self._read(f"{key}{CLAIM}") == {"owner": owner, **_this_process()}:
+        if self._read(f"{key}{CLAIM}") == {"owner": owner, **this_process()}:
             self._files.remove(f"{key}{CLAIM}")
 
     def holder(self, key: str) -> str | None:
@@ -108,8 +106,9 @@ class Claims:
         return found if isinstance(found, dict) else {}
 
     def _is_alive(self, name: str, holder: dict[str, object]) -> bool:
-        if holder.get("host") == _this_process()["host"]:
-            return _started_at(holder.get("pid")) == holder.get("started_at")
+        died = has_died(holder)
+        if died is not None:
+            return not died
         beat_at = self._files.modified_at(name)
         return beat_at is not None and time.time() - beat_at < self._void_seconds
 
@@ -120,45 +119,3 @@ class Claims:
             for key in held:
                 with contextlib.suppress(OSError):  # the next one may come through
                     self._files.touch(f"{key}{CLAIM}")
-
-
-def _this_process() -> dict[str, object]:
-    """Return what tells this process from all others; pids and ticks count within a boot."""
-    host = ":".join((socket.gethostname(), _boot(), _pids()))
-    return {"host": host, "pid": os.getpid(), "started_at": _started_at(os.getpid())}
-
-
-def _boot() -> str:
-    try:
-        return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
-    except OSError:
-        return ""
-
-
-def _pids() -> str:
-    """Return the name space in which this process's pid counts (a container has its own)."""
-    try:
-        return str(Path("/proc/self/ns/pid").readlink())
-    except OSError:
-        return ""
-
-
-def _started_at(pid: object) -> str | None:
-    """Return when a process of this host started, in ticks since the boot; None: there is none."""
-    try:
-        stat = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        return None if Path("/proc/self/stat").exists() else _signalled(pid)
-    state, *fields = stat.rpartition(")")[2].split()
-    return None if state in "ZX" else fields[18]
-
-
-def _signalled(pid: object) -> str | None:
-    """Return "" for a process that is there, where there is no /proc."""
-    try:
-        os.kill(int(str(pid)), 0)
-    except PermissionError:
-        return ""
-    except (OSError, ValueError):
-        return None
-    return ""

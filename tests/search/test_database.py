@@ -1,0 +1,98 @@
+"""A study in a database survives that its server goes away for a while."""
+
+from __future__ import annotations
+
+import sqlite3
+
+import optuna
+import pytest
+from sqlalchemy import event
+from sqlalchemy.exc import OperationalError
+
+from sqtune.errors import StoreError
+from sqtune.search import database
+from sqtune.search.database import open_database
+from sqtune.search.storage import open_named
+
+optuna.logging.set_verbosity(optuna.logging.ERROR)
+
+
+@pytest.fixture
+def storage(tmp_path, monkeypatch):
+    monkeypatch.setattr(database, "LONGEST_PAUSE_SECONDS", 0.01)
+    found = open_database(f"sqlite:///{tmp_path / 'studies.db'}")
+    yield found
+    found.remove_session()
+    found.engine.dispose()
+
+
+class Outage:
+    """Refuses the next statements of an engine."""
+
+    def __init__(self, engine) -> None:
+        self.left, self.refused = 0, 0
+        event.listen(engine, "before_cursor_execute", self._refuse)
+
+    def _refuse(self, connection, cursor, statement, *rest) -> None:
+        if self.left:
+            self.left, self.refused = self.left - 1, self.refused + 1
+            raise OperationalError(statement, {}, sqlite3.OperationalError("server closed"))
+
+
+def test_everything_that_a_study_does_goes_on_after_an_outage(storage):
+    outage = Outage(storage.engine)
+    outage.left = 2
+    study = optuna.create_study(storage=storage, study_name="study")
+    for number in range(3):
+        outage.left = 3
+        trial = study.ask()
+        outage.left = 3
+        trial.suggest_float("lr", 0, 1)
+        outage.left = 3
+        trial.set_user_attr("key", "value")
+        outage.left = 3
+        study.tell(trial, float(number))
+    outage.left = 2
+    trials = study.get_trials(deepcopy=False)
+    assert outage.refused >= 35
+    assert [trial.number for trial in trials] == [0, 1, 2]
+    assert [trial.value for trial in trials] == [0.0, 1.0, 2.0]
+
+
+def test_a_trial_whose_end_the_server_took_before_it_went_away_is_not_told_twice(storage):
+    study = optuna.create_study(storage=storage, study_name="study")
+    trial = study.ask()
+    went = []
+
+    @event.listens_for(storage.engine, "commit")
+    def committed(connection) -> None:
+        if not went and study_ends:
+            went.append(True)
+            connection.connection.dbapi_connection.commit()
+            raise OperationalError("commit", {}, sqlite3.OperationalError("server closed"))
+
+    study_ends = True
+    study.tell(trial, 1.0)
+    assert went
+    assert study.trials[0].value == 1.0
+
+
+def test_a_server_that_stays_away_ends_the_search_with_its_name(storage, monkeypatch):
+    monkeypatch.setattr(database, "PATIENCE_SECONDS", 0.05)
+    study = optuna.create_study(storage=storage, study_name="study")
+    Outage(storage.engine).left = 10**6
+    with pytest.raises(StoreError, match=r"studies\.db has not answered .* the same command"):
+        study.ask()
+
+
+def test_a_mistake_is_no_outage(storage):
+    optuna.create_study(storage=storage, study_name="study")
+    with pytest.raises(optuna.exceptions.DuplicatedStudyError):
+        optuna.create_study(storage=storage, study_name="study")
+
+
+def test_a_password_is_in_no_message():
+    with pytest.raises(StoreError) as caught:
+        open_named("postgresql://me:hidden@127.0.0.1:1/studies")
+    assert "hidden" not in str(caught.value)
+    assert "postgresql://me:***@127.0.0.1:1/studies" in str(caught.value)
