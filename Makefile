@@ -5,6 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 BENCH_INSTALLED := $(VENV)/.installed-bench
+CLUSTER_INSTALLED := $(VENV)/.installed-cluster
 OLD_VENV := .venv-old
 OLD_INSTALLED := $(OLD_VENV)/.installed
 OLD_FILES := $(OLD_VENV)/files
@@ -13,7 +14,7 @@ SPACE ?= search_spaces/resnet.yaml
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-old-runtime check lock bench format clean
+.PHONY: help setup demo test test-cluster test-old-runtime check lock bench format clean
 
 help:  ## list these commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-16s %s\n", $$1, $$2}'
@@ -52,6 +53,14 @@ test-old-runtime: setup $(OLD_INSTALLED)  ## write ONNX files with the newest ve
 	PYTHONPATH=. $(OLD_VENV)/bin/python tests/old_runtime/run.py $(OLD_FILES)
 	SQTUNE_OLD_RUNTIME=$(OLD_VENV)/bin/python $(BIN)/python -m pytest tests/deploy/test_checking_old_runtime.py $(ARGS)
 
+# What a head with a dashboard needs; like below, without changing anything of requirements.lock.
+$(CLUSTER_INSTALLED): requirements-cluster.lock $(INSTALLED)
+	$(UV) pip install --quiet --python $(BIN)/python --no-deps -r requirements-cluster.lock
+	@touch $@
+
+test-cluster: setup $(CLUSTER_INSTALLED)  ## what needs a cluster's own packages: searches sent as jobs
+	$(BIN)/python -m pytest tests/cluster tests/search/test_cluster.py $(ARGS)
+
 check: setup  ## ruff (lint and format), mypy --strict on the package, import-linter
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -84,11 +93,13 @@ bench: setup $(BENCH_INSTALLED)  ## measure what the README claims (about two ho
 	$(BIN)/python benchmarks/tracking_cost.py
 	$(BIN)/python benchmarks/deploy.py
 
-lock: | $(UV)  ## write requirements.lock and requirements-bench.lock anew from pyproject.toml
+lock: | $(UV)  ## write requirements.lock and those of benchmarks and clusters anew from pyproject.toml
 	$(UV) pip compile --quiet --python $(BIN)/python --extra dev --no-header --no-annotate --no-emit-index-url \
 	  --upgrade pyproject.toml -o requirements.lock
 	$(UV) pip compile --quiet --python $(BIN)/python --extra bench --no-header --no-annotate --no-emit-index-url \
 	  --constraint requirements.lock pyproject.toml | grep -vxFf requirements.lock > requirements-bench.lock
+	$(UV) pip compile --quiet --python $(BIN)/python --extra cluster --no-header --no-annotate --no-emit-index-url \
+	  --constraint requirements.lock pyproject.toml | grep -vxFf requirements.lock > requirements-cluster.lock
 
 clean:  ## remove .venv and caches; stores of studies are left alone
 	rm -rf $(VENV) $(OLD_VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage

@@ -15,6 +15,7 @@ from sqtune.commands.predict import predict
 from sqtune.commands.search import search
 from sqtune.commands.show import show
 from sqtune.commands.stages import store
+from sqtune.commands.submit import submit
 from sqtune.commands.verify import verify
 from sqtune.errors import ConfigError
 from sqtune.options import (
@@ -52,6 +53,7 @@ def main() -> None:
     sqtune best --max-size 20KiB                       the best network under a budget
     sqtune confirm --top 3 --seeds 5                   the best again, with new seeds
     sqtune compare --space FILE                        fixed methods, seed by seed
+    sqtune submit --space FILE --address URL           a search as a job of a Ray cluster
     sqtune export --out deployed                       the best as a packed, proven file
     sqtune verify deployed                             whether it still is what was proven
     sqtune predict deployed cat.png                    class names and probabilities
@@ -59,7 +61,10 @@ def main() -> None:
     """
 
 
-for _command in (plan, search, show, confirm, compare, export, verify, predict, stop, logs, store):
+for _command in (
+    *(plan, search, show, confirm, compare, export, verify, predict),
+    *(submit, stop, logs, store),
+):
     main.add_command(_command)
 
 

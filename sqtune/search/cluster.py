@@ -59,15 +59,20 @@ def _connect(address: str) -> None:
     if "://" in address:
         raise ClusterError(
             f"--address {address}: Ray Client and URLs are not offered. Give the command on a "
-            "machine of the cluster, with HOST:PORT or auto."
+            "machine of the cluster, with HOST:PORT or auto, or send it there: sqtune submit."
         )
     if not colon or not host or not port.isdecimal() or not 0 < int(port) < 65536:
         raise ClusterError(
             f'--address {address}: write "auto" or HOST:PORT, such as 10.0.0.1:6379 (the port of '
             "`ray start --head --port`)."
         )
+    knock(address, host.strip("[]"), int(port))
+
+
+def knock(address: str, host: str, port: int) -> None:
+    """Raise ClusterError where nothing listens."""
     try:
-        socket.create_connection((host.strip("[]"), int(port)), timeout=CONNECT_SECONDS).close()
+        socket.create_connection((host, port), timeout=CONNECT_SECONDS).close()
     except OSError as error:
         raise ClusterError(
             f"--address {address}: nothing answers there ({error}). Is the head running (`ray "

@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from ray_cluster import RayCluster, free_port
 
 from sqtune.config.options import Resources
 from sqtune.errors import ClusterError, ResourceError
@@ -22,7 +23,6 @@ from sqtune.search.study import Study
 from sqtune.store import Store
 
 from .conftest import command, run, table
-from .ray_cluster import RayCluster, free_port
 from .test_search import mlflow_runs, wait_for
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::ResourceWarning")

@@ -37,11 +37,13 @@ class RayCluster:
     Attributes:
         folder: For Ray's own files and the token. Short: sockets lie in it.
         port: The head's.
+        dashboard_port: Of the head's dashboard, which takes jobs; None for none.
         nodes: One `ray start --block` each.
     """
 
     folder: Path
     port: int = field(default_factory=free_port)
+    dashboard_port: int | None = None
     nodes: list[subprocess.Popen[str]] = field(default_factory=list)
 
     @property
@@ -59,6 +61,7 @@ class RayCluster:
         return {
             **os.environ,
             **FAST_DETECTION,
+            "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",  # of jobs
             "RAY_AUTH_MODE": "token",
             "RAY_AUTH_TOKEN_PATH": str(token),
             "RAY_USAGE_STATS_ENABLED": "0",
@@ -70,7 +73,7 @@ class RayCluster:
         head = not self.nodes
         place = ["--address", self.address]
         if head:
-            place = ["--head", "--port", str(self.port), "--include-dashboard", "false"]
+            place = ["--head", "--port", str(self.port), *self._dashboard()]
         ray = Path(sys.executable).with_name("ray")
         log = self.folder / f"node{len(self.nodes)}.log"
         command = [
@@ -94,6 +97,12 @@ class RayCluster:
             assert time.monotonic() < deadline, log.read_text()
             time.sleep(0.1)
         return node
+
+    def _dashboard(self) -> list[str]:
+        if self.dashboard_port is None:
+            return ["--include-dashboard", "false"]
+        place = ["--dashboard-host", "127.0.0.1", "--dashboard-port", str(self.dashboard_port)]
+        return ["--include-dashboard", "true", *place]
 
     def kill(self, node: subprocess.Popen[str]) -> None:
         """Kill a node with all its processes at once, as a power cut does."""
