@@ -89,11 +89,12 @@ fi
 until count=$(joined) && ((count >= ${#hosts[@]} || SECONDS > deadline)); do sleep 1; done
 echo "Ray at $address: $count of ${#hosts[@]} nodes"
 
+search= again=
+stop() { if [ -n "$search" ]; then kill -TERM "$search" 2> /dev/null || true; fi; }
+trap 'again=yes; stop' USR1  # the time limit is near
+trap stop TERM INT           # scancel, or preempted
 sqtune search --address "$address" "$@" &
 search=$!
-again=
-trap 'again=yes; kill -TERM "$search" 2> /dev/null || true' USR1  # the time limit is near
-trap 'kill -TERM "$search" 2> /dev/null || true' TERM INT         # scancel, or preempted
 code=0
 while true; do
   code=0
