@@ -89,7 +89,9 @@ fi
 until count=$(joined) && ((count >= ${#hosts[@]} || SECONDS > deadline)); do sleep 1; done
 echo "Ray at $address: $count of ${#hosts[@]} nodes"
 
-search= again=
+search=''
+again=''
+# shellcheck disable=SC2329  # by the traps
 stop() { if [ -n "$search" ]; then kill -TERM "$search" 2> /dev/null || true; fi; }
 trap 'again=yes; stop' USR1  # the time limit is near
 trap stop TERM INT           # scancel, or preempted

@@ -64,14 +64,10 @@ SLURM = {
 @pytest.fixture
 def slurm(stage: Path) -> Path:
     """Two nodes; the head answers at once, and the search takes as long as the file `hold` is."""
-    nodes = "import json; print(json.dumps([{}, {}]))"
+    count = f"{sys.executable} -c 'import json; print(json.dumps([{{}}, {{}}]))'"
     program(stage, "scontrol", 'if [ "$1" = show ]; then printf "node1\\nnode2\\n"; fi')
     program(stage, "getent", 'echo "127.1.2.3 STREAM node1"')
-    program(
-        stage,
-        "python",
-        f'if [ "$1" = -m ]; then {sys.executable} -c "{nodes}"\nelse exec {sys.executable} "$@"; fi',
-    )
+    program(stage, "python", f'if [ "$1" = -m ]; then {count}; else {sys.executable} "$@"; fi')
     program(stage, "srun", 'sleep 30 & trap "kill $!; echo ended >> $NOTES.srun" TERM; wait')
     program(
         stage,
