@@ -96,7 +96,7 @@ def test_a_slurm_job_starts_ray_on_all_nodes_and_leaves_nothing(stage: Path, slu
     out, err = run.communicate(timeout=20)
     assert (run.returncode, err) == (0, "")
     assert "Ray at 127.1.2.3:22345: 2 of 2 nodes" in out
-    head, workers = notes(stage, "srun")
+    workers, head = sorted(notes(stage, "srun"), key=lambda step: "--head" in step)
     assert "--nodelist=node1 ray start --head --node-ip-address=127.1.2.3 --port=22345" in head
     assert "--nodes=1 --ntasks=1 --exclude=node1 ray start --address=127.1.2.3:22345" in workers
     assert all("--num-cpus=8 --num-gpus=2" in step for step in (head, workers))
