@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.cluster.test_files import CLUSTER, ROOT
+from .test_files import CLUSTER, ROOT
 
 NOTE = 'printf "%s %s\\n" "$(basename "$0")" "$*" >> "$NOTES"\n'
 
@@ -68,10 +68,12 @@ def slurm(stage: Path) -> Path:
     program(stage, "scontrol", 'if [ "$1" = show ]; then printf "node1\\nnode2\\n"; fi')
     program(stage, "getent", 'echo "127.1.2.3 STREAM node1"')
     program(stage, "python", f'if [ "$1" = -m ]; then {count}; else {sys.executable} "$@"; fi')
-    program(stage, "srun", 'sleep 30 & trap "kill $!; echo ended >> $NOTES.srun" TERM; wait')
+    end = 'trap "kill $!; echo ended >> $NOTES.srun" TERM; echo up >> "$NOTES.up"; wait'
+    program(stage, "srun", f"sleep 30 & {end}")
     program(
         stage,
         "sqtune",
+        'until [ "$(grep -c up "$NOTES.up")" = 2 ]; do sleep 0.02; done 2> /dev/null\n'
         'trap "exit 130" TERM\n'
         'echo "$RAY_AUTH_MODE ${RAY_AUTH_TOKEN-unset}" > "$NOTES.environ"\n'
         "token=$RAY_AUTH_TOKEN_PATH\n"

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.cluster.test_files import (
+from .test_files import (
     CLUSTER,
     FILES,
     LOCK,
