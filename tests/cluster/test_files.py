@@ -202,6 +202,12 @@ def test_a_pod_can_do_little(name: str, pod: Json) -> None:
             assert {"cpu", "memory", "ephemeral-storage"} <= set(container["resources"][bound])
 
 
+def test_the_database_is_set_up_by_a_process_of_its_own() -> None:
+    pod = named("StatefulSet", "postgres")["spec"]["template"]["spec"]
+    (init,) = [volume["configMap"] for volume in pod["volumes"] if "configMap" in volume]
+    assert init["defaultMode"] == 0o555  # a plain file would be sourced: "set -u" with it
+
+
 def test_only_the_autoscaler_may_talk_to_kubernetes() -> None:
     spec = named("RayCluster", "sqtune")["spec"]
     assert spec["authOptions"] == {"mode": "token"}

@@ -138,6 +138,22 @@ def test_an_image_is_one_image() -> None:
         assert re.search(r":\d+\.\d+[\w.-]*$|@sha256:", image), image
 
 
+def test_the_image_holds_what_is_named_and_its_user_owns_nothing() -> None:
+    lines = (CLUSTER / "Dockerfile").read_text().splitlines()
+    users = [line.split()[1] for line in lines if line.startswith("USER")]
+    assert users == ["1000:1000"]
+    copied = [line.split()[1:] for line in lines if line.startswith("COPY")]
+    assert copied
+    assert not any(name in (".", "./", "*") for words in copied for name in words[:-1])
+    ignore = (CLUSTER / "Dockerfile.dockerignore").read_text().splitlines()
+    assert ignore[1] == "*"
+    for words in copied:
+        for name in words[:-1]:
+            if not name.startswith(("--", "/")):
+                assert f"!{name}" in ignore
+                assert (ROOT / name).exists()
+
+
 def test_what_a_cluster_needs_is_locked() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     wanted = chain(project["dependencies"], *project["optional-dependencies"].values())
