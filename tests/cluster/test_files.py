@@ -24,7 +24,10 @@ LAUNCHERS = ("aws.yaml", "gcp.yaml")
 MANIFESTS = sorted(
     path for path in CLUSTER.glob("kubernetes/*.yaml") if path.name != "kustomization.yaml"
 )
-LOCK = dict(re.findall(r"^([\w.-]+)==(\S+)", (ROOT / "requirements.lock").read_text(), re.M))
+LOCKS = ("requirements.lock", "requirements-cluster.lock")
+LOCK = dict(
+    re.findall(r"^([\w.-]+)==(\S+)", "\n".join((ROOT / lock).read_text() for lock in LOCKS), re.M)
+)
 
 Json = dict[str, Any]
 
