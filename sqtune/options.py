@@ -106,12 +106,20 @@ tracking_option = click.option(
     metavar="URI",
     help="MLflow tracking URI; by default a database in the store.",
 )
+
+
+def _unless_local(ctx: click.Context, option: click.Parameter, text: str | None) -> str | None:
+    del ctx, option
+    return None if text == "local" else text
+
+
 address_option = click.option(
     "--address",
     envvar=VARIABLES["address"],
     show_envvar=True,
     metavar="auto|HOST:PORT",
-    help="Train on this Ray cluster, of which this machine is a part; by default here alone.",
+    callback=_unless_local,
+    help="Train on this Ray cluster, of which this machine is a part; by default local: here.",
 )
 working_dir_option = click.option(
     "--working-dir",

@@ -6,9 +6,9 @@ An option of a command comes first, then an environment variable, then the setti
 from __future__ import annotations
 
 import os
+import re
 import tomllib
 from pathlib import Path
-from urllib.parse import urlsplit
 
 from sqtune.errors import ConfigError, did_you_mean
 
@@ -33,8 +33,11 @@ def settings() -> dict[str, str]:
         ConfigError: It cannot be read, has an unknown key, no text as a value, or a password.
     """
     named = os.environ.get(FILE_VARIABLE)
-    path = Path(named or DEFAULT_FILE).expanduser()
-    if not named and not path.is_file():
+    try:
+        path = Path(named or DEFAULT_FILE).expanduser()
+        if not named and not path.is_file():
+            return {}
+    except (OSError, RuntimeError):  # nobody's home, or somebody else's
         return {}
     try:
         content = tomllib.loads(path.read_text(encoding="utf-8"))
@@ -57,15 +60,10 @@ def settings() -> dict[str, str]:
 def without_password(url: str) -> str:
     """Return a URL as it may be shown: its password, if it has one, replaced by ***.
 
-    >>> without_password("postgresql://me:secret@host/db"), without_password("/a:b@c")
+    >>> without_password("postgresql://me:se/cret@host/db"), without_password("/a:b@c")
     ('postgresql://me:***@host/db', '/a:b@c')
+    >>> without_password("postgresql://host/db?user=me&password=secret")
+    'postgresql://host/db?user=me&password=***'
     """
-    try:
-        parts = urlsplit(url)
-        password = parts.password
-    except ValueError:
-        return url
-    if not parts.scheme or not password:
-        return url
-    user, _, host = parts.netloc.rpartition("@")
-    return parts._replace(netloc=f"{user.partition(':')[0]}:***@{host}").geturl()
+    shown = re.sub(r"(\w://[^:/@]*:).+@", r"\1***@", url)  # a password may hold any sign
+    return re.sub(r"(?i)([?&][^=&]*(?:pass|token|secret)[^=&]*=)[^&]+", r"\1***", shown)

@@ -45,6 +45,11 @@ class Store:
         Raises:
             StoreError: The path is taken by something that is no folder.
         """
+        if "://" in str(folder):
+            raise StoreError(
+                f"--store {folder}: a store is a folder, for a cluster one that all nodes share. "
+                "Only stages may lie at a URL (stages.url)."
+            )
         root = Path(folder).expanduser().absolute()
         if root.exists() and not root.is_dir():
             raise StoreError(f"{root} is not a folder. Give --store another path.")

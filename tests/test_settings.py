@@ -48,6 +48,29 @@ def test_a_mistake_is_named_with_its_file(file, text, said):
     assert "hidden" not in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    "url",
+    [
+        *("postgresql://me:hid/den@host/db", "postgresql://me:hid#den@host/db"),
+        *("postgresql://me:hid?den@host/db", "postgresql://me:hid[den@host/db"),
+        *("postgresql://me:hid@den@host/db", "http://host/x?api_token=hidden&user=me"),
+        *(
+            "postgresql://host/db?user=me&password=hidden",
+            "postgresql://host/db?sslpassword=hidden",
+        ),
+    ],
+)
+def test_a_password_is_hidden_whatever_stands_in_it(url):
+    assert "den" not in without_password(url)
+    assert "host" in without_password(url)
+
+
+def test_no_home_is_no_settings(monkeypatch):
+    monkeypatch.delenv("SQTUNE_CONFIG", raising=False)
+    monkeypatch.setattr(Path, "is_file", lambda self: (_ for _ in ()).throw(PermissionError()))
+    assert settings() == {}
+
+
 def test_a_named_file_that_is_not_there_is_an_error_and_the_usual_one_may_be_missing(
     file, monkeypatch, tmp_path
 ):

@@ -105,7 +105,7 @@ def search(
     print_ending(outcome)
     if outcome.ending == "interrupted":
         sys.exit(INTERRUPTED)
-    if outcome.ending in ("failures", "unwritable", "unsuited node") or (
+    if outcome.ending in ("failures", "unwritable", "unsuited node", "taken over") or (
         outcome.best is None and outcome.ending == "complete"
     ):
         sys.exit(1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 import shutil
 import sys
@@ -12,10 +13,10 @@ from pathlib import Path
 import click
 
 from sqtune.commands.search import search
-from sqtune.errors import ConfigError
+from sqtune.errors import ClusterError, ConfigError
 from sqtune.options import options, set_option, space_option, working_dir_option
 from sqtune.settings import SECRETS, VARIABLES, without_password
-from sqtune.store import DEFAULT_STORE
+from sqtune.store import DEFAULT_STORE, Store
 
 PASSED = ("store", "study_storage", "tracking_uri")
 
@@ -71,13 +72,17 @@ def submit(
         rest = _without(arguments, [_option(key) for key in PASSED])
         jobs.submit(shlex.join([*command, *named, *rest]), job, sent)
     click.echo(f"submitted {job}", err=True)
+    afterwards = _afterwards(address, job, name, places)
     if no_wait:
-        click.echo(_afterwards(address, job), err=True)
+        click.echo(afterwards, err=True)
         return
     try:
         succeeded = jobs.follow(job, lambda text: click.echo(text, nl=False))
+    except ClusterError:
+        click.echo(f"the search goes on if the cluster does. {afterwards}", err=True)
+        raise
     except KeyboardInterrupt:
-        click.echo(f"the search goes on. {_afterwards(address, job)}", err=True)
+        click.echo(f"the search goes on. {afterwards}", err=True)
         return
     if not succeeded:
         sys.exit(1)
@@ -86,12 +91,18 @@ def submit(
 def _check(places: dict[str, str]) -> None:
     """Refuse a store that only the job would see, and passwords in what the dashboard shows."""
     store = places["store"]
-    if store == DEFAULT_STORE or not ("://" in store or Path(store).is_absolute()):
+    Store.at(store)
+    if store == DEFAULT_STORE or not Path(store).is_absolute():
         raise ConfigError(
             f"--store {store} would lie in the job's own folder and be lost with it. Give a folder "
             "that all nodes share, by its absolute path."
         )
     for key, value in places.items():
+        if re.match(r"sqlite:///[^/]|file:[^/]|\.|(?!databricks$)[^:/]+(/|$)", value):
+            raise ConfigError(
+                f"{_option(key)} {value} would lie in the job's own folder and be lost with it. "
+                "Give an absolute path, or a server's URL."
+            )
         if without_password(value) != value:
             raise ConfigError(
                 f"{_option(key)} (or {VARIABLES[key]}) holds a password, which the dashboard would "
@@ -136,9 +147,11 @@ def _plain(name: str) -> str:
     return "".join(letter if letter.isascii() and letter.isalnum() else "-" for letter in name)[:40]
 
 
-def _afterwards(address: str, job: str) -> str:
-    url = shlex.quote(address)
+def _afterwards(address: str, job: str, study: str, places: dict[str, str]) -> str:
+    shown = [(key, places[key]) for key in ("store", "study_storage") if key in places]
+    at = "".join(f" {_option(key)} {shlex.quote(value)}" for key, value in shown)
+    name = shlex.quote(study)
     return (
-        f"Follow it: ray job logs --follow --address {url} {job}; look: sqtune show; end it: "
-        "sqtune stop, both where the store can be seen."
+        f"Follow it: ray job logs --follow --address {shlex.quote(address)} {job}; look: sqtune "
+        f"show {name}{at}; end it: sqtune stop {name}{at}, both where the store can be seen."
     )

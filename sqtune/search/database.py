@@ -20,17 +20,37 @@ LONGEST_PAUSE_SECONDS = 10.0
 LASTING = (OperationalError, InterfaceError)
 
 
+SILENT_SECONDS = 3.0  # of an outage before it is told
+PSYCOPG = {  # a server that vanished without a word is noticed within half a minute
+    "connect_timeout": 10,
+    "keepalives_idle": 10,
+    "keepalives_interval": 5,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 20_000,
+}
+
+
 class PatientStorage(RDBStorage):
-    """Optuna's database storage, which asks again for some minutes while the server is away."""
+    """Optuna's database storage, which asks again for some minutes while the server is away.
+
+    Attributes:
+        guard: Called before every statement that writes; raises where somebody else drives now.
+        say: Told of outages.
+    """
+
+    guard: Callable[[], None] | None = None
+    say: Callable[[str], None] | None = None
 
 
-def _patient(method: Callable[..., Any]) -> Callable[..., Any]:
+def _patient(method: Callable[..., Any], *, writes: bool) -> Callable[..., Any]:
     @functools.wraps(method)
     def ask(self: PatientStorage, *arguments: Any, **named: Any) -> Any:
-        deadline, pause = time.monotonic() + PATIENCE_SECONDS, 0.25
-        asked_before = False
+        begun, pause = time.monotonic(), 0.25
+        asked_before = said = False
         while True:
             try:
+                if writes and self.guard is not None:
+                    self.guard()
                 return method(self, *arguments, **named)
             except UpdateFinishedTrialError:
                 if not asked_before:
@@ -43,7 +63,11 @@ def _patient(method: Callable[..., Any]) -> Callable[..., Any]:
             except (StorageInternalError, *LASTING) as error:
                 if not _went_away(error):
                     raise
-                if time.monotonic() >= deadline:
+                waited = time.monotonic() - begun
+                if self.say is not None and waited > SILENT_SECONDS and not said:
+                    said = True
+                    self.say(f"the study storage does not answer ({_reason(error)}); asking again")
+                if waited >= PATIENCE_SECONDS:
                     raise StoreError(
                         f"--study-storage {without_password(self.url)} has not answered for "
                         f"{PATIENCE_SECONDS:g} s: {_reason(error)}. Once it does, the same command "
@@ -60,16 +84,22 @@ def _went_away(error: Exception) -> bool:
     return isinstance(error, LASTING) or isinstance(error.__cause__, LASTING)
 
 
-for _name in (
-    *("create_new_study", "get_study_id_from_name", "get_study_name_from_id", "get_all_studies"),
-    *("get_study_directions", "get_study_user_attrs", "get_study_system_attrs"),
-    *("set_study_user_attr", "set_study_system_attr"),
-    *("create_new_trial", "set_trial_param", "set_trial_state_values"),
-    *("set_trial_intermediate_value", "set_trial_user_attr", "set_trial_system_attr"),
-    *("get_trial", "get_all_trials", "get_n_trials", "get_best_trial"),
-    *("get_trial_id_from_study_id_trial_number", "_get_trials"),
-):
-    setattr(PatientStorage, _name, _patient(getattr(RDBStorage, _name)))
+READ = (
+    *("get_study_id_from_name", "get_study_name_from_id", "get_all_studies", "get_n_trials"),
+    *("get_study_directions", "get_study_user_attrs", "get_study_system_attrs", "_get_trials"),
+    *("get_trial", "get_all_trials", "get_best_trial", "_get_best_trial_id"),
+    *("get_trial_id_from_study_id_trial_number", "get_trial_number_from_id", "get_trial_param"),
+    *("get_trial_params", "get_trial_user_attrs", "get_trial_system_attrs"),
+)
+WRITTEN = (  # those with an underscore are what Optuna's cache in front of a database calls
+    *("create_new_study", "set_study_user_attr", "set_study_system_attr"),
+    *("create_new_trial", "_create_new_trial", "set_trial_param", "_set_trial_param"),
+    *("set_trial_state_values", "set_trial_intermediate_value"),
+    *("set_trial_user_attr", "set_trial_system_attr"),
+)
+for _name in (*READ, *WRITTEN):
+    _method = _patient(getattr(RDBStorage, _name), writes=_name in WRITTEN)
+    setattr(PatientStorage, _name, _method)
 
 
 def open_database(url: str) -> PatientStorage:
@@ -84,7 +114,9 @@ def open_database(url: str) -> PatientStorage:
     parsed = make_url(url)
     if parsed.drivername in ("postgresql", "postgres"):
         parsed = parsed.set(drivername="postgresql+psycopg")
-    kwargs = {"pool_pre_ping": True}  # a connection that broke in the pool is made anew
+    kwargs: dict[str, Any] = {"pool_pre_ping": True}  # one that broke in the pool is made anew
+    if parsed.drivername == "postgresql+psycopg":
+        kwargs["connect_args"] = PSYCOPG
     return PatientStorage(parsed.render_as_string(hide_password=False), engine_kwargs=kwargs)
 
 

@@ -265,6 +265,8 @@ class Driver:
 
     def ending(self) -> Ending:
         """Return why the search ended."""
+        if self.limits.now() == "taken over":
+            return "taken over"
         left = self._running or self._waiting or self._halving.promotable()
         if self.committed >= self.study.space.search.num_trials and not left:
             return "complete"

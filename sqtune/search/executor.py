@@ -22,9 +22,11 @@ quieten()
 
 import ray  # noqa: E402
 from ray import tune  # noqa: E402
+from ray.exceptions import RayTaskError  # noqa: E402
 from ray.tune.search import Searcher  # noqa: E402
 
 from sqtune.config.options import Resources  # noqa: E402
+from sqtune.errors import SqtuneError  # noqa: E402
 from sqtune.search.worker import Assignment, Leg  # noqa: E402
 
 LEGS_IN_WAVE = 1000
@@ -89,12 +91,14 @@ class _Wave:
         most: Legs to begin.
         begun: Legs begun so far.
         ended: Whether there are no more trials.
+        error: What the source raised where Ray would have swallowed it; it ends the wave.
     """
 
     source: TrialSource
     most: int
     begun: int = 0
     ended: bool = False
+    error: SqtuneError | None = None
 
     @property
     def over(self) -> bool:
@@ -143,14 +147,20 @@ class _Reports(tune.Stopper):
 
     def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
         assert self.wave is not None
-        ends = self.wave.source.on_report(result)
+        try:
+            ends = self.wave.source.on_report(result)
+        except SqtuneError as error:
+            self.wave.error = error
+            return True
         if not ends and self.wave.over:
             self.wave.source.on_return(result["number"])
             return True
         return ends
 
     def stop_all(self) -> bool:
-        return self.wave is not None and self.wave.source.should_stop()
+        if self.wave is None:
+            return False
+        return self.wave.error is not None or self.wave.source.should_stop()
 
     def __getstate__(self) -> dict[str, Any]:
         return {}
@@ -164,7 +174,17 @@ class _Events(tune.Callback):
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         assert self.wave is not None
-        self.wave.source.on_death(trial.config["number"])
+        number, error = trial.config["number"], trial.get_pickled_error()
+        try:
+            if isinstance(error, RayTaskError) or "creation task" in str(error):
+                # step() raises nothing: the worker could not even begin
+                reason = str(error).strip().splitlines()[-1]
+                report = {"number": number, "epochs": [], "unsuited": f"a worker: {reason}"}
+                self.wave.source.on_report(report)
+            else:
+                self.wave.source.on_death(number)
+        except SqtuneError as raised:
+            self.wave.error = raised
 
     def on_step_end(self, iteration: int, trials: list[Any], **info: Any) -> None:
         assert self.wave is not None
@@ -245,3 +265,5 @@ def _run_wave(
         ),
     )
     tuner.fit()
+    if wave.error is not None:
+        raise wave.error

@@ -35,11 +35,16 @@ class Jobs:
     """
 
     def __init__(self, address: str) -> None:
-        self._address = address
-        parts = urlsplit(address)
-        if parts.scheme not in ("http", "https") or not parts.hostname:
+        self._address, self._written = address, 0
+        try:
+            parts = urlsplit(address)
+            port = parts.port or {"http": 80, "https": 443}[parts.scheme]
+            host = parts.hostname or ""
+        except (ValueError, KeyError):
+            host, port = "", 0
+        if not host:
             raise ClusterError(f"--address {address}: write a URL, such as http://10.0.0.1:8265.")
-        knock(address, parts.hostname, parts.port or {"http": 80, "https": 443}[parts.scheme])
+        knock(address, host, port)
         os.environ.pop("RAY_ADDRESS", None)  # Ray would take it in place of ours
         for name in ("job.sdk", "dashboard_sdk"):
             logging.getLogger(f"ray.dashboard.modules.{name}").setLevel(logging.ERROR)
@@ -71,36 +76,40 @@ class Jobs:
         Raises:
             ClusterError: The head has stopped answering.
         """
-        written, answered_at = 0, time.monotonic()
+        self._written, failing_since = 0, None
         while True:
+            before = self._written
             try:
-                written = asyncio.run(self._tail(job, written, write))
+                asyncio.run(self._tail(job, write))
                 status = self._client.get_job_status(job)
                 if status.is_terminal():
                     return bool(status == JobStatus.SUCCEEDED)
-                answered_at = time.monotonic()
+                failing_since = None
             except Exception as error:
-                if time.monotonic() - answered_at > PATIENCE_SECONDS:
+                if failing_since is None or self._written > before:
+                    failing_since = time.monotonic()
+                if time.monotonic() - failing_since > PATIENCE_SECONDS:
                     raise self._error(error) from error
             time.sleep(POLL_SECONDS)
 
-    async def _tail(self, job: str, written: int, write: Callable[[str], None]) -> int:
-        """Hand on what comes after so many characters; return how many there are then."""
+    async def _tail(self, job: str, write: Callable[[str], None]) -> None:
+        """Hand on what has not been written yet; the output begins anew with each connection."""
         passed = 0
         async for text in self._client.tail_job_logs(job):
-            new = text[max(0, written - passed) :]
+            new = text[max(0, self._written - passed) :]
             passed += len(text)
             if new:
                 write(new)
-                written = passed
-        return max(written, passed)
+            self._written = max(self._written, passed)
 
     def _error(self, error: Exception) -> ClusterError:
         text = " ".join(str(error).split())
         if any(word in text for word in REFUSED):
             return ClusterError(f"--address {self._address}: it does not let us in. {TOKEN}")
-        return ClusterError(
-            f"--address {self._address}: the cluster's dashboard does not answer: {text[:300]}. Is "
-            "this its address (http://HEAD:8265, or the near end of a tunnel to it), and was the "
-            "head started with it (pip install 'sqtune[cluster]')?"
-        )
+        if isinstance(error, ConnectionError | OSError):
+            return ClusterError(
+                f"--address {self._address}: the cluster's dashboard does not answer: "
+                f"{text[:300]}. Is this its address (http://HEAD:8265, or the near end of a tunnel "
+                "to it), and was the head started with it (pip install 'sqtune[cluster]')?"
+            )
+        return ClusterError(f"--address {self._address}: the job failed to be sent: {text[:300]}.")

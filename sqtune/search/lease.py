@@ -2,7 +2,8 @@
 
 A lease is a row that its holder counts up every few seconds. Whoever wants to drive the same study
 watches the count: if it stands still for half a minute, or the holder has died on this very host,
-the lease is taken over. No clocks are compared.
+the lease is taken over; no clocks are compared for that. A holder that has not counted for so long
+makes sure of the lease before it writes.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from sqlalchemy import (
     Text,
     delete,
     insert,
+    inspect,
     select,
     update,
 )
@@ -43,7 +45,7 @@ _LEASES = Table(
     Column("study", String(512), primary_key=True),
     Column("holder", Text, nullable=False),
     Column("beats", Integer, nullable=False),
-    Column("beat_at", Float, nullable=False),  # the holder's clock; shown, never compared
+    Column("beat_at", Float, nullable=False),  # by the holder's clock; for those who only look
     Column("stop", Integer, nullable=False),
 )
 
@@ -59,6 +61,7 @@ class Lease:
         self._engine, self._study = engine, study
         self._holder = json.dumps(this_process(), sort_keys=True)
         self._ended = threading.Event()
+        self._beat_at = 0.0
         self.lost = False
         self._stop = False
 
@@ -68,7 +71,7 @@ class Lease:
         Raises:
             StoreError: Another process drives the study.
         """
-        _LEASES.metadata.create_all(self._engine)
+        _make_table(self._engine)
         seen, since, said = None, time.monotonic(), False
         while True:
             row = lease_of(self._engine, self._study)
@@ -95,7 +98,23 @@ class Lease:
                     f"{VOID_SECONDS:g} s for a sign of life"
                 )
             time.sleep(min(1.0, HEARTBEAT_SECONDS / 5))
-        threading.Thread(target=self._beat, daemon=True).start()
+        self._beat_at = _now()
+        threading.Thread(target=self._go_on, daemon=True).start()
+
+    def confirm(self) -> None:
+        """Make sure that the lease is still ours, before something is written.
+
+        Raises:
+            StoreError: Another driver has taken the study over.
+            SQLAlchemyError: The database does not answer.
+        """
+        if _now() - self._beat_at > VOID_SECONDS - HEARTBEAT_SECONDS:  # others may hold it void
+            self._beat()
+        if self.lost:
+            raise StoreError(
+                f'the study "{self._study}" has been taken over by another driver, as this one '
+                f"gave no sign of life for {VOID_SECONDS:g} s. It goes on there."
+            )
 
     def release(self) -> None:
         """Give the lease back, if it is still ours."""
@@ -127,15 +146,33 @@ class Lease:
             statement = update(_LEASES).where(*asked).values(**self._values())
             return connection.execute(statement).rowcount == 1
 
-    def _beat(self) -> None:
-        count = {"beats": _LEASES.c.beats + 1}
+    def _go_on(self) -> None:
         while not self._ended.wait(HEARTBEAT_SECONDS):
-            with contextlib.suppress(SQLAlchemyError), self._engine.begin() as connection:
-                statement = update(_LEASES).where(*self._ours())
-                values = {**count, "beat_at": time.time()}
-                self.lost = connection.execute(statement.values(**values)).rowcount == 0
-                row = connection.execute(select(_LEASES.c.stop).where(*self._ours())).first()
-                self._stop = row is not None and bool(row.stop)
+            with contextlib.suppress(SQLAlchemyError):
+                self._beat()
+
+    def _beat(self) -> None:
+        values = {"beats": _LEASES.c.beats + 1, "beat_at": time.time()}
+        with self._engine.begin() as connection:
+            statement = update(_LEASES).where(*self._ours()).values(**values)
+            self.lost = connection.execute(statement).rowcount == 0
+            row = connection.execute(select(_LEASES.c.stop).where(*self._ours())).first()
+        self._stop = row is not None and bool(row.stop)
+        self._beat_at = _now()
+
+
+def _now() -> float:
+    """Return seconds that pass while the machine is suspended too."""
+    clock = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
+    return time.clock_gettime(clock)
+
+
+def _make_table(engine: Engine) -> None:
+    try:
+        _LEASES.metadata.create_all(engine)
+    except SQLAlchemyError:  # another driver made it just now, perhaps
+        if not inspect(engine).has_table(_LEASES.name):
+            raise
 
 
 @contextmanager
@@ -149,7 +186,13 @@ def leased(engine: Engine | None, study: str, say: Callable[[str], None]) -> Ite
         yield None
         return
     lease = Lease(engine, study)
-    lease.take(say)
+    try:
+        lease.take(say)
+    except SQLAlchemyError as error:
+        raise StoreError(
+            f"--study-storage: the lease of a study cannot be taken: {str(error).splitlines()[0]}. "
+            "Give the URL of a database that answers and may be written."
+        ) from error
     try:
         yield lease
     finally:
@@ -165,7 +208,8 @@ def lease_of(engine: Engine, study: str) -> dict[str, Any] | None:
 
 def seems_driven(engine: Engine, study: str) -> bool:
     """Tell whether a study is being driven, as far as one look tells."""
-    _LEASES.metadata.create_all(engine)
+    if not inspect(engine).has_table(_LEASES.name):
+        return False
     row = lease_of(engine, study)
     if row is None:
         return False

@@ -17,7 +17,11 @@ def is_driven(store: str, study_storage: str | None, study: str) -> bool:
     places = Store.at(store)
     if study_storage is None:
         return places.is_driven(study)
-    return lease.seems_driven(open_named(study_storage).engine, study)
+    engine = open_named(study_storage).engine
+    try:
+        return lease.seems_driven(engine, study)
+    finally:
+        engine.dispose()
 
 
 def ask_to_stop(store: str, study_storage: str | None, study: str) -> None:
@@ -26,7 +30,9 @@ def ask_to_stop(store: str, study_storage: str | None, study: str) -> None:
     if study_storage is None:
         places.request_stop(study)
     else:
-        lease.request_stop(open_named(study_storage).engine, study)
+        engine = open_named(study_storage).engine
+        lease.request_stop(engine, study)
+        engine.dispose()
 
 
 def load_study(

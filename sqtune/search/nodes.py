@@ -19,13 +19,19 @@ from sqtune.search.ray_env import quieten
 quieten(cluster=True)
 
 import ray  # noqa: E402
-from ray.exceptions import GetTimeoutError  # noqa: E402
+from ray.exceptions import (  # noqa: E402
+    GetTimeoutError,
+    NodeDiedError,
+    TaskUnschedulableError,
+    WorkerCrashedError,
+)
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy  # noqa: E402
 
 from sqtune.errors import ClusterError  # noqa: E402
 from sqtune.search.origin import Origin, problem  # noqa: E402
 
 LOOK_SECONDS = 60.0  # for a node to start a process and look
+RaySystemErrors = (NodeDiedError, TaskUnschedulableError, WorkerCrashedError)
 NO_CODE = (
     "sqtune, or what it needs, cannot be imported there: {reason}. Install it on all nodes, or "
     "give --working-dir the folder that holds its code."
@@ -89,7 +95,13 @@ def check_nodes(origin: Origin) -> None:
                 f"{where} did not answer within {LOOK_SECONDS:g} s. See `ray status` and the logs "
                 "of its raylet."
             ) from None
-        except Exception as error:  # Ray's own, or whatever the import there raised
+        except RaySystemErrors:
+            if node["id"] not in {each["id"] for each in nodes()}:
+                continue  # it has gone meanwhile
+            raise ClusterError(
+                f"{where} could not be asked; its worker process died. See the logs of its raylet."
+            ) from None
+        except Exception as error:  # whatever the import there raised
             reason = str(error).strip().splitlines()[-1]
             raise ClusterError(f"{where}: {NO_CODE.format(reason=reason)}") from error
         if found is not None:

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import importlib.metadata
 import platform
+import time
 import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import sqtune
 from sqtune.store import Store, file_name
 
+PAUSES = (0.2, 1.0, 0.0)  # seconds; one failure of a shared folder says nothing
 PACKAGES = ("torch", "torchvision", "ray", "numpy", "safetensors", "pydantic")
 
 
@@ -37,7 +41,15 @@ def leave_mark(store: Store, study: str) -> Origin:
     mark, content = store.root / "locks" / f"{file_name(study)}.mark", uuid.uuid4().hex
     mark.parent.mkdir(parents=True, exist_ok=True)
     mark.write_text(content, encoding="ascii")
-    return Origin(versions(), str(mark), content)
+    return Origin(dict(versions()), str(mark), content)
+
+
+def remove_mark(origin: Origin) -> None:
+    """Remove the mark, unless another driver has written its own there."""
+    path = Path(origin.mark)
+    with contextlib.suppress(OSError):
+        if path.read_text(encoding="ascii") == origin.content:
+            path.unlink()
 
 
 def problem(origin: Mapping[str, Any]) -> str | None:
@@ -58,13 +70,18 @@ def problem(origin: Mapping[str, Any]) -> str | None:
             "all nodes, or use one image."
         )
     mark = Path(origin["mark"])
-    try:
-        found = mark.read_text(encoding="ascii")
-        answer = mark.with_name(f"{mark.name}.{uuid.uuid4().hex}")
-        answer.write_text("written", encoding="ascii")
-        answer.unlink()
-    except (OSError, ValueError) as error:
-        return _unseen(mark, str(error))
+    for seconds in PAUSES:
+        try:
+            found = mark.read_text(encoding="ascii")
+            answer = mark.with_name(f"{mark.name}.{uuid.uuid4().hex}")
+            answer.write_text("written", encoding="ascii")
+            answer.unlink()
+            break
+        except (OSError, ValueError) as error:
+            reason = str(error)
+            time.sleep(seconds)
+    else:
+        return _unseen(mark, reason)
     return None if found == origin["content"] else _unseen(mark, "another file lies there")
 
 
@@ -75,8 +92,9 @@ def _unseen(mark: Path, reason: str) -> str:
     )
 
 
+@cache
 def versions() -> dict[str, str]:
-    """Return the versions that must agree, by name."""
+    """Return, once in a process, the versions that must agree, by name."""
     found = {"python": platform.python_version(), "sqtune's code": code_digest()}
     for package in PACKAGES:
         try:

@@ -16,7 +16,7 @@ from sqtune.search.interrupts import stopped_by_ray, stopped_by_signals
 from sqtune.search.lease import leased
 from sqtune.search.limits import GOOD_ENDINGS, Ending, Limits
 from sqtune.search.machine import Machine, this_machine
-from sqtune.search.origin import leave_mark
+from sqtune.search.origin import leave_mark, remove_mark
 from sqtune.search.pareto import best, front
 from sqtune.search.prepare import file_hashes, footprints, prepare_data, stage_store
 from sqtune.search.progress import Progress
@@ -125,6 +125,8 @@ def run_search(
     database = None if places.study_storage is None else open_named(places.study_storage)
     engine = None if database is None else database.engine
     with store.driven(space.name), leased(engine, space.name, progress.say) as lease:
+        if database is not None and lease is not None:
+            database.say, database.guard = progress.say, lease.confirm
         for path, splits in data.items():
             from sqtune.data.split import write_prepared
 
@@ -210,7 +212,7 @@ def _drive(
         finally:
             progress.end()
             if origin is not None:
-                Path(origin.mark).unlink(missing_ok=True)
+                remove_mark(origin)
     return driver
 
 
@@ -235,7 +237,9 @@ def _wrap_up(
     """Leave study and MLflow consistent, whatever ended the trials, and name the best."""
     study, tracker, store = driver.study, driver.tracker, driver.store
     ending = driver.ending()
-    for number in [] if ending == "taken over" else study.release_unfinished():
+    if ending == "taken over":  # nothing here is ours any more
+        return Outcome(study.name, study.space, ending, [], None, None, None, None, None)
+    for number in study.release_unfinished():
         tracker.end_trial(number, "KILLED")
     if ending in GOOD_ENDINGS:
         for number in study.close_paused():

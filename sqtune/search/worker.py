@@ -21,6 +21,7 @@ from typing import Any, TextIO
 from sqtune.errors import SqtuneError, StageBusy, WriteError
 
 BEGINNING = "on process "  # of what the log says of a leg
+_SUITED: set[str] = set()  # drivers that this process has been compared with
 REPORT_SECONDS = 1.0  # epochs shorter than this travel together
 
 
@@ -199,7 +200,11 @@ def _unsuited(origin: Mapping[str, Any] | None) -> str | None:
         return None
     from sqtune.search.origin import problem
 
+    if origin["content"] in _SUITED:
+        return None
     found = problem(origin)
+    if found is None:
+        _SUITED.add(origin["content"])
     return None if found is None else f"node {socket.gethostname()}: {found}"
 
 

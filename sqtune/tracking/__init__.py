@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from sqtune.errors import TrackingError
+from sqtune.settings import without_password
 from sqtune.tracking.jobs import Job, Jobs, Kind, Left
 from sqtune.tracking.worker import Worker, first_line
 from sqtune.tracking.writer import RunStatus, Writer, quiet_environment
@@ -63,7 +64,7 @@ class Tracker:
         self._worker.connected.wait()
         if self._worker.unreachable is not None:
             raise TrackingError(
-                f"the tracking store {self._uri} does not answer: "
+                f"the tracking store {without_password(self._uri)} does not answer: "
                 f"{first_line(self._worker.unreachable)}. "
                 "Start it, give another --tracking-uri, or leave it out for the embedded one."
             ) from self._worker.unreachable
@@ -153,7 +154,8 @@ class Tracker:
         self._jobs.discard()
         if left:
             reason = self._worker.trouble or f"still busy after {timeout_seconds:g} s"
-            self._missing = TrackingError(f"{_in_words(left)} missing on {self._uri}: {reason}")
+            place = without_password(self._uri)
+            self._missing = TrackingError(f"{_in_words(left)} missing on {place}: {reason}")
 
     def _put(self, kind: Kind, number: int | None, **arguments: Any) -> None:
         if self._worker.unreachable is None:

@@ -27,14 +27,14 @@ def storage(tmp_path, monkeypatch):
 
 
 class Outage:
-    """Refuses the next statements of an engine."""
+    """Refuses the next statements of an engine, or the next that begin with certain words."""
 
     def __init__(self, engine) -> None:
-        self.left, self.refused = 0, 0
+        self.left, self.refused, self.words = 0, 0, ""
         event.listen(engine, "before_cursor_execute", self._refuse)
 
     def _refuse(self, connection, cursor, statement, *rest) -> None:
-        if self.left:
+        if self.left and statement.startswith(self.words):
             self.left, self.refused = self.left - 1, self.refused + 1
             raise OperationalError(statement, {}, sqlite3.OperationalError("server closed"))
 
@@ -57,6 +57,35 @@ def test_everything_that_a_study_does_goes_on_after_an_outage(storage):
     assert outage.refused >= 35
     assert [trial.number for trial in trials] == [0, 1, 2]
     assert [trial.value for trial in trials] == [0.0, 1.0, 2.0]
+
+
+@pytest.mark.parametrize(
+    "words", ["INSERT INTO trials", "INSERT INTO trial_params", "INSERT INTO trial_user", "UPDATE"]
+)
+def test_no_statement_of_a_trial_is_in_vain(storage, words):
+    study = optuna.create_study(storage=storage, study_name="study")
+    outage = Outage(storage.engine)
+    outage.words, outage.left = words, 7  # Optuna itself asks five times for a new trial
+    trial = study.ask()
+    trial.suggest_float("lr", 0, 1)
+    trial.set_user_attr("key", "value")
+    study.tell(trial, 1.0)
+    assert outage.refused == 7
+    assert [(each.number, each.value) for each in study.trials] == [(0, 1.0)]
+
+
+def test_whoever_has_lost_the_study_writes_nothing_more(storage):
+    study = optuna.create_study(storage=storage, study_name="study")
+    trial = study.ask()
+
+    def taken() -> None:
+        raise StoreError("taken over")
+
+    storage.guard = taken
+    with pytest.raises(StoreError, match="taken over"):
+        study.tell(trial, 1.0)
+    storage.guard = None
+    assert study.trials[0].value is None
 
 
 def test_a_trial_whose_end_the_server_took_before_it_went_away_is_not_told_twice(storage):

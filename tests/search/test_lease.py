@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 
 import pytest
+from sqlalchemy import inspect
 
 from sqtune.errors import StoreError
 from sqtune.search import lease
@@ -107,6 +108,24 @@ def test_whoever_lost_the_lease_notices_and_takes_nothing_away(engine):
             time.sleep(0.02)
         assert first.lost
     assert lease_of(engine, "study")["holder"] == "another"
+
+
+def test_one_that_was_silent_makes_sure_before_it_writes(engine, monkeypatch):
+    with leased(engine, "study", silent) as first:
+        first.confirm()
+        first._ended.set()  # its thread stands still, as in a suspended machine
+        time.sleep(0.2)
+        with engine.begin() as connection:
+            connection.execute(lease._LEASES.update().values(holder="another", beats=0))
+        first.confirm()  # it counted just now
+        first._beat_at -= 60
+        with pytest.raises(StoreError, match="taken over"):
+            first.confirm()
+
+
+def test_looking_makes_no_table(engine):
+    assert not seems_driven(engine, "study")
+    assert "sqtune_leases" not in inspect(engine).get_table_names()
 
 
 def test_stop_reaches_the_driver_and_not_the_next_one(engine):

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from sqtune.config import TrialConfig
-from sqtune.search.origin import code_digest, leave_mark, problem
+from sqtune.search.origin import code_digest, leave_mark, problem, remove_mark
 from sqtune.search.worker import Assignment, Leg
 from sqtune.store import Store
 
@@ -32,10 +32,11 @@ def test_a_version_that_differs_is_named_with_both(origin, name):
     assert found.count("(driver:") == 1
 
 
-def test_a_store_that_is_not_there_or_is_another_one_is_named(origin, tmp_path):
+def test_a_store_that_is_not_there_or_is_another_one_is_named(origin, tmp_path, monkeypatch):
     mark = Path(origin["mark"])
     mark.write_text("of somebody else")
     assert f"does not see the store {tmp_path / 'store'}" in problem(origin)
+    monkeypatch.setattr("sqtune.search.origin.PAUSES", (0.0, 0.0))
     mark.unlink()
     assert "No such file" in problem(origin)
 
@@ -52,6 +53,15 @@ def test_a_worker_that_does_not_suit_says_so_and_writes_nothing(origin, tmp_path
     assert "torch" in report["unsuited"]
     assert not log.parent.exists()
     leg.close()
+
+
+def test_a_mark_is_removed_by_whom_it_belongs_to(tmp_path):
+    store = Store.at(tmp_path / "store")
+    first, second = leave_mark(store, "study"), leave_mark(store, "study")
+    remove_mark(first)
+    assert problem(asdict(second)) is None
+    remove_mark(second)
+    assert not list((tmp_path / "store" / "locks").iterdir())
 
 
 def test_the_digest_is_that_of_the_code():
