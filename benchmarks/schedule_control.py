@@ -66,7 +66,11 @@ class Control:
             "data": data,
             "network": {"name": options.network, "width": options.width},
             "optimizer": {"name": "sgd", "lr": 0.1, "momentum": 0.9, "weight_decay": 1e-4},
-            "compute": {"compile": options.compile},
+            "compute": {
+                "compile": options.compile,
+                "precision": options.precision,
+                "channels_last": options.channels_last,
+            },
             "num_epochs": options.epochs,
         }
 
@@ -168,6 +172,8 @@ def main() -> None:
     parser.add_argument("--factorial-seeds", type=int, default=3)
     parser.add_argument("--seed", type=int, default=0, help="of the sampler")
     parser.add_argument("--compile", default="off", help="compute.compile")
+    parser.add_argument("--precision", default="auto", help="compute.precision")
+    parser.add_argument("--channels-last", default="auto", help="compute.channels_last")
     parser.add_argument("--store", type=Path, help="where to go on; by default a temporary folder")
     parser.add_argument("--tag", default="", help="part of the result file's name")
     parser.add_argument("--no-save", action="store_true")
