@@ -258,10 +258,13 @@ half = (0.5, 0.5, 0.5)
 data = ImageFolder(sys.argv[1], image_size=96, mean=half, std=half, storage="stream")
 folder = Path(sys.argv[2])
 def peaks():
-    # Of this process (getrusage knows its parent's before exec), and of the largest child.
-    [line] = [line for line in open("/proc/self/status") if line.startswith("VmHWM")]
+    # Of this process (getrusage knows its parent's before exec), and of the largest child. Of this
+    # one without pages of files: torch's libraries, which all processes share and which take up
+    # to 400 MB more or less from one kernel to the next.
+    lines = [line.split() for line in open("/proc/self/status")]
+    size = {line[0]: int(line[1]) for line in lines if line[0] in ("VmHWM:", "RssFile:")}
     children = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
-    return [1024 * int(line.split()[1]), 1024 * children]
+    return [1024 * (size["VmHWM:"] - size["RssFile:"]), 1024 * children]
 """
 PREPARE = """
 from sqtune.data.prepare import prepare, prepared_path

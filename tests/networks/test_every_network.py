@@ -77,6 +77,8 @@ def test_a_quantized_step_at_the_real_input_size_changes_every_layer(name):
 # Three steps on 32 digits, with 0.5, 0.5 and all of the rows ternary. Losses change when what a
 # network or a step computes does; if it was meant to, put the new ones here. In float64 the
 # networks show themselves alone: rounding, which differs between CPUs, is amplified by deep ones.
+# The later the step, the wider the tolerance: a weight that rounding carries over a threshold makes
+# up to 0.1 % of the loss in float64, and 1.4 % in float32 (measured between an EPYC and a Xeon).
 RATIOS = (0.5, 0.5, 1.0)
 IN_FLOAT64: dict[str, tuple[Network, int, list[float]]] = {
     "resnet8": (ResNet("resnet8"), 1, [2.348691044, 2.338377986, 2.286973640]),
@@ -132,7 +134,8 @@ def test_a_network_s_losses_are_those_of_before(name, digits):
                 loss.backward()
             optimizer.step()
             losses.append(loss.item())
-    assert losses == pytest.approx(expected, rel=1e-6)
+    for loss, before, rel in zip(losses, expected, (1e-6, 1e-6, 2e-3), strict=True):
+        assert loss == pytest.approx(before, rel=rel)
 
 
 @pytest.mark.parametrize("name", IN_TRAINING)
@@ -150,4 +153,5 @@ def test_a_training_s_losses_are_those_of_before(name, digits):
     results = list(train(config, splits=splits, num_threads=1))
     assert tuple(result.ratio for result in results) == RATIOS
     losses = [result.train_loss for result in results]
-    assert losses == pytest.approx(IN_TRAINING[name], rel=1e-4)
+    for loss, before, rel in zip(losses, IN_TRAINING[name], (1e-4, 3e-3, 3e-2), strict=True):
+        assert loss == pytest.approx(before, rel=rel)
