@@ -58,8 +58,9 @@ def _connect(address: str) -> None:
     host, colon, port = address.rpartition(":")
     if "://" in address:
         raise ClusterError(
-            f"--address {address}: Ray Client and URLs are not offered. Give the command on a "
-            "machine of the cluster, with HOST:PORT or auto, or send it there: sqtune submit."
+            f"--address {address} (or RAY_ADDRESS): Ray Client and URLs are not offered. Give the "
+            "command on a machine of the cluster, with HOST:PORT or auto; send it there (sqtune "
+            "submit); or train here (--address local)."
         )
     if not colon or not host or not port.isdecimal() or not 0 < int(port) < 65536:
         raise ClusterError(

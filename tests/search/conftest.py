@@ -49,6 +49,29 @@ def start(*arguments: object) -> subprocess.Popen[str]:
     )
 
 
+def written(folder: Path, text: str) -> Path:
+    """Write a space file."""
+    path = folder / "small.yaml"
+    path.write_text(text)
+    return path
+
+
+def searched_table(space: Path, store: Path) -> list[tuple[object, ...]]:
+    """Search on this machine, undisturbed; return what must not depend on interruptions."""
+    answer = run("search", "--space", space, "--store", store, "--json")
+    assert answer.returncode == 0, answer.stderr
+    return table(answer)
+
+
+def no_failures(store: Path) -> list[tuple[object, ...]]:
+    """Return a store's table, none of whose trials has failed."""
+    shown = run("show", "--store", store, "--json")
+    assert not [
+        trial["failure"] for trial in json.loads(shown.stdout)["trials"] if trial["failure"]
+    ]
+    return table(shown)
+
+
 def table(answer: subprocess.CompletedProcess[str]) -> list[tuple[object, ...]]:
     """Return what must not depend on interruptions, from the output of --json."""
     return [
@@ -59,9 +82,7 @@ def table(answer: subprocess.CompletedProcess[str]) -> list[tuple[object, ...]]:
 
 @pytest.fixture(scope="session")
 def space(tmp_path_factory) -> Path:
-    path = tmp_path_factory.mktemp("space") / "small.yaml"
-    path.write_text(SPACE)
-    return path
+    return written(tmp_path_factory.mktemp("space"), SPACE)
 
 
 @pytest.fixture(scope="session")

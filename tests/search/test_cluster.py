@@ -22,7 +22,7 @@ from sqtune.search.storage import open_storage
 from sqtune.search.study import Study
 from sqtune.store import Store
 
-from .conftest import command, run, table
+from .conftest import command, no_failures, run, searched_table, written
 from .test_search import mlflow_runs, wait_for
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::ResourceWarning")
@@ -43,17 +43,12 @@ search: {num_trials: 4, sampler: grid}
 
 @pytest.fixture(scope="module")
 def space(tmp_path_factory) -> Path:
-    path = tmp_path_factory.mktemp("space") / "small.yaml"
-    path.write_text(SPACE)
-    return path
+    return written(tmp_path_factory.mktemp("space"), SPACE)
 
 
 @pytest.fixture(scope="module")
 def undisturbed(space, tmp_path_factory):
-    store = tmp_path_factory.mktemp("s") / "s"
-    answer = run("search", "--space", space, "--store", store, "--json")
-    assert answer.returncode == 0, answer.stderr
-    return table(answer)
+    return searched_table(space, tmp_path_factory.mktemp("s") / "s")
 
 
 @pytest.fixture(scope="module")
@@ -98,11 +93,7 @@ def trained_epochs(store: Path) -> Counter[tuple[str, str]]:
 
 
 def check(store: Path, undisturbed: object) -> None:
-    shown = run("show", "--store", store, "--json")
-    assert not [
-        trial["failure"] for trial in json.loads(shown.stdout)["trials"] if trial["failure"]
-    ]
-    assert table(shown) == undisturbed
+    assert no_failures(store) == undisturbed
     _, _, children = mlflow_runs(store)
     assert sorted(children) == [0, 1, 2, 3]
     assert {child.info.status for child in children.values()} == {"FINISHED"}

@@ -12,7 +12,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from .conftest import run, start, table
+from .conftest import no_failures, run, searched_table, start, table, written
 from .test_search import leftovers, mlflow_runs, wait_for
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::ResourceWarning")
@@ -33,18 +33,12 @@ search: {num_trials: 3, sampler: grid}
 
 @pytest.fixture(scope="module")
 def space(tmp_path_factory) -> Path:
-    path = tmp_path_factory.mktemp("space") / "small.yaml"
-    path.write_text(SPACE)
-    return path
+    return written(tmp_path_factory.mktemp("space"), SPACE)
 
 
 @pytest.fixture(scope="module")
 def undisturbed(space, tmp_path_factory):
-    answer = run(
-        "search", "--space", space, "--store", tmp_path_factory.mktemp("s") / "s", "--json"
-    )
-    assert answer.returncode == 0, answer.stderr
-    return table(answer)
+    return searched_table(space, tmp_path_factory.mktemp("s") / "s")
 
 
 def begin(space: Path, store: Path, *more: object) -> subprocess.Popen[str]:
@@ -72,11 +66,7 @@ def finish(space: Path, store: Path, undisturbed: object) -> None:
 
 def check(store: Path, undisturbed: object) -> None:
     """Check that a study that has ended lost, doubled and changed nothing."""
-    shown = run("show", "--store", store, "--json")
-    assert not [
-        trial["failure"] for trial in json.loads(shown.stdout)["trials"] if trial["failure"]
-    ]
-    assert table(shown) == undisturbed
+    assert no_failures(store) == undisturbed
     _, _, children = mlflow_runs(store)
     assert sorted(children) == [0, 1, 2]
     assert {child.info.status for child in children.values()} == {"FINISHED"}
