@@ -136,7 +136,7 @@ class Nowhere:
 
 def bare(num_trials: int, slots: int, space: SearchSpace, root: Path) -> float:
     """Return the seconds that Ray Tune alone takes for so many legs."""
-    leg = Assignment(0, TrialConfig().model_dump_json(), "", "", 1, "cpu", "", 1.0)
+    leg = Assignment(0, TrialConfig().model_dump_json(), "", "", "", 1, "cpu", "", 1.0)
     with local_ray(slots, 0):
         started = time.perf_counter()
         run_trials(

@@ -102,7 +102,9 @@ def best(
     top = pareto.knee(trials) if knee else pareto.best(trials, max_size, max_error)
     if top is None:
         raise nothing_fits(study.name, trials, max_size, max_error)
-    folder = Store.at(store).network(study.name, top.number)
+    places = Store.at(store)
+    folder = places.network(study.name, top.number)
+    places.fetch(folder)
     confirmed = study.attrs.get("confirmed")
     if as_json:
         content = {"study": study.name, "network": str(folder), **as_data(top)}

@@ -81,8 +81,9 @@ store_option = click.option(
     show_envvar=True,
     default=DEFAULT_STORE,
     show_default=True,
-    metavar="DIR",
-    help="Folder that holds studies, networks and the tracking database.",
+    metavar="DIR|URL",
+    help="Folder that holds studies, networks and the tracking database. Under a URL (s3://...) "
+    "studies and records are in databases: --study-storage, --tracking-uri.",
 )
 json_option = click.option(
     "--json", "as_json", is_flag=True, help="Print one JSON object on stdout, nothing else."

@@ -64,7 +64,7 @@ def outcome_data(outcome: Outcome, store: Store) -> dict[str, Any]:
     return {
         "study": outcome.study,
         "ending": outcome.ending,
-        "store": str(store.root),
+        "store": store.place,
         "network": str(outcome.network) if outcome.network else None,
         "best": as_data(outcome.best) if outcome.best else None,
         "epochs_asked": sum(trial.epochs_asked for trial in outcome.trials),
@@ -117,7 +117,7 @@ def print_outcome(
         f"sqtune export{at}{more} --out deployed": "the best as a packed file, proven",
     }
     shown = [f"{step}        {what}" for step, what in steps.items()]
-    out.print(f"study     {places.root}", highlight=False, soft_wrap=True)
+    out.print(f"study     {places.place}", highlight=False, soft_wrap=True)
     out.print("next      " + "\n          ".join(shown), highlight=False, soft_wrap=True)
 
 

@@ -8,6 +8,10 @@ STORE/stages/                 checkpoints of stages that trials may share
 STORE/logs/STUDY/NUMBER.log   what happened to a trial
 STORE/locks/                  who drives which study
 STORE/ray/                    Ray Tune's own notes, thrown away at the end of a search
+
+A store may also lie under a URL. Then each machine has a folder with the same layout, its mirror:
+what is written there for others is shared, what others wrote is fetched. Studies and records are
+databases elsewhere.
 """
 
 from __future__ import annotations
@@ -15,6 +19,7 @@ from __future__ import annotations
 import hashlib
 import os
 import re
+import shutil
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -24,6 +29,8 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from sqtune.errors import StoreError
+from sqtune.files import folder_of, is_url
+from sqtune.mirror import Mirror
 
 DEFAULT_STORE = "sqtune-store"
 
@@ -33,27 +40,35 @@ class Store:
     """Where things lie in a store; creates nothing until something is written.
 
     Attributes:
-        root: The folder, absolute.
+        root: The folder, absolute; of a store under a URL this machine's mirror.
+        url: The URL; None of a store that is a folder.
     """
 
     root: Path
+    url: str | None = None
 
     @classmethod
-    def at(cls, folder: Path | str) -> Store:
-        """Return the store in a folder, which need not exist yet.
+    def at(cls, place: Path | str) -> Store:
+        """Return the store in a folder, which need not exist yet, or under a URL.
 
         Raises:
-            StoreError: The path is taken by something that is no folder.
+            StoreError: The path is taken by something that is no folder, or nothing here knows what
+                to do with the URL.
         """
-        if "://" in str(folder):
-            raise StoreError(
-                f"--store {folder}: a store is a folder, for a cluster one that all nodes share. "
-                "Only stages may lie at a URL (stages.url)."
-            )
-        root = Path(folder).expanduser().absolute()
+        if is_url(place):
+            url = str(place).rstrip("/")
+            store = cls(_cache() / file_name(url), url)
+            Mirror(store.root, url).open()
+            return store
+        root = folder_of(place).absolute()
         if root.exists() and not root.is_dir():
             raise StoreError(f"{root} is not a folder. Give --store another path.")
         return cls(root)
+
+    @property
+    def place(self) -> str:
+        """What `at` takes: the folder or the URL."""
+        return self.url or str(self.root)
 
     def create(self) -> None:
         """Make the folder, if need be, and check that it can be written.
@@ -61,24 +76,102 @@ class Store:
         Raises:
             StoreError: It cannot.
         """
+        hint = "Give --store another path."
+        if self.url is not None:
+            hint = "Give XDG_CACHE_HOME, a folder for this machine's copies."
         try:
             self.root.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise StoreError(
-                f"{self.root} cannot be made: {error.strerror}. Give --store another path."
-            ) from error
+            raise StoreError(f"{self.root} cannot be made: {error.strerror}. {hint}") from error
         if not os.access(self.root, os.W_OK):
-            raise StoreError(f"{self.root} cannot be written. Give --store another path.")
+            raise StoreError(f"{self.root} cannot be written. {hint}")
+
+    def reach(self) -> None:
+        """Check that a URL answers and can be written.
+
+        Raises:
+            StoreError: It does not.
+        """
+        if self._mirror is not None:
+            self._mirror.check()
+
+    def share(self, path: Path) -> None:
+        """Give others a file or a folder that was written here; in a folder they have it already.
+
+        Asks again for two minutes while the URL does not answer.
+
+        Raises:
+            WriteError: It cannot be written there.
+        """
+        if self._mirror is not None:
+            self._mirror.share(path)
+
+    def fetch(self, path: Path, *, newest: bool = False) -> bool:
+        """Tell whether there is a file or a folder; others' is copied here where need be.
+
+        Args:
+            path: Where it lies in the store.
+            newest: Whether others' file may have grown; the longer one counts.
+
+        Raises:
+            StoreError: The URL does not answer for two minutes.
+        """
+        if self._mirror is None or (path.is_file() and not newest):
+            return path.exists()
+        return self._mirror.fetch(path)
+
+    def name(self, path: Path) -> str:
+        """Return by which name a file or a folder of the store is known on every machine."""
+        return path.relative_to(self.root).as_posix()
+
+    def forget(self, path: Path) -> None:
+        """Remove this machine's copy of a folder that was shared."""
+        if self._mirror is not None:
+            shutil.rmtree(path, ignore_errors=True)
+
+    def size(self, path: Path) -> int:
+        """Return the bytes that a file or a folder takes in the store.
+
+        Raises:
+            StoreError: The URL does not answer.
+        """
+        if self._mirror is not None:
+            return self._mirror.size(path)
+        if path.is_file():
+            return path.stat().st_size
+        return sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
+
+    @property
+    def _mirror(self) -> Mirror | None:
+        return None if self.url is None else Mirror(self.root, self.url)
+
+    def _unless_url(self, what: str, option: str) -> Path:
+        if self.url is not None:
+            raise StoreError(
+                f"--store {self.url}: {what} cannot lie under a URL. Give {option}, or a folder "
+                "as the store."
+            )
+        return self.root
 
     @property
     def journal(self) -> Path:
-        """Optuna's journal file."""
-        return self.root / "studies.journal"
+        """Optuna's journal file.
+
+        Raises:
+            StoreError: The store lies under a URL.
+        """
+        root = self._unless_url("a study's file", "--study-storage postgresql://...")
+        return root / "studies.journal"
 
     @property
     def tracking_uri(self) -> str:
-        """MLflow's embedded tracking store."""
-        return f"sqlite:///{self.root / 'mlflow.db'}"
+        """MLflow's embedded tracking store.
+
+        Raises:
+            StoreError: The store lies under a URL.
+        """
+        root = self._unless_url("MLflow's database", "--tracking-uri http://...")
+        return f"sqlite:///{root / 'mlflow.db'}"
 
     @property
     def artifacts(self) -> Path:
@@ -90,18 +183,23 @@ class Store:
         """Prepared data sets."""
         return self.root / "data"
 
+    @property
+    def networks(self) -> Path:
+        """Trained networks of all studies."""
+        return self.root / "networks"
+
     def network(self, study: str, number: int) -> Path:
         """Trained network of a trial."""
-        return self.root / "networks" / file_name(study) / f"{number:05d}"
+        return self.networks / file_name(study) / f"{number:05d}"
 
     def comparison(self, study: str) -> Path:
         """Table and chart of a comparison, written anew whenever it ends."""
         return self.root / "comparisons" / file_name(study)
 
     @property
-    def stages(self) -> Path:
-        """Checkpoints of stages."""
-        return self.root / "stages"
+    def stages(self) -> str:
+        """Checkpoints of stages: a folder or a URL."""
+        return f"{self.place}/stages"
 
     def log(self, study: str, number: int) -> Path:
         """What happened to a trial, line by line."""
@@ -135,7 +233,7 @@ class Store:
             holder = path.with_suffix(".holder")
             who = holder.read_text(encoding="utf-8").strip() if holder.exists() else "a process"
             raise StoreError(
-                f'the study "{study}" in {self.root} is being driven by {who}. Wait for it, stop '
+                f'the study "{study}" in {self.place} is being driven by {who}. Wait for it, stop '
                 "it, or give another --name or --store."
             ) from None
         try:
@@ -166,6 +264,17 @@ class Store:
 
     def _lock(self, study: str) -> Path:
         return self.root / "locks" / f"{file_name(study)}.lock"
+
+
+def _cache() -> Path:
+    """Return where this machine keeps copies of what lies under URLs."""
+    try:
+        named = os.environ.get("XDG_CACHE_HOME")
+        return (Path(named) if named else Path.home() / ".cache").absolute() / "sqtune"
+    except RuntimeError as error:
+        raise StoreError(
+            f"there is no home folder ({error}). Give XDG_CACHE_HOME, a folder for copies."
+        ) from error
 
 
 def file_name(name: str) -> str:

@@ -147,6 +147,7 @@ class _Finisher:
         folder.mkdir(parents=True, exist_ok=True)
         for name, content in self.files.items():
             (folder / name).write_bytes(content)
+        self._store.share(folder)
         texts = ("compare.md", "compare.json", "compare.svg")
         tracker.log_texts({name: self.files[name].decode() for name in texts})
 

@@ -62,8 +62,9 @@ def logs(
     from sqtune.search.look import load_study
 
     study, trials = load_study(store, study_storage, name)
-    path = Store.at(store).log(study.name, trial)
-    if not path.exists():
+    places = Store.at(store)
+    path = places.log(study.name, trial)
+    if not places.fetch(path, newest=True):
         known = {each.number: each for each in trials}
         if trial not in known:
             raise StudyError(f'there is no trial {trial} in "{study.name}"; see: sqtune show')

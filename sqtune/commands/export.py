@@ -126,8 +126,7 @@ def export(
     manifest = export_network(
         request, say=lambda line: printer.print(line, highlight=False, soft_wrap=True)
     )
-    uri = tracking_uri or places.tracking_uri
-    registered = _register(uri, chosen.source, out, manifest)
+    registered = _register(tracking_uri or places.tracking_uri, chosen.source, out, manifest)
     if as_json:
         print_json({"folder": str(out.absolute()), "registered": registered, "manifest": manifest})
         return
@@ -176,7 +175,7 @@ def _chosen(
     from sqtune.search import pareto
     from sqtune.search.look import load_study
 
-    study, trials = load_study(str(places.root), study_storage, name)
+    study, trials = load_study(places.place, study_storage, name)
     max_size, max_error, knee = limits
     found: TrialRecord | None
     if trial is not None or run_id is not None:
@@ -192,6 +191,11 @@ def _chosen(
     number = found.number if found.duplicate_of is None else found.duplicate_of
     by_number = {each.number: each for each in trials}
     folder = places.network(study.name, number)
+    if places.url is not None:
+        from sqtune.search.prepare import prepared
+
+        places.fetch(folder)
+        prepared(by_number[number].config, places)
     return Chosen(
         folder,
         {

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from pathlib import Path
 from typing import Any
 
 import click
@@ -31,7 +30,7 @@ def store(context: click.Context, store: str, stages: str | None, as_json: bool)
     context.obj = (store, stages, as_json)
     if context.invoked_subcommand is None:
         places = Store.at(store)
-        if stages is None and not places.root.exists():
+        if stages is None and places.url is None and not places.root.exists():
             raise StoreError(f"there is no store in {places.root}. Give --store another folder.")
         _show(places, stages, as_json)
 
@@ -79,22 +78,24 @@ def _open(places: Store, stages: str | None) -> Any:
 def _show(places: Store, stages: str | None, as_json: bool) -> None:
     entries = _open(places, stages).entries()
     content = {
-        "store": str(places.root),
+        "store": places.place,
         "stages": len(entries),
         "stage_bytes": sum(entry.size_bytes for entry in entries),
         "oldest_use_days": max(
             ((time.time() - entry.used_at) / 86400 for entry in entries), default=0.0
         ),
-        "network_bytes": _size(places.root / "networks"),
-        "data_bytes": _size(places.data),
-        "tracking_bytes": _size(places.artifacts) + _size(places.root / "mlflow.db"),
-        "study_bytes": _size(places.journal),
+        "network_bytes": places.size(places.networks),
+        "data_bytes": places.size(places.data),
     }
+    if places.url is None:  # elsewhere both are databases
+        tracked = (places.artifacts, places.root / "mlflow.db")
+        content["tracking_bytes"] = sum(map(places.size, tracked))
+        content["study_bytes"] = places.size(places.journal)
     if as_json:
         print_json(content)
         return
     out = console()
-    out.print(f"store     {places.root}", highlight=False, soft_wrap=True)
+    out.print(f"store     {places.place}", highlight=False, soft_wrap=True)
     days = content["oldest_use_days"]
     used = (
         f", not used for up to {days:.1f} days; sqtune store prune --max-size SIZE makes room"
@@ -105,17 +106,11 @@ def _show(places: Store, stages: str | None, as_json: bool) -> None:
         ("stages", f"{_mib(content['stage_bytes'])} in {content['stages']} checkpoints{used}"),
         ("networks", f"{_mib(content['network_bytes'])}, never removed"),
         ("data", _mib(content["data_bytes"])),
-        ("tracking", _mib(content["tracking_bytes"])),
-        ("studies", _mib(content["study_bytes"])),
+        ("tracking", _mib(content.get("tracking_bytes"))),
+        ("studies", _mib(content.get("study_bytes"))),
     ):
         out.print(f"{what:<9} {text}", highlight=False, soft_wrap=True)
 
 
-def _size(path: Path) -> int:
-    if path.is_file():
-        return path.stat().st_size
-    return sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
-
-
-def _mib(num_bytes: int) -> str:
-    return f"{num_bytes / 2**20:.1f} MiB"
+def _mib(num_bytes: int | None) -> str:
+    return "in a database elsewhere" if num_bytes is None else f"{num_bytes / 2**20:.1f} MiB"

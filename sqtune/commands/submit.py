@@ -14,9 +14,10 @@ import click
 
 from sqtune.commands.search import search
 from sqtune.errors import ClusterError, ConfigError
+from sqtune.files import is_url
 from sqtune.options import options, set_option, space_option, working_dir_option
 from sqtune.settings import SECRETS, VARIABLES, without_password
-from sqtune.store import DEFAULT_STORE, Store
+from sqtune.store import DEFAULT_STORE
 
 PASSED = ("store", "study_storage", "tracking_uri")
 
@@ -42,7 +43,7 @@ def submit(
     """Send a search to a Ray cluster as a job.
 
     It runs there by itself: Ctrl-C leaves it running. Takes the options of sqtune search too.
-    --store is a folder that all nodes share.
+    --store is a folder that all nodes share, or a URL (s3://...).
 
     \b
     sqtune submit --space search_spaces/resnet.yaml --address http://HEAD:8265 --store /shared
@@ -91,8 +92,14 @@ def submit(
 def _check(places: dict[str, str]) -> None:
     """Refuse a store that only the job would see, and passwords in what the dashboard shows."""
     store = places["store"]
-    Store.at(store)
-    if store == DEFAULT_STORE or not Path(store).is_absolute():
+    if is_url(store):  # the cluster may reach it where this machine cannot
+        for key in ("study_storage", "tracking_uri"):
+            if key not in places:
+                raise ConfigError(
+                    f"--store {store}: under a URL there is no place for a database. Give "
+                    f"{_option(key)} (or {VARIABLES[key]}) too."
+                )
+    elif store == DEFAULT_STORE or not Path(store).is_absolute():
         raise ConfigError(
             f"--store {store} would lie in the job's own folder and be lost with it. Give a folder "
             "that all nodes share, by its absolute path."

@@ -42,7 +42,7 @@ def load_study(
     places = Store.at(store)
     if study_storage is None and not places.journal.exists():
         raise StudyError(
-            f"there is no study in {places.root}. Start one: "
+            f"there is no study in {places.place}. Start one: "
             "sqtune search --space search_spaces/resnet.yaml, or give --store another folder."
         )
     study = Study.load(open_storage(places, study_storage), name)

@@ -1,4 +1,4 @@
-"""What a worker must have in common with the driver: code, versions and the store's folder."""
+"""What a worker must have in common with the driver: code, versions and the store."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import sqtune
+from sqtune.files import Files, files_at, is_url
 from sqtune.store import Store, file_name
 
 PAUSES = (0.2, 1.0, 0.0)  # seconds; one failure of a shared folder says nothing
@@ -27,29 +28,34 @@ class Origin:
 
     Attributes:
         versions: Of Python, of the packages that act on numbers, and of sqtune's code.
-        mark: File in the store that the driver wrote.
+        store: The store, a folder or a URL.
+        mark: File among its locks that the driver wrote.
         content: What stands in it.
     """
 
     versions: Mapping[str, str]
+    store: str
     mark: str
     content: str
 
 
 def leave_mark(store: Store, study: str) -> Origin:
     """Write the mark by which workers recognise the store; return what they are to find."""
-    mark, content = store.root / "locks" / f"{file_name(study)}.mark", uuid.uuid4().hex
-    mark.parent.mkdir(parents=True, exist_ok=True)
-    mark.write_text(content, encoding="ascii")
-    return Origin(dict(versions()), str(mark), content)
+    mark, content = f"{file_name(study)}.mark", uuid.uuid4().hex
+    _locks(store.place).write(mark, content.encode())
+    return Origin(dict(versions()), store.place, mark, content)
 
 
 def remove_mark(origin: Origin) -> None:
     """Remove the mark, unless another driver has written its own there."""
-    path = Path(origin.mark)
+    locks = _locks(origin.store)
     with contextlib.suppress(OSError):
-        if path.read_text(encoding="ascii") == origin.content:
-            path.unlink()
+        if locks.read(origin.mark) == origin.content.encode():
+            locks.remove(origin.mark)
+
+
+def _locks(store: str) -> Files:
+    return files_at(f"{store}/locks")
 
 
 def problem(origin: Mapping[str, Any]) -> str | None:
@@ -69,27 +75,32 @@ def problem(origin: Mapping[str, Any]) -> str | None:
             f"its versions differ from the driver's: {', '.join(differing)}. Install the same on "
             "all nodes, or use one image."
         )
-    mark = Path(origin["mark"])
+    store, mark = origin["store"], origin["mark"]
     for seconds in PAUSES:
         try:
-            found = mark.read_text(encoding="ascii")
-            answer = mark.with_name(f"{mark.name}.{uuid.uuid4().hex}")
-            answer.write_text("written", encoding="ascii")
-            answer.unlink()
-            break
-        except (OSError, ValueError) as error:
+            locks = _locks(store)
+            found = locks.read(mark)
+            if found is None:
+                reason = f"{mark} is not there"
+            else:
+                answer = f"{mark}.{uuid.uuid4().hex}"
+                locks.write(answer, b"written")
+                locks.remove(answer)
+                break
+        except (OSError, ValueError, ImportError) as error:
             reason = str(error)
-            time.sleep(seconds)
+        time.sleep(seconds)
     else:
-        return _unseen(mark, reason)
-    return None if found == origin["content"] else _unseen(mark, "another file lies there")
+        return _unseen(store, reason)
+    right = found == origin["content"].encode()
+    return None if right else _unseen(store, "another file lies there")
 
 
-def _unseen(mark: Path, reason: str) -> str:
-    return (
-        f"it does not see the store {mark.parent.parent}, or cannot write there: {reason}. Give "
-        "--store a folder that all nodes share, mounted at the same path."
-    )
+def _unseen(store: str, reason: str) -> str:
+    remedy = "Give --store a folder that all nodes share, mounted at the same path."
+    if is_url(store):
+        remedy = "Give that node the URL's package, credentials and endpoint, and a way there."
+    return f"it does not see the store {store}, or cannot write there: {reason}. {remedy}"
 
 
 @cache

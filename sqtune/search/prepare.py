@@ -33,7 +33,7 @@ def prepare_data(space: SearchSpace, store: Store) -> dict[Path, Any]:
     fitting: set[Any] = set()
     for config in {space.config(values) for values in corner_points(space)}:
         path = prepared_path(config.data, store.data)
-        if path not in read and not path.exists():
+        if path not in read and not store.fetch(path):
             read[path] = prepare(config.data)
         splits = read[path] if path in read else open_prepared(path)
         pair = (config.network, splits.num_channels, len(splits.classes), splits.image_size)
@@ -77,17 +77,18 @@ def named_files(config: TrialConfig) -> list[str]:
 
 def prepared(config: TrialConfig, store: Store) -> Path:
     """Return a trial's prepared data; makes it where a searched value asks for another split."""
-    return _prepared(config.data, store.data)
+    return _prepared(config.data, store)
 
 
 @cache
-def _prepared(data: Data, folder: Path) -> Path:
+def _prepared(data: Data, store: Store) -> Path:
     """Look at the data once in a process: at every file, if they are a folder of images."""
     from sqtune.data.prepare import prepare, prepared_path
 
-    path = prepared_path(data, folder)
-    if not path.exists():
-        prepare(data, folder)
+    path = prepared_path(data, store.data)
+    if not store.fetch(path):
+        prepare(data, store.data)
+        store.share(path)
     return path
 
 

@@ -64,7 +64,7 @@ def recorded_end(trial: TrialRecord, store: Store, study: str) -> dict[str, Any]
         "status": "FINISHED",
         "metrics": metrics,
         "tags": {"sqtune.node": str(trial.facts["node"])},
-        "files": [file for file in (folder / CODES, folder / LAYERS) if file.exists()],
+        "files": [folder / CODES, folder / LAYERS],
     }
 
 
@@ -73,6 +73,7 @@ def hand_over(study: Study, top: TrialRecord, tracker: Tracker, store: Store) ->
     from sqtune.train.checkpoint import ABOUT, WEIGHTS
 
     folder = store.network(study.name, top.number)
+    store.fetch(folder)
     test_error = top.test_error
     if test_error is None:
         test_error = measure_test_error(study, top, store)
@@ -89,6 +90,7 @@ def measure_test_error(study: Study, trial: TrialRecord, store: Store) -> float:
     from sqtune.train.loop import saved_error
 
     folder = store.network(study.name, trial.number)
+    store.fetch(folder)
     test_error = saved_error(folder, open_prepared(prepared(trial.config, store)), "test")
     study.set_test_error(trial.number, test_error)
     return test_error

@@ -114,7 +114,9 @@ def run_search(
             "one, or give this one another --name."
         )
     store = places.store
-    if store.journal.exists() and places.study_storage is None:
+    tracking_uri = places.tracking_uri or store.tracking_uri
+    store.reach()
+    if places.study_storage is None and store.journal.exists():
         storage = open_storage(store, None)
         if space.name in study_names(storage):
             Study.load(storage, space.name).refuse_changes(space)
@@ -131,10 +133,9 @@ def run_search(
             from sqtune.data.split import write_prepared
 
             write_prepared(splits, path)
+            store.share(path)
         artifacts = store.artifacts if places.tracking_uri is None else None
-        tracker = Tracker(
-            places.tracking_uri or store.tracking_uri, artifacts, space.name, store.root
-        )
+        tracker = Tracker(tracking_uri, artifacts, space.name, store.root, store.fetch)
         try:
             if places.tracking_uri is not None:
                 tracker.wait_until_connected()

@@ -18,10 +18,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TextIO
 
-from sqtune.errors import SqtuneError, StageBusy, WriteError
+from sqtune.errors import SqtuneError, StageBusy, StoreError, WriteError
+from sqtune.store import Store
 
 BEGINNING = "on process "  # of what the log says of a leg
 _SUITED: set[str] = set()  # drivers that this process has been compared with
+FINISH_SECONDS = 60.0  # for stages to be written to a URL, where another node may need them
 REPORT_SECONDS = 1.0  # epochs shorter than this travel together
 
 
@@ -32,11 +34,12 @@ class Assignment:
     Attributes:
         number: The trial's number.
         config: Its TrialConfig as JSON.
-        data: The prepared data set.
-        save_to: Folder for the trained network.
+        store: The store, a folder or a URL.
+        data: The prepared data set, by its name in the store.
+        save_to: Folder for the trained network, likewise.
         num_threads: Threads of torch.
         device: "cpu" or "cuda".
-        log: File that what happens is appended to.
+        log: File that what happens is appended to, likewise.
         watchdog_seconds: An epoch that takes longer ends the process.
         rungs: Epochs after which the search decides whether the trial goes on.
         stages: Folder or URL of the stage store; None trains everything anew.
@@ -48,6 +51,7 @@ class Assignment:
 
     number: int
     config: str
+    store: str
     data: str
     save_to: str
     num_threads: int
@@ -73,8 +77,9 @@ class Leg:
         self._session: Any = None
         self._results: Iterator[Any] | None = None
         self._unsuited = _unsuited(assignment.origin)
-        log = assignment.log if self._unsuited is None else os.devnull  # perhaps of another store
-        self._log = _open_log(Path(log))
+        self._store = Store.at(assignment.store)
+        self._log_path = self._store.root / assignment.log
+        self._log = self._open_log()
         self._say(f"{BEGINNING}{os.getpid()}: {assignment.config}")
 
     def advance(self) -> dict[str, Any]:
@@ -91,6 +96,7 @@ class Leg:
         try:
             report["done"] = self._train(report["epochs"])
             if report["done"]:
+                self._hand_in()
                 report["facts"] = self._facts()
         except StageBusy as busy:
             report["busy"] = str(busy)
@@ -108,9 +114,14 @@ class Leg:
         faulthandler.cancel_dump_traceback_later()
         if self._results is not None:
             self._results.close()  # type: ignore[attr-defined]
+        if self._session is not None:
+            self._session.finish(FINISH_SECONDS)
         self._results = self._session = None
         with contextlib.suppress(OSError):
             self._log.close()
+        if self._unsuited is None:
+            with contextlib.suppress(StoreError, OSError):  # a log that is missing ends no trial
+                self._store.share(self._log_path)
 
     def _train(self, epochs: list[dict[str, float]]) -> bool:
         """Append the results of epochs; tell whether the last one is among them."""
@@ -132,17 +143,36 @@ class Leg:
             self._say_epoch(epochs[-1])
             if result.final:
                 return True
-            if result.epoch in self.assignment.rungs or time.perf_counter() >= stop_at:
+            if result.epoch in self.assignment.rungs:
+                self._stored()  # another node may be the one that goes on
+                return False
+            if time.perf_counter() >= stop_at:
                 return False
             self._watch()
         raise AssertionError("train() ends with a final result")
+
+    def _stored(self) -> None:
+        """Wait until what was trained is where others find it, but not for long."""
+        faulthandler.cancel_dump_traceback_later()
+        if self._session is not None:
+            self._session.finish(FINISH_SECONDS)
+
+    def _hand_in(self) -> None:
+        """Give others the trained network."""
+        self._stored()
+        folder = self._store.root / self.assignment.save_to
+        self._store.share(folder)
+        self._store.forget(folder)
 
     def _start(self) -> Iterator[Any]:
         from sqtune.config.trial import TrialConfig
         from sqtune.data.split import open_prepared
         from sqtune.train.loop import train
 
-        assignment = self.assignment
+        assignment, root = self.assignment, self._store.root
+        data = root / assignment.data
+        if not self._store.fetch(data):
+            raise StoreError(f"{assignment.data} is missing in {assignment.store}.")
         if assignment.stages is not None:
             from sqtune.train.stage_session import StageSession
             from sqtune.train.stage_store import StageStore
@@ -151,10 +181,10 @@ class Leg:
             self._session = StageSession(store, assignment.owner, tuple(assignment.keep))
         return train(
             TrialConfig.model_validate_json(assignment.config),
-            splits=open_prepared(Path(assignment.data)),
+            splits=open_prepared(data),
             device=assignment.device,
             num_threads=assignment.num_threads,
-            save_to=Path(assignment.save_to),
+            save_to=root / assignment.save_to,
             stages=self._session,
         )
 
@@ -163,7 +193,9 @@ class Leg:
 
         problem = None if self._session is None else self._session.problem
         return {
-            "num_validation": len(open_prepared(Path(self.assignment.data)).validation),
+            "num_validation": len(
+                open_prepared(self._store.root / self.assignment.data).validation
+            ),
             "started_at": self._started_at,
             "ended_at": time.time(),
             "process": os.getpid(),
@@ -178,6 +210,17 @@ class Leg:
         faulthandler.dump_traceback_later(
             self.assignment.watchdog_seconds, exit=True, file=self._log
         )
+
+    def _open_log(self) -> TextIO:
+        path = self._log_path
+        try:
+            if self._unsuited is None:  # otherwise it is perhaps the log of another store
+                self._store.fetch(path, newest=True)
+                path.parent.mkdir(parents=True, exist_ok=True)
+                return path.open("a", encoding="utf-8", errors="replace")
+        except (OSError, StoreError):  # a full disk
+            pass
+        return Path(os.devnull).open("a", encoding="utf-8")
 
     def _say_epoch(self, epoch: dict[str, float]) -> None:
         shown = {key: f"{value:.4g}" for key, value in epoch.items()}
@@ -206,14 +249,6 @@ def _unsuited(origin: Mapping[str, Any] | None) -> str | None:
     if found is None:
         _SUITED.add(origin["content"])
     return None if found is None else f"node {socket.gethostname()}: {found}"
-
-
-def _open_log(path: Path) -> TextIO:
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        return path.open("a", encoding="utf-8", errors="replace")
-    except OSError:  # a full disk
-        return Path(os.devnull).open("a", encoding="utf-8")
 
 
 def death_reason(times: int, log: Path) -> str:

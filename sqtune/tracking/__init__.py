@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import queue
 import time
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -33,16 +33,22 @@ class Tracker:
         study: The study's name, which is also the experiment's.
         spool_folder: Where a nameless file takes what memory should not hold while the server is
             away; None for the system's folder of temporary files.
+        fetch: Makes a file be here that another machine wrote; tells whether it is.
     """
 
     def __init__(
-        self, uri: str, artifacts: Path | None, study: str, spool_folder: Path | None = None
+        self,
+        uri: str,
+        artifacts: Path | None,
+        study: str,
+        spool_folder: Path | None = None,
+        fetch: Callable[[Path], bool] = Path.exists,
     ) -> None:
         self._uri = uri
         self._jobs = Jobs(spool_folder)
         self._missing: TrackingError | None = None
         self.new_run_ids: queue.SimpleQueue[tuple[int, str]] = queue.SimpleQueue()
-        writer = Writer(uri, artifacts, study, lambda *new: self.new_run_ids.put(new))
+        writer = Writer(uri, artifacts, study, lambda *new: self.new_run_ids.put(new), fetch)
         self._worker = Worker(writer, self._jobs)
 
     @property

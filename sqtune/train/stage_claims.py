@@ -12,8 +12,8 @@ import json
 import threading
 import time
 
+from sqtune.files import Files
 from sqtune.processes import has_died, this_process
-from sqtune.train.stage_files import Files
 
 HEARTBEAT_SECONDS = 10.0
 VOID_SECONDS = 60.0  # the clocks of hosts that share a store differ by less

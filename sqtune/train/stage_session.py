@@ -34,6 +34,13 @@ class StageSession:
         """Remember a problem, if it is the first."""
         self.problem = self.problem or str(error)
 
+    def finish(self, seconds: float) -> None:
+        """Wait, no longer than so many seconds, until all that was stored is written."""
+        try:
+            self.store.finish(seconds)
+        except StoreError as error:
+            self.note(error)
+
     def staying(self, config: TrialConfig) -> tuple[int, ...]:
         """Return the epochs whose checkpoints stay."""
         kept = (epoch for epoch in self.keep if 0 < epoch <= config.num_epochs)

@@ -1,5 +1,7 @@
 """The stage store: checkpoints of stages, by key, in a folder or under a URL.
 
+Under a URL a thread does the writing; `finish` waits for it.
+
 PLACE/KEY.stage     what an epoch left: it stays until it is the one used longest ago
 PLACE/KEY.rolling   likewise, until the same training has stored its next epoch
 PLACE/KEY.claim     who trains the stage that ends with this epoch (`sqtune.train.stage_claims`)
@@ -17,8 +19,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from sqtune.errors import StoreError
+from sqtune.files import Files, LaterFiles, files_at, is_url
 from sqtune.train.stage_claims import Claims
-from sqtune.train.stage_files import files_at
 
 MAGIC = b"SQSTAGE1"
 HEADER = struct.Struct("<8s32sQ")  # magic, sha256 of what follows, its length
@@ -49,12 +51,14 @@ class StageStore:
     def __init__(self, place: Path | str, max_size: int) -> None:
         self.place, self.max_size = str(place), max_size
         try:
-            self._files = files_at(place)
+            files = files_at(place)
         except (ValueError, ImportError, OSError) as error:
             raise StoreError(
                 f"stages.url: {place} cannot be opened: {error}. Give a folder, or a URL "
                 "that fsspec knows, with the package that it needs."
             ) from error
+        self._later = LaterFiles(files) if is_url(place) else None
+        self._files: Files = self._later or files
         self._claims = Claims(self._files)
         self._unlooked = float("inf")  # bytes written since all entries were counted
 
@@ -174,6 +178,24 @@ class StageStore:
         """Return the live owner who trains the stage that ends with this epoch, if any."""
         with self._answering():
             return self._claims.holder(key)
+
+    def finish(self, seconds: float) -> None:
+        """Wait until all is written.
+
+        Args:
+            seconds: No longer than this.
+
+        Raises:
+            StoreError: Something was, or will be, lost.
+        """
+        if self._later is None:
+            return
+        written = self._later.finish(seconds)
+        why = self._later.trouble
+        if why is None and not written:
+            why = f"it did not take them within {seconds:g} s"
+        if why is not None:
+            raise StoreError(f"stages could not be written to {self.place}: {why}.")
 
     @contextlib.contextmanager
     def _answering(self) -> Iterator[None]:

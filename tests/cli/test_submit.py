@@ -24,7 +24,7 @@ def space(tmp_path):
         ([], "would lie in the job's own folder"),
         (["--store", "relative"], "would lie in the job's own folder"),
         (["--store", "/shared", "--study-storage", "postgresql://a:hidden@c/d"], "PGPASSWORD"),
-        (["--store", "s3://bucket/store"], "a store is a folder"),
+        (["--store", "s3://bucket/store"], "--study-storage"),
         (["--store", "/shared", "--study-storage", "sqlite:///s.db"], "absolute path"),
         (["--store", "/shared", "--tracking-uri", "./mlruns"], "absolute path"),
         (["--store", "/shared", "--tirals", "3"], "--trials"),

@@ -45,7 +45,7 @@ class Legs:
 
     def next_trial(self) -> Assignment | Literal["wait", "end"]:
         if self.left:
-            return Assignment(self.left.pop(0), "", "", "", 1, "cpu", "", 1.0)
+            return Assignment(self.left.pop(0), "", "", "", "", 1, "cpu", "", 1.0)
         return "end" if len(self.reported) == 3 else "wait"
 
     def on_report(self, report: dict[str, Any]) -> bool:

@@ -33,26 +33,25 @@ def test_a_version_that_differs_is_named_with_both(origin, name):
 
 
 def test_a_store_that_is_not_there_or_is_another_one_is_named(origin, tmp_path, monkeypatch):
-    mark = Path(origin["mark"])
+    mark = Path(origin["store"]) / "locks" / origin["mark"]
     mark.write_text("of somebody else")
     assert f"does not see the store {tmp_path / 'store'}" in problem(origin)
     monkeypatch.setattr("sqtune.search.origin.PAUSES", (0.0, 0.0))
     mark.unlink()
-    assert "No such file" in problem(origin)
+    assert "a_study-" in problem(origin)
+    assert "is not there" in problem(origin)
 
 
 def test_a_worker_that_does_not_suit_says_so_and_writes_nothing(origin, tmp_path):
     origin["versions"]["torch"] = "1.0"
-    log = tmp_path / "other" / "log"
     config = TrialConfig().model_dump_json()
-    leg = Leg(
-        Assignment(3, config, "", str(tmp_path / "n"), 1, "cpu", str(log), 1.0, origin=origin)
-    )
+    other = str(tmp_path / "other")
+    leg = Leg(Assignment(3, config, other, "data", "n", 1, "cpu", "log", 1.0, origin=origin))
     report = leg.advance()
     assert report["done"]
     assert "torch" in report["unsuited"]
-    assert not log.parent.exists()
     leg.close()
+    assert not Path(other).exists()
 
 
 def test_a_mark_is_removed_by_whom_it_belongs_to(tmp_path):

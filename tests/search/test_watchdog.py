@@ -16,7 +16,7 @@ SCRIPT = """
 import sys
 from sqtune.search.worker import Assignment, Leg
 config, data, folder = sys.argv[1:]
-Leg(Assignment(0, config, data, f"{folder}/network", 1, "cpu", f"{folder}/log", 0.5)).advance()
+Leg(Assignment(0, config, folder, data, "network", 1, "cpu", "log", 0.5)).advance()
 """
 
 
@@ -25,7 +25,14 @@ def test_an_epoch_that_takes_too_long_ends_the_process_with_its_stacks_in_the_lo
     [data] = (tmp_path / "data").iterdir()
     config = TrialConfig(network=ResNet("resnet56", 32))  # an epoch takes many seconds
     answer = subprocess.run(
-        [sys.executable, "-c", SCRIPT, config.model_dump_json(), str(data), str(tmp_path)],
+        [
+            sys.executable,
+            "-c",
+            SCRIPT,
+            config.model_dump_json(),
+            f"data/{data.name}",
+            str(tmp_path),
+        ],
         check=False,
         timeout=60,
     )

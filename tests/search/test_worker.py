@@ -19,11 +19,12 @@ def assignment(tmp_path: Path) -> Assignment:
     return Assignment(
         number=0,
         config=config.model_dump_json(),
-        data=str(prepared_path(config.data, tmp_path / "data")),
-        save_to=str(tmp_path / "networks" / "00000"),
+        store=str(tmp_path),
+        data=f"data/{prepared_path(config.data, tmp_path / 'data').name}",
+        save_to="networks/00000",
         num_threads=1,
         device="cpu",
-        log=str(tmp_path / "logs" / "00000.log"),
+        log="logs/00000.log",
         watchdog_seconds=600.0,
         stages=str(tmp_path / "stages"),
         stages_max_size=2**30,
@@ -45,7 +46,7 @@ def test_what_cannot_be_written_now_is_no_failure_and_is_written_later(assignmen
     leg.close()
     assert "facts" in report
     assert [path.name for path in in_the_way.iterdir()] == ["00000"]
-    assert "unwritable" in Path(assignment.log).read_text()
+    assert "unwritable" in (tmp_path / assignment.log).read_text()
 
 
 def test_a_log_that_cannot_be_written_ends_no_trial(assignment, tmp_path):
@@ -57,7 +58,7 @@ def test_a_log_that_cannot_be_written_ends_no_trial(assignment, tmp_path):
 
 def test_a_disk_that_is_full_under_the_log_ends_no_trial(assignment, tmp_path):
     (tmp_path / "logs").mkdir()
-    Path(assignment.log).symlink_to("/dev/full")
+    (tmp_path / assignment.log).symlink_to("/dev/full")
     leg = Leg(assignment)
     assert "facts" in leg.advance()
     leg.close()

@@ -15,8 +15,8 @@ from contextlib import ExitStack, contextmanager
 
 import pytest
 
+from sqtune.files import LocalFiles, files_at
 from sqtune.train.stage_claims import CLAIM, Claims
-from sqtune.train.stage_files import LocalFiles, files_at
 from sqtune.train.stage_store import StageStore
 
 KEY = "k" * 64
@@ -37,7 +37,7 @@ def holding(folder, owner: str) -> Iterator[subprocess.Popen]:
         import sys, time
         from pathlib import Path
         from sqtune.train.stage_claims import Claims
-        from sqtune.train.stage_files import LocalFiles
+        from sqtune.files import LocalFiles
         print(Claims(LocalFiles(Path({str(folder)!r}))).claim({KEY!r}, {owner!r}), flush=True)
         time.sleep(600)
         """
@@ -150,7 +150,7 @@ def test_of_many_at_the_same_moment_one_gets_it(tmp_path):
         import sys, time
         from pathlib import Path
         from sqtune.train.stage_claims import Claims
-        from sqtune.train.stage_files import LocalFiles
+        from sqtune.files import LocalFiles
         claims = Claims(LocalFiles(Path({str(tmp_path)!r})))
         print("ready", flush=True)
         sys.stdin.readline()

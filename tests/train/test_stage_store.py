@@ -16,7 +16,8 @@ from pathlib import Path
 import pytest
 
 from sqtune.errors import StoreError
-from sqtune.train.stage_files import PARTIAL, LocalFiles
+from sqtune.files import LocalFiles
+from sqtune.files.local import PARTIAL
 from sqtune.train.stage_store import HEADER, StageStore
 
 GIB = 2**30
@@ -51,6 +52,8 @@ def test_what_is_put_comes_back_in_any_process_that_opens_the_place(store, place
     store.put(key(1), b"one")
     store.put(key(2), b"")
     store.put(key(1), b"one, again")
+    assert store.get(key(1)) == b"one, again"
+    store.finish(5)
     for opened in (store, StageStore(place, GIB), pickle.loads(pickle.dumps(store))):
         assert opened.has(key(1))
         assert opened.get(key(1)) == b"one, again"
