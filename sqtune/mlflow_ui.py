@@ -26,7 +26,11 @@ def serve(store: Store, port: int | None, on_start: Callable[[str], object]) -> 
         StoreError: The store has no tracking database.
         TrackingError: The port is taken, or the server does not start.
     """
-    uri = store.tracking_uri
+    if store.url is not None:
+        raise StoreError(
+            f"--store {store.url}: its records are on the server that --tracking-uri names. Open "
+            "that address in a browser."
+        )
     if not (store.root / "mlflow.db").exists():
         raise StoreError(
             f"{store.root} has no tracking database. Search first, or give --store another folder."
@@ -35,7 +39,7 @@ def serve(store: Store, port: int | None, on_start: Callable[[str], object]) -> 
     quiet_environment()
     os.environ.setdefault("MLFLOW_SERVER_ENABLE_JOB_EXECUTION", "false")
     command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1"]
-    command += ["--port", str(port), "--workers", "1", "--backend-store-uri", uri]
+    command += ["--port", str(port), "--workers", "1", "--backend-store-uri", store.tracking_uri]
     command += ["--default-artifact-root", store.artifacts.as_uri()]
     server = subprocess.Popen(
         command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
