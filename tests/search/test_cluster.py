@@ -22,7 +22,7 @@ from sqtune.search.storage import open_storage
 from sqtune.search.study import Study
 from sqtune.store import Store
 
-from .conftest import command, no_failures, run, searched_table, written
+from .conftest import command, no_failures, run, searched_table, table, written
 from .test_search import mlflow_runs, wait_for
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::ResourceWarning")
@@ -56,15 +56,17 @@ def cluster() -> Iterator[RayCluster]:
     folder = Path(tempfile.mkdtemp(prefix="sq"))
     found = RayCluster(folder)
     try:
-        found.add()
-        found.add()
+        found.add("env", f"XDG_CACHE_HOME={folder / 'cache0'}")
+        found.add("env", f"XDG_CACHE_HOME={folder / 'cache1'}")
         yield found
     finally:
         found.close()
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def begin(cluster: RayCluster, space: Path, store: Path, *more: object) -> subprocess.Popen[str]:
+def begin(
+    cluster: RayCluster, space: Path, store: Path | str, *more: object
+) -> subprocess.Popen[str]:
     arguments = ("search", "--space", space, "--store", store, "--address", cluster.address, *more)
     return subprocess.Popen(
         command(*arguments),
@@ -110,6 +112,32 @@ def test_all_nodes_train_and_the_table_is_that_of_one_machine(
     check(store, undisturbed)
     assert len(nodes_of(store)) == 2
     assert not list((store / "locks").glob("*.mark*"))
+
+
+def test_under_a_url_every_machine_gets_what_others_wrote(
+    cluster, space, undisturbed, tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    store, storage = f"local://{tmp_path}/there", f"sqlite:///{tmp_path}/study.db"
+    tracking = ("--tracking-uri", f"sqlite:///{tmp_path}/mlflow.db")
+    at = ("--store", store, "--study-storage", storage)
+    driver = begin(cluster, space, store, *at[2:], *tracking)
+    output, _ = driver.communicate(timeout=200)
+    assert driver.returncode == 0, output
+    assert table(run("show", *at, "--json")) == undisturbed
+    shared = {path.name for path in (tmp_path / "there").rglob("*") if path.is_file()}
+    assert {"weights.safetensors", "codes.safetensors", "network.json", "00003.log"} <= shared
+    assert not {name for name in shared if "mark" in name or "claim" in name}
+    for number in (0, 1):
+        [mirror] = (cluster.folder / f"cache{number}" / "sqtune").iterdir()
+        assert {path.parent.name for path in mirror.rglob("*.safetensors")} == {"data"}
+    best = json.loads(run("best", *at, "--json").stdout)
+    assert (Path(best["network"]) / "weights.safetensors").is_file()
+    client, _, children = mlflow_runs(tmp_path)
+    for child in children.values():
+        files = client.list_artifacts(child.info.run_id, "network")
+        assert "network/codes.safetensors" in {file.path for file in files}
 
 
 def test_a_node_that_is_killed_costs_its_epoch_and_no_trial(cluster, space, undisturbed, tmp_path):
