@@ -109,6 +109,14 @@ tracking_option = click.option(
 )
 
 
+offline_option = click.option(
+    "--offline",
+    is_flag=True,
+    help="Search although MLflow's server does not answer; what it misses is written when it is "
+    "back, or when the same command goes on.",
+)
+
+
 def _unless_local(ctx: click.Context, option: click.Parameter, text: str | None) -> str | None:
     del ctx, option
     return None if text == "local" else text

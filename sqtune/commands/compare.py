@@ -13,6 +13,7 @@ from sqtune.options import (
     INTERRUPTED,
     cluster_options,
     json_option,
+    offline_option,
     options,
     places_options,
     set_option,
@@ -38,7 +39,7 @@ if TYPE_CHECKING:
 @click.option(
     "--out", type=Path, metavar="DIR", help="Also write table and chart to this new folder."
 )
-@options(*places_options, *cluster_options, json_option)
+@options(*places_options, offline_option, *cluster_options, json_option)
 def compare(
     space_file: Path,
     overrides: tuple[str, ...],
@@ -49,6 +50,7 @@ def compare(
     store: str,
     study_storage: str | None,
     tracking_uri: str | None,
+    offline: bool,
     address: str | None,
     working_dir: Path | None,
     as_json: bool,
@@ -75,7 +77,7 @@ def compare(
     from sqtune.search.progress import Progress
     from sqtune.search.run import Places, run_search
 
-    places = Places(Store.at(store), study_storage, tracking_uri, address, working_dir)
+    places = Places(Store.at(store), study_storage, tracking_uri, address, working_dir, offline)
     progress = Progress(console(to_stderr=as_json))
     finisher = _Finisher(compared, seeds, places.store)
     text = json.dumps(space.model_dump(mode="json", by_alias=True), indent=1)

@@ -14,6 +14,7 @@ from sqtune.options import (
     INTERRUPTED,
     cluster_options,
     json_option,
+    offline_option,
     options,
     places_options,
 )
@@ -35,7 +36,7 @@ if TYPE_CHECKING:
 @click.option(
     "--epochs", type=click.IntRange(min=1), help="Train for so many epochs; by default as before."
 )
-@options(*places_options, *cluster_options, json_option)
+@options(*places_options, offline_option, *cluster_options, json_option)
 def confirm(
     name: str | None,
     top: int,
@@ -44,6 +45,7 @@ def confirm(
     store: str,
     study_storage: str | None,
     tracking_uri: str | None,
+    offline: bool,
     address: str | None,
     working_dir: Path | None,
     as_json: bool,
@@ -79,7 +81,7 @@ def confirm(
     outcome = run_search(
         space,
         json.dumps(space.model_dump(mode="json", by_alias=True), indent=1),
-        Places(Store.at(store), study_storage, tracking_uri, address, working_dir),
+        Places(Store.at(store), study_storage, tracking_uri, address, working_dir, offline),
         progress,
         choose=lambda trials: (found := confirming.winner(chosen, trials, epochs)) and found[1],
         confirms=study.name,

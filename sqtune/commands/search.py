@@ -14,6 +14,7 @@ from sqtune.options import (
     INTERRUPTED,
     cluster_options,
     json_option,
+    offline_option,
     options,
     places_options,
     set_option,
@@ -49,7 +50,7 @@ from sqtune.store import Store
     help="End once a quantized network has at most this validation error: 1% or 0.01.",
 )
 @click.option("--warm-start", metavar="NAME", help="Tell the sampler of another study's trials.")
-@options(*places_options, *cluster_options, json_option)
+@options(*places_options, offline_option, *cluster_options, json_option)
 def search(
     space_file: Path,
     overrides: tuple[str, ...],
@@ -62,6 +63,7 @@ def search(
     store: str,
     study_storage: str | None,
     tracking_uri: str | None,
+    offline: bool,
     address: str | None,
     working_dir: Path | None,
     as_json: bool,
@@ -92,7 +94,7 @@ def search(
     from sqtune.search.progress import Progress
     from sqtune.search.run import Places, run_search
 
-    places = Places(Store.at(store), study_storage, tracking_uri, address, working_dir)
+    places = Places(Store.at(store), study_storage, tracking_uri, address, working_dir, offline)
     progress = Progress(console(to_stderr=as_json))
     text = space_file.read_text(encoding="utf-8")
     outcome = run_search(space, text, places, progress, warm_start=warm_start)

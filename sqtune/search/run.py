@@ -67,6 +67,7 @@ class Places:
         tracking_uri: MLflow's tracking URI; None for the store's database.
         address: Of a Ray cluster, "auto" or HOST:PORT; None trains on this machine alone.
         working_dir: Folder that a cluster's workers get a copy of, and import from.
+        offline: Whether MLflow's server need not answer.
     """
 
     store: Store
@@ -74,6 +75,7 @@ class Places:
     tracking_uri: str | None = None
     address: str | None = None
     working_dir: Path | None = None
+    offline: bool = False
 
 
 def run_search(
@@ -135,9 +137,10 @@ def run_search(
             write_prepared(splits, path)
             store.share(path)
         artifacts = store.artifacts if places.tracking_uri is None else None
-        tracker = Tracker(tracking_uri, artifacts, space.name, store.root, store.fetch)
+        spool, offline = store.root, places.offline
+        tracker = Tracker(tracking_uri, artifacts, space.name, spool, store.fetch, offline=offline)
         try:
-            if places.tracking_uri is not None:
+            if places.tracking_uri is not None and not offline:
                 tracker.wait_until_connected()
             storage = database or open_storage(store, None, mend=True)
             footprint = footprints(space, store)

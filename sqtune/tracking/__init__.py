@@ -34,6 +34,7 @@ class Tracker:
         spool_folder: Where a nameless file takes what memory should not hold while the server is
             away; None for the system's folder of temporary files.
         fetch: Makes a file be here that another machine wrote; tells whether it is.
+        offline: Whether the server need not be there at the start: all waits for it.
     """
 
     def __init__(
@@ -43,13 +44,15 @@ class Tracker:
         study: str,
         spool_folder: Path | None = None,
         fetch: Callable[[Path], bool] = Path.exists,
+        *,
+        offline: bool = False,
     ) -> None:
         self._uri = uri
         self._jobs = Jobs(spool_folder)
         self._missing: TrackingError | None = None
         self.new_run_ids: queue.SimpleQueue[tuple[int, str]] = queue.SimpleQueue()
         writer = Writer(uri, artifacts, study, lambda *new: self.new_run_ids.put(new), fetch)
-        self._worker = Worker(writer, self._jobs)
+        self._worker = Worker(writer, self._jobs, patient=offline)
 
     @property
     def error(self) -> Exception | None:
@@ -72,7 +75,8 @@ class Tracker:
             raise TrackingError(
                 f"the tracking store {without_password(self._uri)} does not answer: "
                 f"{first_line(self._worker.unreachable)}. "
-                "Start it, give another --tracking-uri, or leave it out for the embedded one."
+                "Start it, give another --tracking-uri, leave it out for the embedded one, or give "
+                "--offline: what it misses is written when the same command goes on."
             ) from self._worker.unreachable
 
     def start_study(

@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Callable
 from functools import partial
+from itertools import count
 
 from sqtune.errors import TrackingError
 from sqtune.tracking.jobs import Job, Jobs
@@ -39,10 +40,11 @@ class Worker:
     Args:
         writer: Writes to MLflow.
         jobs: What to write.
+        patient: Whether a server that is not there at the start is waited for, too.
     """
 
-    def __init__(self, writer: Writer, jobs: Jobs) -> None:
-        self._writer, self._jobs = writer, jobs
+    def __init__(self, writer: Writer, jobs: Jobs, *, patient: bool = False) -> None:
+        self._writer, self._jobs, self._patient = writer, jobs, patient
         self._pending: dict[int, list[Job]] = {}
         self._due: dict[int, float] = {}
         self._given_up: dict[int | None, str] = {}
@@ -79,9 +81,9 @@ class Worker:
         self._thread.join(1.0)
 
     def _work(self) -> None:
-        self._connect()
+        connected = self._connect()
         self.connected.set()
-        if self.unreachable is not None:
+        if not connected:
             return
         while not self._stop.is_set():
             job = self._jobs.take(FLUSH_SECONDS / 2)
@@ -96,16 +98,22 @@ class Worker:
             if drained:
                 return
 
-    def _connect(self) -> None:
-        for attempt in range(CONNECT_ATTEMPTS):
+    def _connect(self) -> bool:
+        for attempt in count():
             try:
                 self._writer.connect()
             except Exception as error:  # whatever MLflow, SQLAlchemy or a socket raises
-                self.unreachable = error
-                self._stop.wait(_delay(attempt))
+                if not self._patient and attempt + 1 == CONNECT_ATTEMPTS:
+                    self.unreachable = error
+                since = self._failing[0] if self._failing else time.monotonic()
+                self._failing = (since, first_line(error))
             else:
-                self.unreachable = None
-                return
+                self._failing = None
+                return True
+            if self.unreachable is not None or self._stop.is_set():
+                return False
+            self._wait(_delay(attempt))
+        raise AssertionError("it has returned")
 
     def _do(self, job: Job) -> None:
         if job.kind == "log_epoch" and job.number is not None:

@@ -35,13 +35,13 @@ search: {{sampler: random}}
 class Search:
     """`sqtune search` in a process of its own, recorded by a server."""
 
-    def __init__(self, folder: Path, name: str, uri: str, num_trials: int) -> None:
+    def __init__(self, folder: Path, name: str, uri: str, num_trials: int, *more: str) -> None:
         space = folder / "space.yaml"
         space.write_text(SPACE)
         self.store = folder / "store"
         self.command = [sys.executable, "-m", "sqtune", "search", "--space", str(space)]
         self.command += ["--name", name, "--store", str(self.store), "--tracking-uri", uri]
-        self.command += ["--trials", str(num_trials)]
+        self.command += ["--trials", str(num_trials), *more]
         self.num_trials = num_trials
         self.output = ""
 
@@ -116,3 +116,21 @@ def test_of_a_server_that_stays_away_the_same_command_makes_good(server: Server,
     assert "warning" not in search.output, search.output
     assert "starting Ray" not in search.output, search.output
     assert_everything_is_there_once(server, search, "gone")
+
+
+def test_offline_a_server_that_is_not_there_at_the_start_gets_everything_later(
+    server: Server, tmp_path
+):
+    server.kill()
+    search = Search(tmp_path, "later", server.uri, 2, "--offline")
+    with search.running():
+        pass
+    assert "warning: MLflow does not have everything" in search.output
+    server.start()
+    server.wait()
+    search.output = ""
+    with search.running():
+        pass
+    assert "warning" not in search.output, search.output
+    assert "starting Ray" not in search.output, search.output
+    assert_everything_is_there_once(server, search, "later")
