@@ -62,8 +62,8 @@ class Mirror:
                 "AWS_SECRET_ACCESS_KEY, AWS_ENDPOINT_URL, or the machine's role)."
             ) from error
 
-    def share(self, path: Path) -> None:
-        """Copy a file or a folder to the URL.
+    def share(self, path: Path, seconds: float = PATIENCE_SECONDS) -> None:
+        """Copy a file or a folder to the URL, with so many seconds' patience for each file.
 
         Raises:
             WriteError: It cannot be written there.
@@ -73,14 +73,14 @@ class Mirror:
         try:
             for file in sorted(files, key=lambda file: file.name == WHOLE):
                 upload = partial(remote.upload, file, self._name(file))
-                patiently(upload, PATIENCE_SECONDS)
+                patiently(upload, seconds)
         except OSError as error:
             raise WriteError(
                 f"{path.name} cannot be written to {self.url}: {error}. Once it can, give the same "
                 "command again."
             ) from error
 
-    def fetch(self, path: Path) -> bool:
+    def fetch(self, path: Path, seconds: float = PATIENCE_SECONDS) -> bool:
         """Tell whether there is a file or a folder, after it was copied here where need be.
 
         Of a file here and there the longer one counts; of a network's folder the one there.
@@ -89,7 +89,7 @@ class Mirror:
             StoreError: The URL does not answer.
         """
         try:
-            return patiently(lambda: self._fetched(path), PATIENCE_SECONDS)
+            return patiently(lambda: self._fetched(path), seconds)
         except OSError as error:
             raise StoreError(f"{path.name} cannot be read from {self.url}: {error}.") from error
 

@@ -30,7 +30,7 @@ from filelock import FileLock, Timeout
 
 from sqtune.errors import StoreError
 from sqtune.files import folder_of, is_url
-from sqtune.mirror import Mirror
+from sqtune.mirror import PATIENCE_SECONDS, Mirror
 
 DEFAULT_STORE = "sqtune-store"
 
@@ -95,30 +95,33 @@ class Store:
         if self._mirror is not None:
             self._mirror.check()
 
-    def share(self, path: Path) -> None:
+    def share(self, path: Path, seconds: float = PATIENCE_SECONDS) -> None:
         """Give others a file or a folder that was written here; in a folder they have it already.
 
-        Asks again for two minutes while the URL does not answer.
+        Args:
+            path: Where it lies in the store.
+            seconds: How long to ask again, file by file, while the URL does not answer.
 
         Raises:
             WriteError: It cannot be written there.
         """
         if self._mirror is not None:
-            self._mirror.share(path)
+            self._mirror.share(path, seconds)
 
-    def fetch(self, path: Path, *, newest: bool = False) -> bool:
+    def fetch(self, path: Path, *, newest: bool = False, seconds: float = PATIENCE_SECONDS) -> bool:
         """Tell whether there is a file or a folder; others' is copied here where need be.
 
         Args:
             path: Where it lies in the store.
             newest: Whether others' file may have grown; the longer one counts.
+            seconds: How long to ask again while the URL does not answer.
 
         Raises:
-            StoreError: The URL does not answer for two minutes.
+            StoreError: The URL does not answer.
         """
         if self._mirror is None or (path.is_file() and not newest):
             return path.exists()
-        return self._mirror.fetch(path)
+        return self._mirror.fetch(path, seconds)
 
     def name(self, path: Path) -> str:
         """Return by which name a file or a folder of the store is known on every machine."""

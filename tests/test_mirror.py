@@ -144,6 +144,5 @@ def test_a_url_that_cannot_be_written_is_refused_at_once(tmp_path, monkeypatch):
     store = Store.at(f"local://{tmp_path}/file/store")
     with pytest.raises(StoreError, match="cannot be written"):
         store.reach()
-    monkeypatch.setattr("sqtune.mirror.PATIENCE_SECONDS", 0.1)
     with pytest.raises(WriteError, match="give the same command again"):
-        store.share(write(store.data / "digits", "images"))
+        store.share(write(store.data / "digits", "images"), 0.1)

@@ -24,6 +24,7 @@ from sqtune.store import Store
 BEGINNING = "on process "  # of what the log says of a leg
 _SUITED: set[str] = set()  # drivers that this process has been compared with
 FINISH_SECONDS = 60.0  # for stages to be written to a URL, where another node may need them
+LOG_SECONDS = 5.0  # for a log to be copied from or to a URL
 REPORT_SECONDS = 1.0  # epochs shorter than this travel together
 
 
@@ -77,6 +78,9 @@ class Leg:
         self._session: Any = None
         self._results: Iterator[Any] | None = None
         self._unsuited = _unsuited(assignment.origin)
+        self._log: TextIO | None = None
+        if self._unsuited is not None:  # perhaps it does not even know what the store's URL means
+            return
         self._store = Store.at(assignment.store)
         self._log_path = self._store.root / assignment.log
         self._log = self._open_log()
@@ -101,7 +105,8 @@ class Leg:
         except StageBusy as busy:
             report["busy"] = str(busy)
         except WriteError as error:
-            report["unwritable"] = str(error)
+            where = "" if self.assignment.origin is None else f"node {socket.gethostname()}: "
+            report["unwritable"] = f"{where}{error}"
         except SqtuneError as error:
             report["failure"] = str(error)
         except Exception:  # a fault in the program: the study goes on, the reason is kept
@@ -117,11 +122,11 @@ class Leg:
         if self._session is not None:
             self._session.finish(FINISH_SECONDS)
         self._results = self._session = None
-        with contextlib.suppress(OSError):
-            self._log.close()
-        if self._unsuited is None:
+        if self._log is not None:
+            with contextlib.suppress(OSError):
+                self._log.close()
             with contextlib.suppress(StoreError, OSError):  # a log that is missing ends no trial
-                self._store.share(self._log_path)
+                self._store.share(self._log_path, LOG_SECONDS)
 
     def _train(self, epochs: list[dict[str, float]]) -> bool:
         """Append the results of epochs; tell whether the last one is among them."""
@@ -171,7 +176,11 @@ class Leg:
 
         assignment, root = self.assignment, self._store.root
         data = root / assignment.data
-        if not self._store.fetch(data):
+        try:
+            there = self._store.fetch(data)
+        except StoreError as error:  # not the trial's fault
+            raise WriteError(str(error)) from error
+        if not there:
             raise StoreError(f"{assignment.data} is missing in {assignment.store}.")
         if assignment.stages is not None:
             from sqtune.train.stage_session import StageSession
@@ -207,20 +216,20 @@ class Leg:
 
         The timer is the interpreter's own thread: a step that never returns does not stop it.
         """
+        assert self._log is not None
         faulthandler.dump_traceback_later(
             self.assignment.watchdog_seconds, exit=True, file=self._log
         )
 
     def _open_log(self) -> TextIO:
         path = self._log_path
+        with contextlib.suppress(StoreError):
+            self._store.fetch(path, newest=True, seconds=LOG_SECONDS)
         try:
-            if self._unsuited is None:  # otherwise it is perhaps the log of another store
-                self._store.fetch(path, newest=True)
-                path.parent.mkdir(parents=True, exist_ok=True)
-                return path.open("a", encoding="utf-8", errors="replace")
-        except (OSError, StoreError):  # a full disk
-            pass
-        return Path(os.devnull).open("a", encoding="utf-8")
+            path.parent.mkdir(parents=True, exist_ok=True)
+            return path.open("a", encoding="utf-8", errors="replace")
+        except OSError:  # a full disk
+            return Path(os.devnull).open("a", encoding="utf-8")
 
     def _say_epoch(self, epoch: dict[str, float]) -> None:
         shown = {key: f"{value:.4g}" for key, value in epoch.items()}
@@ -233,6 +242,8 @@ class Leg:
                 self._say(f"{kind}: {report[kind]}")
 
     def _say(self, text: str) -> None:
+        if self._log is None:
+            return
         with contextlib.suppress(OSError):  # a full disk under the logs ends no trial
             print(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {text}", file=self._log, flush=True)
 

@@ -16,7 +16,7 @@ SCRIPT = """
 import sys
 from sqtune.search.worker import Assignment, Leg
 config, data, folder = sys.argv[1:]
-Leg(Assignment(0, config, folder, data, "network", 1, "cpu", "log", 0.5)).advance()
+Leg(Assignment(0, config, folder, data, "network", 1, "cpu", "log", 3.0)).advance()
 """
 
 
