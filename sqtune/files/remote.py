@@ -17,12 +17,12 @@ R = TypeVar("R")
 
 USED = ".used"
 OPTIONS: dict[str, dict[str, Any]] = {  # of fsspec's file systems, by scheme
-    # A server that vanished without a word is noticed; asking again is our own business.
+    # A server that vanished without a word is noticed; asking again for long is our own business.
     "s3": {
         "config_kwargs": {
-            "connect_timeout": 10,
-            "read_timeout": 30,
-            "retries": {"max_attempts": 1},
+            "connect_timeout": 5,
+            "read_timeout": 20,
+            "retries": {"total_max_attempts": 2},
         }
     },
     "local": {"auto_mkdir": True},
@@ -65,6 +65,8 @@ class RemoteFiles:
         options = OPTIONS.get("s3" if scheme == "s3a" else scheme, {})
         found: tuple[Any, str] = fsspec.core.url_to_fs(url, use_listings_cache=False, **options)
         self._fs, self._root = found[0], found[1].rstrip("/")
+        if getattr(self._fs, "retries", 1) > 1:  # s3fs's own, on top of the above
+            self._fs.retries = 1
 
     def _path(self, name: str) -> str:
         return f"{self._root}/{name}"

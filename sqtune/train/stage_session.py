@@ -147,7 +147,7 @@ class StagedTraining:
         key, stays = self._keys[result.epoch - 1], result.epoch in self._staying
         store = self._session.store
         try:
-            if not store.has(key, staying=True):
+            if store.wants(key):
                 content = {
                     "epochs": self._epochs,
                     "owners": self._owners,

@@ -68,6 +68,13 @@ class StageStore:
         with self._answering():
             return any(self._files.existing([name]) for name in names)
 
+    def wants(self, key: str) -> bool:
+        """Tell whether an entry that was just trained is to be put: there is none that stays.
+
+        A URL is not asked, since the training would wait for the answer; the content is the same.
+        """
+        return self._later is not None or not self.has(key, staying=True)
+
     def longest(self, keys: Sequence[str], *, without: Collection[str] = ()) -> int:
         """Return the number of epochs of the longest stored beginning; 0 for none.
 
