@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 from optuna.trial import FrozenTrial, TrialState
@@ -30,6 +30,23 @@ DUPLICATE_OF = "duplicate_of"  # number of the finished trial whose results are 
 POINT = "point"  # canonical JSON of the point it was enqueued for
 GRID_INDEX = "grid_index"  # which point of the grid it is
 FROM_STUDY = "from_study"  # a finished trial of another study, for the sampler alone
+
+
+@dataclass(slots=True)
+class Running:
+    """A trial that has not ended: what its driver is asked at every epoch.
+
+    Attributes:
+        trial_id: The storage's.
+        config: Its configuration.
+        text: The same as JSON.
+        epochs: Its epochs' results by attribute.
+    """
+
+    trial_id: int
+    config: TrialConfig
+    text: str
+    epochs: dict[str, dict[str, float]]
 
 
 def epoch_key(epoch: int) -> str:

@@ -8,7 +8,6 @@ from __future__ import annotations
 import time
 import uuid
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import optuna
@@ -17,6 +16,7 @@ from optuna.trial import TrialState
 
 from sqtune.config.space import SearchSpace
 from sqtune.config.trial import TrialConfig
+from sqtune.search.driven import DrivenStorage, for_driving
 from sqtune.search.fit import Measure, store_footprint
 from sqtune.search.propose import Proposals
 from sqtune.search.records import TrialRecord
@@ -31,6 +31,7 @@ from sqtune.search.stored import (
     REFUSED,
     RUN_ID,
     STOPPED,
+    Running,
     digest,
     epoch_key,
     epochs_of,
@@ -42,16 +43,6 @@ from sqtune.search.warm_start import WarmStart, take_over
 HeldLike = Callable[[TrialConfig], int | None]  # the held trial of an equal configuration
 
 
-@dataclass(slots=True)
-class _Running:
-    """A trial that has not ended: what is asked of it at every epoch."""
-
-    trial_id: int
-    config: TrialConfig
-    text: str  # the configuration as JSON
-    epochs: dict[str, dict[str, float]]
-
-
 class Study(StudyView):
     """A study that is driven. `create_or_continue` opens it."""
 
@@ -59,7 +50,7 @@ class Study(StudyView):
         super().__init__(study, space)
         self._proposals: Proposals | None = None
         self._footprint: Measure | None = None
-        self._running: dict[int, _Running] = {}
+        self._running: dict[int, Running] = {}
         self._finished: dict[bytes, int] = {}  # by the configuration's digest
 
     @classmethod
@@ -90,6 +81,7 @@ class Study(StudyView):
             ConfigError: The sampler cannot be used.
         """
         require_packages(space.search.sampler)
+        storage = for_driving(storage)
         if space.name in study_names(storage):
             study = cls.load(storage, space.name)
             study.refuse_changes(space)
@@ -108,6 +100,8 @@ class Study(StudyView):
             study.set_attr("files", dict(files or {}))
         study.set_attr("space", space.model_dump_json(by_alias=True))
         study.set_attr("driven_at", time.time())
+        if isinstance(storage, DrivenStorage):
+            storage.drive(study._study._study_id)
         study._footprint = footprint
         study.release_unfinished()
         study._proposals = Proposals(study._study, space)
@@ -149,7 +143,7 @@ class Study(StudyView):
         trial, values = proposal
         config = self.space.config(values)
         text, epochs = config.model_dump_json(), epochs_of(trial.user_attrs)
-        opened = _Running(trial._trial_id, config, text, epochs)
+        opened = Running(trial._trial_id, config, text, epochs)
         self._running[trial.number] = opened
         trial.set_user_attr(CONFIG, opened.text)
         refusal = store_footprint(trial, config, self._footprint, self.space.target)
@@ -212,6 +206,10 @@ class Study(StudyView):
             )  # with several objectives Optuna's TPE fails on them
         return record
 
+    def num_epochs(self, number: int) -> int:
+        """Return how many epochs a running trial has reported."""
+        return len(self._open(number).epochs)
+
     def trial_last_error(self, number: int) -> float:
         """Return the validation error (0..1) that a running trial reported last."""
         epochs = self._open(number).epochs
@@ -242,13 +240,13 @@ class Study(StudyView):
         """End a trial early, at the rung after an epoch. It is no candidate for best."""
         self._end(number, TrialState.PRUNED, STOPPED, {"epoch": epoch, "why": why})
 
-    def _open(self, number: int) -> _Running:
+    def _open(self, number: int) -> Running:
         """Return a running trial; one that was paused is read from the storage."""
         if number not in self._running:
             trial = self._storage.get_trial(self._id(number))
             text = trial.user_attrs[CONFIG]
             config = TrialConfig.model_validate_json(text)
-            self._running[number] = _Running(
+            self._running[number] = Running(
                 trial._trial_id, config, text, epochs_of(trial.user_attrs)
             )
         return self._running[number]
