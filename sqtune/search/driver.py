@@ -148,12 +148,13 @@ class Driver:
 
     def _begin(self, trial: TrialRecord, passed: int = 0) -> Assignment:
         """Return a trial's next leg; rungs up to the epoch `passed` are behind it."""
-        number, epochs = trial.number, self.study.trial(trial.number).epochs
+        number = trial.number
         self._running[number] = trial
         self._sharing.begin(number, self._course(trial))
         self.tracker.start_trial(number, trial.config.flat())
         self.progress.trial_started(trial)
-        passed = max(passed, len(epochs) - 1)  # the last one's rung may not have been decided
+        reported = self.study.num_epochs(number)
+        passed = max(passed, reported - 1)  # the last one's rung may not have been decided
         return self._courses.leg(trial, self._halving.begin(trial, passed))
 
     def on_report(self, report: dict[str, Any]) -> bool:
@@ -232,7 +233,7 @@ class Driver:
         """Begin a trial again whose worker died; fail one whose workers die in the same epoch."""
         if number not in self._running:
             return
-        num_epochs = len(self.study.trial(number).epochs)
+        num_epochs = self.study.num_epochs(number)
         self._deaths.setdefault(number, []).append(num_epochs)
         times = self._deaths[number].count(num_epochs)
         if times <= MAX_WORKER_DEATHS:
@@ -250,18 +251,14 @@ class Driver:
         self._halving.end(number)
         self._sharing.end(number)
         self._ended_at_once(trial)
-        self.record_end(number)
+        ended = recorded_end(trial, self.store, self.study.name)
+        self.tracker.end_trial(number, **ended)
 
     def _ended_at_once(self, trial: TrialRecord) -> None:
         """Take in a trial that ended, also one that was never trained."""
         self.counted += trial.counts
         self.limits.ended(trial)
         self.progress.trial_ended(trial)
-
-    def record_end(self, number: int) -> None:
-        """Tell MLflow how a trial ended."""
-        trial = self.study.trial(number)
-        self.tracker.end_trial(number, **recorded_end(trial, self.store, self.study.name))
 
     def ending(self) -> Ending:
         """Return why the search ended."""
