@@ -29,7 +29,7 @@ from sqtune.config.options import Resources  # noqa: E402
 from sqtune.errors import SqtuneError  # noqa: E402
 from sqtune.search.worker import Assignment, Leg  # noqa: E402
 
-LEGS_IN_WAVE = 1000
+LEGS_IN_WAVE, LEGS_PER_SLOT = 1000, 16  # at least; a wave's end starts every worker process anew
 OBJECT_STORE_BYTES = 100 * 2**20  # data travel as files; Ray's default is a third of the memory
 Nothing = Literal["wait", "end"]
 
@@ -231,7 +231,7 @@ def run_trials(
     """
     logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
     while True:
-        wave = _Wave(source, LEGS_IN_WAVE)
+        wave = _Wave(source, max(LEGS_IN_WAVE, LEGS_PER_SLOT * num_slots))
         _run_wave(wave, resources, num_slots, folder, trainable)
         shutil.rmtree(folder, ignore_errors=True)
         if wave.ended or not wave.over or source.should_stop():

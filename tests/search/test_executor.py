@@ -9,6 +9,7 @@ from typing import Any, Literal
 import pytest
 
 from sqtune.config.options import Resources
+from sqtune.search import executor
 from sqtune.search.executor import TrialActor, local_ray, run_trials
 from sqtune.search.worker import Assignment
 
@@ -37,19 +38,40 @@ def dying(died: Path) -> type[TrialActor]:
     return Dying
 
 
-class Legs:
-    """A source of three legs (an executor's TrialSource); one whose worker died comes again."""
+def telling() -> type[TrialActor]:
+    """Return a worker that says which process it is."""
 
-    def __init__(self) -> None:
-        self.left, self.reported, self.deaths = [0, 1, 2], list[int](), list[int]()
+    class Telling(TrialActor):
+        def setup(self, config: dict[str, Any]) -> None:
+            self._number = config["number"]
+
+        def reset_config(self, new_config: dict[str, Any]) -> bool:
+            self.setup(new_config)
+            return True
+
+        def step(self) -> dict[str, Any]:
+            return {"number": self._number, "process": os.getpid()}
+
+        def cleanup(self) -> None: ...
+
+    return Telling
+
+
+class Legs:
+    """A source of some legs (an executor's TrialSource); one whose worker died comes again."""
+
+    def __init__(self, num_legs: int = 3) -> None:
+        self.num_legs, self.left = num_legs, list(range(num_legs))
+        self.reported, self.processes, self.deaths = list[int](), list[int](), list[int]()
 
     def next_trial(self) -> Assignment | Literal["wait", "end"]:
         if self.left:
             return Assignment(self.left.pop(0), "", "", "", "", 1, "cpu", "", 1.0)
-        return "end" if len(self.reported) == 3 else "wait"
+        return "end" if len(self.reported) == self.num_legs else "wait"
 
     def on_report(self, report: dict[str, Any]) -> bool:
         self.reported.append(report["number"])
+        self.processes.append(report.get("process", 0))
         return True
 
     def on_death(self, number: int) -> None:
@@ -72,3 +94,13 @@ def test_a_worker_that_dies_on_its_way_to_a_trial_is_told_as_one_death(tmp_path)
         run_trials(legs, Resources(), num_slots=1, folder=tmp_path / "ray", trainable=worker)
     assert legs.deaths == [1]
     assert sorted(legs.reported) == [0, 1, 2]
+
+
+def test_a_wave_is_long_enough_for_the_slots_that_there_are(tmp_path, monkeypatch):
+    monkeypatch.setattr(executor, "LEGS_IN_WAVE", 1)
+    monkeypatch.setattr(executor, "LEGS_PER_SLOT", 2)
+    legs = Legs(4)
+    with local_ray(1, 0):
+        run_trials(legs, Resources(), num_slots=1, folder=tmp_path / "ray", trainable=telling())
+    first, second, third, fourth = legs.processes
+    assert first == second != third == fourth
