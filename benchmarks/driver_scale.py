@@ -19,76 +19,24 @@ import statistics
 import tempfile
 import time
 from pathlib import Path
-from queue import SimpleQueue
 from typing import Any
 
 import psutil
 from _results import Figure, Pedigree
+from _simulated import SPACE, Nowhere, NoWork, Unrecorded, driver_of
 from rich.console import Console
 
-from sqtune.config import SearchSpace, TrialConfig, load_space
-from sqtune.provenance import provenance
-from sqtune.search.courses import Courses
-from sqtune.search.driver import Driver
-from sqtune.search.executor import LEGS_IN_WAVE, TrialActor, local_ray, run_trials
-from sqtune.search.limits import Limits
-from sqtune.search.prepare import footprints, prepare_data, stage_store
+from sqtune.config import SearchSpace, load_space
+from sqtune.search.executor import LEGS_IN_WAVE, local_ray, run_trials
 from sqtune.search.progress import Progress
 from sqtune.search.records import TrialRecord
 from sqtune.search.storage import open_storage
 from sqtune.search.study import Study
-from sqtune.search.worker import Assignment
 from sqtune.store import Store
 
-SPACE = Path(__file__).resolve().parents[1] / "search_spaces" / "resnet.yaml"
 MOST_MS = {1_000: 15.0, 10_000: 20.0}
 MOST_KB = 20.0
 MOST_PROPOSE_MS = 50.0
-NUM_EPOCHS = 4
-
-
-class NoWork(TrialActor):
-    """Reports what a training would, without training."""
-
-    def setup(self, config: dict[str, Any]) -> None:
-        self._number = config["number"]
-
-    def reset_config(self, new_config: dict[str, Any]) -> bool:
-        self.setup(new_config)
-        return True
-
-    def step(self) -> dict[str, Any]:
-        number = self._number
-        epochs = [
-            {
-                "epoch": epoch,
-                "seconds": 0.0,
-                "train_loss": 1.0,
-                "val_error": 1 / (2 + epoch + number % 7),
-                "val_error_hybrid": 0.1,
-                "ratio": 1.0,
-                "lr": 0.1,
-                "quantization_error": 0.1,
-                "changed_rows": 0.1,
-                "images_per_second": 1.0,
-            }
-            for epoch in range(1, NUM_EPOCHS + 1)
-        ]
-        facts = {"num_validation": 451, "node": "here", "started_at": 0.0, "ended_at": 0.0}
-        return {"number": number, "epochs": epochs, "facts": facts, "done": True}
-
-    def cleanup(self) -> None:
-        pass
-
-
-class Unrecorded:
-    """A tracker that records nothing."""
-
-    def __init__(self) -> None:
-        self.new_run_ids: SimpleQueue[tuple[int, str]] = SimpleQueue()
-
-    def __getattr__(self, name: str) -> Any:
-        return _nothing
 
 
 class Watched(Progress):
@@ -110,37 +58,12 @@ class Watched(Progress):
         self.memory.append((self.ended, psutil.Process().memory_info().rss))
 
 
-def _nothing(*arguments: Any, **named: Any) -> None:
-    del arguments, named
-
-
-class Nowhere:
-    """A source of legs that keeps nothing (an executor's TrialSource)."""
-
-    def __init__(self, num_trials: int, leg: Assignment) -> None:
-        self.left, self.leg = num_trials, leg
-
-    def next_trial(self) -> Any:
-        self.left -= 1
-        return self.leg if self.left >= 0 else "end"
-
-    def on_report(self, report: dict[str, Any]) -> bool:
-        del report
-        return True
-
-    def should_stop(self) -> bool:
-        return False
-
-    on_return = on_death = on_tick = staticmethod(_nothing)
-
-
 def bare(num_trials: int, slots: int, space: SearchSpace, root: Path) -> float:
     """Return the seconds that Ray Tune alone takes for so many legs."""
-    leg = Assignment(0, TrialConfig().model_dump_json(), "", "", "", 1, "cpu", "", 1.0)
     with local_ray(slots, 0):
         started = time.perf_counter()
         run_trials(
-            Nowhere(num_trials, leg),
+            Nowhere(num_trials),
             space.resources,
             num_slots=slots,
             folder=root / "ray",
@@ -153,17 +76,10 @@ def run(space: SearchSpace, root: Path, slots: int) -> dict[str, Any]:
     """Run a search of no work; return seconds, CPU seconds and memory."""
     store = Store.at(root)
     store.create()
-    from sqtune.data.split import write_prepared
-
-    for path, splits in prepare_data(space, store).items():
-        write_prepared(splits, path)
-    study = Study.create_or_continue(
-        open_storage(store, None), space, provenance(), footprint=footprints(space, store)
-    )
-    limits = Limits(space.search, 0.0, 0.0, lambda: False)
-    courses = Courses(space, store, stage_store(space, store), study.attrs["uuid"])
     progress = Watched(Console(quiet=True))
-    driver = Driver(study, Unrecorded(), progress, store, limits, courses, num_slots=slots)
+    driver = driver_of(
+        space, store, open_storage(store, None), Unrecorded(), progress, num_slots=slots
+    )
     with local_ray(slots, 0):
         started, cpu = time.perf_counter(), time.process_time()
         run_trials(
@@ -176,7 +92,7 @@ def run(space: SearchSpace, root: Path, slots: int) -> dict[str, Any]:
         "seconds": seconds,
         "cpu": cpu,
         "memory": progress.memory,
-        "study": study,
+        "study": driver.study,
         "space": space,
     }
 
@@ -204,7 +120,7 @@ def main() -> None:
     figures, proposals = [], list[float]()
     for num_trials in options.trials:
         changes = [f"search.num_trials={num_trials}", "search.sampler=random"]
-        space = load_space(SPACE, [*changes, f"trial.num_epochs={NUM_EPOCHS}"])
+        space = load_space(SPACE, [*changes, f"trial.num_epochs={NoWork.num_epochs}"])
         with tempfile.TemporaryDirectory() as folder:
             found = run(space, Path(folder) / "store", options.slots)
             alone = 1000 * bare(num_trials, options.slots, space, Path(folder)) / num_trials
@@ -247,7 +163,11 @@ def main() -> None:
     pedigree.report(
         "driver_scale",
         figures,
-        settings={"slots": options.slots, "epochs": NUM_EPOCHS, "legs in a wave": LEGS_IN_WAVE},
+        settings={
+            "slots": options.slots,
+            "epochs": NoWork.num_epochs,
+            "legs in a wave": LEGS_IN_WAVE,
+        },
         seeds={"sampler": 0},
         notes=[f"median proposal {statistics.median(proposals):.1f} ms"] if proposals else [],
         save=not options.no_save,

@@ -10,19 +10,14 @@ from __future__ import annotations
 
 import argparse
 import os
-import signal
-import socket
-import subprocess
 import sys
 import tempfile
 import time
-import urllib.request
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import psutil
 from _results import Figure, Pedigree
+from _servers import mlflow_server
 
 from sqtune.tracking import Tracker, quiet_environment
 from sqtune.train.loop import METRICS
@@ -31,39 +26,6 @@ EPOCH_SECONDS = 5.0
 NUM_TRIALS = 8
 ROUND_SECONDS = 2.5  # longer than epochs wait for company: each is sent alone, the dearest way
 MOST_SHARE = 0.01
-
-
-@contextmanager
-def server(folder: Path) -> Iterator[tuple[str, psutil.Process]]:
-    """Run `mlflow server` with the light options."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1"]
-    command += ["--port", str(port), "--workers", "1"]
-    command += ["--backend-store-uri", f"sqlite:///{folder / 'server.db'}"]
-    command += ["--artifacts-destination", str(folder / "artifacts")]
-    process = subprocess.Popen(
-        command,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        start_new_session=True,
-        env={**os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"},
-    )
-    uri = f"http://127.0.0.1:{port}"
-    try:
-        while True:
-            try:
-                with urllib.request.urlopen(f"{uri}/health", timeout=2):
-                    break
-            except OSError:
-                if process.poll() is not None:
-                    sys.exit("MLflow's server ended")
-                time.sleep(0.2)
-        yield uri, psutil.Process(process.pid)
-    finally:
-        os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
 
 
 def cpu_seconds(process: psutil.Process) -> float:
@@ -109,7 +71,7 @@ def main() -> None:
         folder = Path(name)
         uri = f"sqlite:///{folder / 'mlflow.db'}"
         results = {"embedded": measure(uri, folder / "artifacts", options.rounds)}
-        with server(folder) as (uri, process):
+        with mlflow_server(folder) as (uri, process):
             before = cpu_seconds(process)
             results["server"] = measure(uri, None, options.rounds)
             epochs = NUM_TRIALS * (options.rounds + 2)

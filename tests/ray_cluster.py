@@ -32,19 +32,21 @@ def free_port() -> int:
 
 @dataclass
 class RayCluster:
-    """Nodes of one CPU each; the first is the head.
+    """Nodes of so many CPUs each, by default one; the first is the head.
 
     Attributes:
         folder: For Ray's own files and the token. Short: sockets lie in it.
         port: The head's.
         dashboard_port: Of the head's dashboard, which takes jobs; None for none.
         nodes: One `ray start --block` each.
+        cpus: Of each node.
     """
 
     folder: Path
     port: int = field(default_factory=free_port)
     dashboard_port: int | None = None
     nodes: list[subprocess.Popen[str]] = field(default_factory=list)
+    cpus: int = 1
 
     @property
     def address(self) -> str:
@@ -77,7 +79,7 @@ class RayCluster:
         ray = Path(sys.executable).with_name("ray")
         log = self.folder / f"node{len(self.nodes)}.log"
         command = [
-            *(*before, ray, "start", *place, "--num-cpus", "1"),
+            *(*before, ray, "start", *place, "--num-cpus", self.cpus),
             *("--temp-dir", self.folder / "ray", "--disable-usage-stats", "--block"),
             *("--object-store-memory", 100 * 2**20),
         ]
