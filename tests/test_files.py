@@ -6,7 +6,9 @@ import threading
 import time
 from pathlib import Path
 
+import fsspec
 import pytest
+from fsspec.implementations.memory import MemoryFileSystem
 
 from sqtune.files import LaterFiles, LocalFiles, files_at, is_url, patiently
 
@@ -175,3 +177,35 @@ def test_a_place_is_a_folder_or_a_url(tmp_path):
     assert is_url("s3://bucket/x")
     files_at(f"file://{tmp_path}/x").write("a", b"one")
     assert (tmp_path / "x" / "a").read_bytes() == b"one"
+
+
+class Lister(MemoryFileSystem):
+    """A file system whose lists say when files were written, as those of object stores do."""
+
+    protocol, store, pseudo_dirs = "lister", {}, [""]
+    asked = 0
+
+    def ls(self, path, detail=True, **options):
+        found = super().ls(path, detail=True, **options)
+        return [
+            {**info, "LastModified": self.store[info["name"]].modified}
+            for info in found
+            if info["type"] == "file"
+        ]
+
+    def modified(self, path):
+        Lister.asked += 1
+        return super().modified(path)
+
+
+def test_uses_are_listed_without_asking_for_every_file():
+    fsspec.register_implementation("lister", Lister, clobber=True)
+    files = files_at("lister://stages")
+    for name in "abc":
+        files.write(name, b"one")
+    time.sleep(0.01)
+    files.touch("b")
+    used_at = {each.name: each.used_at for each in files.listed()}
+    assert Lister.asked == 0
+    assert used_at == {name: files.modified_at(name) for name in "abc"}
+    assert used_at["b"] > used_at["c"]

@@ -5,7 +5,8 @@ from __future__ import annotations
 import contextlib
 import functools
 import uuid
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
+from datetime import datetime
 from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
 
@@ -16,6 +17,7 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 USED = ".used"
+TIMES = ("LastModified", "last_modified", "mtime")  # when, as S3, Azure and Google list it
 OPTIONS: dict[str, dict[str, Any]] = {  # of fsspec's file systems, by scheme
     # A server that vanished without a word is noticed; asking again for long is our own business.
     "s3": {
@@ -132,12 +134,20 @@ class RemoteFiles:
 
     @_os_errors
     def listed(self) -> list[Listed]:
-        """Return all files."""
+        """Return all files, from one question to the store where that tells times as well."""
+        found = self._names()
         return [
-            Listed(name, info["size"], self.modified_at(name) or 0.0)
-            for name, info in self._names().items()
+            Listed(name, info["size"], self._used_at(name, found))
+            for name, info in found.items()
             if not name.endswith(USED)
         ]
+
+    def _used_at(self, name: str, found: Mapping[str, dict[str, Any]]) -> float:
+        infos = (found[each] for each in (name, f"{name}{USED}") if each in found)
+        times = [_listed_time(info) for info in infos]
+        if None in times:
+            return self.modified_at(name) or 0.0
+        return max(time for time in times if time is not None)
 
     @_os_errors
     def upload(self, path: Path, name: str) -> None:
@@ -167,3 +177,8 @@ class RemoteFiles:
             path[first:]: info["size"] if "size" in info else self._fs.size(path)
             for path, info in found.items()
         }
+
+
+def _listed_time(info: Mapping[str, Any]) -> float | None:
+    times = (info.get(key) for key in TIMES)
+    return next((time.timestamp() for time in times if isinstance(time, datetime)), None)
