@@ -30,11 +30,13 @@ class _Waiting:
     Attributes:
         trial: The trial.
         course: What it trains.
+        behind: The trial that trains it, where that is one of this study.
         not_before: When it is looked at again (monotonic seconds).
     """
 
     trial: TrialRecord
     course: Course
+    behind: int | None = None
     not_before: float = 0.0
 
 
@@ -106,13 +108,17 @@ class Driver:
     def _waited(self) -> TrialRecord | None:
         now = time.monotonic()
         for number, waiting in list(self._waiting.items()):
+            if waiting.behind is not None and self._sharing.blocks(waiting.behind, waiting.course):
+                continue  # to look closer takes time, and may ask a server for its files
             held = self._halving.held_like(waiting.trial.config)
             if self.study.settle_duplicate(number, held):
                 del self._waiting[number]
                 self._ended_at_once(self.study.trial(number))
-            elif now >= waiting.not_before and self._free(waiting.trial, waiting.course):
-                del self._waiting[number]
-                return waiting.trial
+            elif now >= waiting.not_before:
+                waiting.behind = self._behind(waiting.trial, waiting.course)
+                if waiting.behind is None:
+                    del self._waiting[number]
+                    return waiting.trial
         return None
 
     def _proposed(self) -> TrialRecord | None:
@@ -130,9 +136,10 @@ class Driver:
                 self._ended_at_once(trial)
                 continue
             course = self._course(trial)
-            if self._free(trial, course):
+            behind = self._behind(trial, course)
+            if behind is None:
                 return trial
-            self._waiting[trial.number] = _Waiting(trial, course)
+            self._waiting[trial.number] = _Waiting(trial, course, behind)
         return None
 
     def _course(self, trial: TrialRecord) -> Course:
@@ -141,10 +148,10 @@ class Driver:
             self._known[trial.number] = self._courses.course(trial.config)
         return self._known[trial.number]
 
-    def _free(self, trial: TrialRecord, course: Course) -> bool:
-        """Tell whether nobody is training, or about to, what a trial needs next."""
+    def _behind(self, trial: TrialRecord, course: Course) -> int | None:
+        """Return who is training, or about to, what a trial needs next; None if nobody is."""
         twin = self.study.twin(trial.number)
-        return twin is None and self._sharing.waits_for(course) is None
+        return self._sharing.waits_for(course) if twin is None else twin
 
     def _begin(self, trial: TrialRecord, passed: int = 0) -> Assignment:
         """Return a trial's next leg; rungs up to the epoch `passed` are behind it."""
@@ -217,7 +224,7 @@ class Driver:
         trial = self._running[number]
         self._leave(number)
         later = time.monotonic() + BUSY_SECONDS
-        self._waiting[number] = _Waiting(trial, self._course(trial), later)
+        self._waiting[number] = _Waiting(trial, self._course(trial), not_before=later)
 
     def _leave(self, number: int) -> None:
         """Leave a trial where it is."""

@@ -63,12 +63,23 @@ class Sharing:
 
     def waits_for(self, course: Course) -> int | None:
         """Return the trial that is training what another needs next; None if nobody does."""
-        coming = []
-        for number, running in self._running.items():
-            alike = shared_epochs(course, running)
-            stops = (stop for stop in running.stops if running.progress < stop <= alike)
-            coming += [(stop, number) for stop in stops]
+        coming = [
+            (stop, number)
+            for number, running in self._running.items()
+            for stop in _coming(running, course)
+        ]
         if not coming:
             return None
         furthest, number = max(coming)
         return number if furthest > self._longest(course.keys) else None
+
+    def blocks(self, number: int, course: Course) -> bool:
+        """Tell whether a trial is still to store something that another needs; asks nobody else."""
+        running = self._running.get(number)
+        return running is not None and bool(_coming(running, course))
+
+
+def _coming(running: Course, course: Course) -> list[int]:
+    """Return the epochs that a training is to store and another can begin from."""
+    alike = shared_epochs(course, running)
+    return [stop for stop in running.stops if running.progress < stop <= alike]

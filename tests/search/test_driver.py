@@ -173,6 +173,23 @@ def test_a_trial_that_needs_what_another_trains_waits_and_others_come_first(begi
     assert lrs[0] != lrs[1]  # the grid has both quantizers of a learning rate next to each other
 
 
+def test_the_stage_store_is_not_asked_for_whoever_waits_as_long_as_another_trains(begin) -> None:
+    search = begin("trial.optimizer.lr=0.1", "search.num_trials=2")
+    asked: list[object] = []
+    longest = search.courses._stages.longest
+    search.courses._stages.longest = lambda keys, **rest: asked.append(keys) or longest(keys)  # type: ignore[method-assign]
+    first = search.driver.next_trial()
+    assert isinstance(first, Assignment)
+    leg = Leg(search, first, [])
+    asked.clear()
+    for _ in range(3):
+        assert search.driver.next_trial() == "wait"
+        assert not leg.advance()
+    assert len(asked) == 1  # as it was put aside
+    assert not leg.advance()
+    assert isinstance(search.driver.next_trial(), Assignment)
+
+
 STOP = ("search.early_stopping={name: stop, rungs: [0.75], keep: 0.25, min_trials: 4}",)
 PAUSE = ("search.early_stopping={name: pause, rungs: [0.75], keep: 0.25, min_trials: 4}",)
 

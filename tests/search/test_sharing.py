@@ -56,6 +56,17 @@ def test_nobody_waits_for_one_that_has_ended() -> None:
     assert sharing.waits_for(B) is None
 
 
+def test_one_blocks_another_until_it_has_passed_what_they_share() -> None:
+    sharing = Sharing(nothing_stored)
+    sharing.begin(7, A)
+    assert sharing.blocks(7, B)
+    assert not sharing.blocks(7, OTHER)
+    sharing.progress(7, 2)
+    assert not sharing.blocks(7, B)
+    sharing.end(7)
+    assert not sharing.blocks(7, B)
+
+
 def test_equal_trials_wait_for_each_other_to_the_end() -> None:
     sharing = Sharing(lambda keys: 2)
     sharing.begin(7, A)
