@@ -76,7 +76,7 @@ $(BENCH_INSTALLED): requirements-bench.lock $(INSTALLED)
 	$(UV) pip install --quiet --python $(BIN)/python --no-deps -r requirements-bench.lock
 	@touch $@
 
-bench: setup $(BENCH_INSTALLED)  ## measure what the README claims (about two hours); results go to benchmarks/results/
+bench: setup $(BENCH_INSTALLED)  ## measure what the README claims (about three hours); results go to benchmarks/results/
 	$(BIN)/python benchmarks/step_tax.py
 	$(BIN)/python benchmarks/train_throughput.py
 	$(BIN)/python benchmarks/gpu_sharing.py
@@ -88,6 +88,8 @@ bench: setup $(BENCH_INSTALLED)  ## measure what the README claims (about two ho
 	$(BIN)/python benchmarks/search_overhead.py
 	$(BIN)/python benchmarks/driver_scale.py
 	$(BIN)/python benchmarks/propose.py
+	$(BIN)/python benchmarks/scale_parts.py
+	$(BIN)/python benchmarks/cluster_scale.py
 	$(BIN)/python benchmarks/slot_memory.py
 	$(BIN)/python benchmarks/data_sharing.py
 	$(BIN)/python benchmarks/tracking_cost.py
