@@ -136,15 +136,37 @@ class Resources(Strict):
 
     cpus: Annotated[float, Field(gt=0, le=1024)] = 1.0
     """CPUs; torch gets as many threads, at least one."""
-    gpus: Annotated[float, Field(ge=0, le=1024)] = 0.0
-    """GPUs, whole numbers or a share of one."""
+    gpus: Literal["auto"] | Annotated[float, Field(ge=0, le=1024)] = 0.0
+    """GPUs: whole numbers, a share of one, which is also a share of its memory, or `auto`: the
+    share whose memory the largest configuration takes, as measured; 0 where there is no GPU."""
+    accelerator_type: Annotated[str, Field(min_length=1)] | None = None
+    """Kind of GPU, as Ray names it (A100, T4): trials run only on nodes that have it."""
 
     @field_validator("gpus")
     @classmethod
-    def _share_or_whole(cls, gpus: float) -> float:
-        if gpus > 1 and gpus != int(gpus):
+    def _share_or_whole(cls, gpus: Literal["auto"] | float) -> Literal["auto"] | float:
+        if gpus != "auto" and gpus > 1 and gpus != int(gpus):
             raise ValueError(f"gpus is a share of one GPU or a whole number, not {gpus}.")
         return gpus
+
+    @model_validator(mode="after")
+    def _kind_of_gpu(self) -> Self:
+        if self.accelerator_type is not None and not self.gpus:
+            raise ValueError(
+                f"accelerator_type: {self.accelerator_type} is a kind of GPU, and trials get none: "
+                "give gpus as well (auto, or a number)."
+            )
+        return self
+
+    @property
+    def known_gpus(self) -> float:
+        """GPUs of a trial; 0 as long as `auto` has not been settled."""
+        return 0.0 if self.gpus == "auto" else self.gpus
+
+    @property
+    def device(self) -> Literal["cpu", "cuda"]:
+        """Where trials train."""
+        return "cuda" if self.gpus else "cpu"
 
     @property
     def num_threads(self) -> int:

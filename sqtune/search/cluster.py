@@ -9,15 +9,16 @@ import subprocess
 import sys
 import tempfile
 import time
-from typing import IO
+from typing import IO, Any
 
 from sqtune.config.options import Resources
-from sqtune.errors import ClusterError, ResourceError
-from sqtune.search.machine import Machine, slots_on
+from sqtune.errors import ClusterError, ResourceError, did_you_mean
+from sqtune.search.machine import Machine, on_cpus_without_gpus, slots_of
 
 CONNECT_SECONDS = 4.0
 REACH_SECONDS = 15.0  # Ray alone would try for minutes
 REFUSED = "InvalidAuthToken"
+AUTOSCALED = "give --concurrent N if the cluster brings up nodes when they are needed."
 TOKEN = (
     "Ray asks for the cluster's token: put it into ~/.ray/auth_token, or name its file in "
     "RAY_AUTH_TOKEN_PATH. For a cluster that runs without one: RAY_AUTH_MODE=disabled."
@@ -36,21 +37,45 @@ def reach(address: str, resources: Resources, wanted: int | None) -> Machine:
 
     Raises:
         ClusterError: It does not answer, or does not let us in.
-        ResourceError: No node has room for a trial.
+        ResourceError: No node has room for a trial, or the kind of GPU that is asked for.
     """
     if address != "auto":
         _connect(address)
-    nodes = json.loads(_ask(address))
+    answer = json.loads(_ask(address))
+    nodes = answer["nodes"]
     cpus, gpus = (sum(node[kind] for node in nodes) for kind in ("cpus", "gpus"))
-    slots = sum(slots_on(node["cpus"], node["gpus"], resources) for node in nodes)
+    note = None
+    if resources.accelerator_type is not None:
+        _check_kind(address, resources.accelerator_type, answer, wanted)
+    else:
+        why = f"no node at {address} has a GPU now"
+        resources, note = on_cpus_without_gpus(resources, gpus, why)
+    slots = sum(slots_of(node, resources) for node in nodes)
     if not slots and wanted is None:
         largest = max(((node["cpus"], node["gpus"]) for node in nodes), default=(0, 0))
+        of_kind = f" of the kind {resources.accelerator_type}" if resources.accelerator_type else ""
+        asked = "a share" if resources.gpus == "auto" else f"{resources.gpus:g}"
         raise ResourceError(
-            f"resources: a trial asks for {resources.cpus:g} CPUs and {resources.gpus:g} GPUs; no "
+            f"resources: a trial asks for {resources.cpus:g} CPUs and {asked} GPUs{of_kind}; no "
             f"node at {address} has them (the largest: {largest[0]:g} and {largest[1]:g}). Ask for "
-            "less, or give --concurrent N if the cluster brings up nodes when they are needed."
+            f"less, or {AUTOSCALED}"
         )
-    return Machine(int(cpus), int(gpus), max(slots, wanted or 0))
+    return Machine(int(cpus), int(gpus), max(slots, wanted or 0), resources, note)
+
+
+def _check_kind(address: str, kind: str, answer: dict[str, Any], wanted: int | None) -> None:
+    """Refuse a kind of GPU that no node has; where nodes may be brought up, one that none can."""
+    there = sorted({each for node in answer["nodes"] for each in node["accelerators"]})
+    if kind in there or (wanted is not None and kind in answer["accelerators"]):
+        return
+    has = f"Nodes there have: {', '.join(there)}." if there else "No node there has any."
+    near = "" if kind in answer["accelerators"] else did_you_mean(kind, answer["accelerators"])
+    hint = near if near.startswith("Did") else ""
+    remedy = f"Name one of them, or {AUTOSCALED}" if wanted is None else "Ray knows no such kind."
+    raise ResourceError(
+        f"resources.accelerator_type: no node at {address} has {kind}. "
+        + " ".join(filter(None, (has, hint, remedy)))
+    )
 
 
 def _connect(address: str) -> None:

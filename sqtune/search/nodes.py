@@ -27,7 +27,9 @@ from ray.exceptions import (  # noqa: E402
 )
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy  # noqa: E402
 
+from sqtune.config.options import Resources  # noqa: E402
 from sqtune.errors import ClusterError  # noqa: E402
+from sqtune.search.machine import ACCELERATOR, slots_of  # noqa: E402
 from sqtune.search.origin import Origin, problem  # noqa: E402
 
 LOOK_SECONDS = 60.0  # for a node to start a process and look
@@ -59,7 +61,7 @@ def joined(address: str, working_dir: Path | None = None) -> Iterator[None]:
 
 
 def nodes() -> list[dict[str, Any]]:
-    """Return what each live node has: `id`, `name`, `address`, `cpus`, `gpus`."""
+    """Return what each live node has: `id`, `name`, `address`, `cpus`, `gpus`, `accelerators`."""
     return [
         {
             "id": node["NodeID"],
@@ -67,14 +69,31 @@ def nodes() -> list[dict[str, Any]]:
             "address": node["NodeManagerAddress"],
             "cpus": node["Resources"].get("CPU", 0.0),
             "gpus": node["Resources"].get("GPU", 0.0),
+            "accelerators": [
+                name.removeprefix(ACCELERATOR)
+                for name in sorted(node["Resources"])
+                if name.startswith(ACCELERATOR)
+            ],
         }
         for node in ray.nodes()
         if node["Alive"]
     ]
 
 
-def check_nodes(origin: Origin) -> None:
-    """Let every node that can train compare itself with the driver.
+def known_accelerators() -> list[str]:
+    """Return the kinds of GPU that Ray has names for."""
+    from ray.util.accelerators import accelerators
+
+    return [value for name, value in vars(accelerators).items() if name[0].isupper()]
+
+
+def count_slots(resources: Resources) -> int:
+    """Return how many trials fit at once on all live nodes."""
+    return sum(slots_of(node, resources) for node in nodes())
+
+
+def check_nodes(origin: Origin, resources: Resources) -> None:
+    """Let every node that has room for a trial compare itself with the driver.
 
     Raises:
         ClusterError: One has other versions, or does not see the store.
@@ -83,7 +102,7 @@ def check_nodes(origin: Origin) -> None:
     looks = [
         (node, look.options(scheduling_strategy=NodeAffinitySchedulingStrategy(node["id"], False)))
         for node in nodes()
-        if node["cpus"]
+        if slots_of(node, resources)
     ]
     answers = [(node, ask.remote(asdict(origin))) for node, ask in looks]
     for node, answer in answers:
@@ -110,4 +129,4 @@ def check_nodes(origin: Origin) -> None:
 
 if __name__ == "__main__":
     with joined(sys.argv[1]):
-        print(json.dumps(nodes()))
+        print(json.dumps({"nodes": nodes(), "accelerators": known_accelerators()}))
