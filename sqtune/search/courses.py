@@ -54,14 +54,14 @@ class Courses:
         keys = epoch_keys(
             config,
             data_fingerprint(prepared(config, self._store)),
-            device=self._device,
+            device=self._space.resources.device,
             num_threads=self._space.resources.num_threads,
         )
         stops = {*stage_ends(config), *self._kept(config)}
         return Course(keys, tuple(sorted(stops)))
 
-    def leg(self, trial: TrialRecord, rungs: tuple[int, ...]) -> Assignment:
-        """Return the next leg of a trial that has these rungs ahead of it."""
+    def leg(self, trial: TrialRecord, rungs: tuple[int, ...], gpus: float) -> Assignment:
+        """Return the next leg of a trial that has these rungs ahead of it and gets so many GPUs."""
         from sqtune.search.worker import Assignment
 
         space, store = self._space, self._store
@@ -72,7 +72,8 @@ class Courses:
             data=store.name(prepared(trial.config, store)),
             save_to=store.name(store.network(space.name, trial.number)),
             num_threads=space.resources.num_threads,
-            device=self._device,
+            device=space.resources.device,
+            gpus=gpus,
             log=store.name(store.log(space.name, trial.number)),
             watchdog_seconds=space.search.watchdog_seconds,
             rungs=rungs,
@@ -89,10 +90,6 @@ class Courses:
             return self._stages.longest(keys)
         except StoreError:
             return 0  # workers report why; trials train alone meanwhile
-
-    @property
-    def _device(self) -> str:
-        return "cuda" if self._space.resources.gpus else "cpu"
 
     def _kept(self, config: TrialConfig) -> tuple[int, ...]:
         """Return the epochs at which others may branch off, or this one may be held."""

@@ -9,17 +9,17 @@ from typing import Any, Literal
 from sqtune.search.courses import Courses
 from sqtune.search.halving import Halving
 from sqtune.search.limits import Ending, Limits
+from sqtune.search.mishaps import Death, Mishaps
 from sqtune.search.progress import Progress
 from sqtune.search.record import figures, recorded_end
 from sqtune.search.records import TrialRecord
 from sqtune.search.sharing import Course
 from sqtune.search.study import Study
-from sqtune.search.worker import Assignment, death_reason
+from sqtune.search.worker import Assignment
 from sqtune.store import Store
 from sqtune.tracking import Tracker
 
 WAITING_PER_SLOT = 4  # trials that wait for a stage, at most, while others are asked for
-MAX_WORKER_DEATHS = 2  # in the same epoch of a trial: the next one fails it
 BUSY_SECONDS = 5.0  # before a stage that another study trains is looked at again
 
 
@@ -51,6 +51,10 @@ class Driver:
         limits: When the search ends before its trials have.
         courses: What trials train, and which of them begin alike.
         num_slots: Trials at once.
+
+    Attributes:
+        mishaps: What befalls workers, and what GPUs trials get.
+        num_slots: Trials at once; it may change.
     """
 
     def __init__(
@@ -66,14 +70,14 @@ class Driver:
     ) -> None:
         self.study, self.tracker, self.progress, self.store = study, tracker, progress, store
         self.limits, self._courses, self._sharing = limits, courses, courses.sharing
-        self._most_waiting = WAITING_PER_SLOT * num_slots
+        self.num_slots = num_slots
         search = study.space.search
         several = len(search.objectives) > 1
         self._halving = Halving(search.early_stopping, several_objectives=several)
         self._running: dict[int, TrialRecord] = {}
         self._waiting: dict[int, _Waiting] = {}
         self._returned: list[int] = []
-        self._deaths: dict[int, list[int]] = {}  # a trial's epochs when its worker died
+        self.mishaps = Mishaps(study.space.resources.known_gpus, progress.say)
         self._known: dict[int, Course] = {}  # of trials that have not ended
         self.counted = 0  # trials that ended and count
         for trial in study.trials():
@@ -90,6 +94,8 @@ class Driver:
         """Return the next leg: what was given back, what is promoted, what waited, what is new."""
         if self.should_stop() or self.limits.soon():
             return "end"
+        if self.mishaps.room_wanted and not self._returned:
+            return "wait"
         if promoted := self._promoted():
             return self._begin(promoted, passed=len(promoted.epochs))
         if trial := self._given_back() or self._waited() or self._proposed():
@@ -125,7 +131,7 @@ class Driver:
         """Return a new trial that can be trained now; those that have to wait are put aside."""
         while (
             self.committed < self.study.space.search.num_trials
-            and len(self._waiting) < self._most_waiting
+            and len(self._waiting) < WAITING_PER_SLOT * self.num_slots
             and not self.limits.soon()
             and not self.should_stop()
         ):
@@ -160,15 +166,16 @@ class Driver:
         self._sharing.begin(number, self._course(trial))
         self.tracker.start_trial(number, trial.config.flat())
         self.progress.trial_started(trial)
-        reported = self.study.num_epochs(number)
-        passed = max(passed, reported - 1)  # the last one's rung may not have been decided
-        return self._courses.leg(trial, self._halving.begin(trial, passed))
+        passed = max(passed, self.study.num_epochs(number) - 1)  # its rung may be undecided yet
+        rungs = self._halving.begin(trial, passed)
+        return self._courses.leg(trial, rungs, self.mishaps.gpus_of(number))
 
     def on_report(self, report: dict[str, Any]) -> bool:
         """Store a report; end the leg where the trial has ended, is held at a rung, or is to."""
         number = report["number"]
         if number not in self._running:
             return True
+        self.mishaps.placed(number, report.get("node_id", ""))
         for result in report["epochs"]:
             self._on_epoch(number, result)
         if "failure" in report:
@@ -177,6 +184,8 @@ class Driver:
         elif "facts" in report:
             self.study.finish(number, self.study.trial_last_error(number), report["facts"])
             self._ended(number)
+        elif "out_of_memory" in report:
+            self._begin_again(number, self.mishaps.ran_out(number, report["out_of_memory"]))
         elif "unwritable" in report:
             self.limits.hindrance = "unwritable", report["unwritable"]
             self._leave(number)
@@ -229,6 +238,7 @@ class Driver:
     def _leave(self, number: int) -> None:
         """Leave a trial where it is."""
         self._running.pop(number)
+        self.mishaps.placed(number)
         self._sharing.end(number)
 
     def on_return(self, number: int) -> None:
@@ -236,25 +246,30 @@ class Driver:
         self._sharing.end(number)
         self._returned.append(number)
 
-    def on_death(self, number: int) -> None:
+    def on_death(self, number: int, death: Death) -> None:
         """Begin a trial again whose worker died; fail one whose workers die in the same epoch."""
         if number not in self._running:
             return
         num_epochs = self.study.num_epochs(number)
-        self._deaths.setdefault(number, []).append(num_epochs)
-        times = self._deaths[number].count(num_epochs)
-        if times <= MAX_WORKER_DEATHS:
-            self.on_return(number)
-            return
         log = self.store.log(self.study.name, number)
-        self.study.fail(number, death_reason(times, log))
-        self._ended(number)
+        self._begin_again(number, self.mishaps.died(number, death, num_epochs, log))
+
+    def _begin_again(self, number: int, failure: str | None) -> None:
+        if failure is None:
+            self.on_return(number)
+        else:
+            self.study.fail(number, failure)
+            self._ended(number)
+
+    def say(self, text: str) -> None:
+        """Show a line."""
+        self.progress.say(text)
 
     def _ended(self, number: int) -> None:
         trial = self.study.trial(number)
         self._running.pop(number, None)
         self._known.pop(number, None)
-        self._deaths.pop(number, None)
+        self.mishaps.forget(number)
         self._halving.end(number)
         self._sharing.end(number)
         self._ended_at_once(trial)

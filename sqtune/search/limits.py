@@ -33,12 +33,13 @@ class Limits:
 
     Args:
         options: The limits.
-        gpus: What one trial holds.
+        gpus: What one trial holds, as far as it is known.
         seconds_before: Training time of the study so far, summed over its trials.
         stop_requested: Whether `sqtune stop` was typed.
         taken_over: Whether another driver has taken the study over.
 
     Attributes:
+        gpus: What one trial holds.
         interrupted: Whether a signal ends the search.
         hindrance: What kept a worker from training on, and why; None where nothing did.
     """
@@ -51,7 +52,7 @@ class Limits:
         stop_requested: Callable[[], bool],
         taken_over: Callable[[], bool] = lambda: False,
     ) -> None:
-        self._options, self._gpus = options, gpus
+        self._options, self.gpus = options, gpus
         self._seconds = seconds_before
         self._stop_requested, self._taken_over = stop_requested, taken_over
         limit = options.time_limit_seconds
@@ -88,7 +89,7 @@ class Limits:
         if self._deadline is not None and time.monotonic() >= self._deadline:
             return "time limit"
         hours = self._options.max_gpu_hours
-        if hours is not None and self._seconds * self._gpus >= hours * 3600:
+        if hours is not None and self._seconds * self.gpus >= hours * 3600:
             return "GPU hours"
         return None
 

@@ -48,6 +48,7 @@ class Assignment:
         keep: Epochs whose checkpoint other trials may start from.
         owner: The trial's name among all that use the stage store.
         origin: What a worker of a cluster must have in common with the driver (`Origin`).
+        gpus: GPUs that it gets; a share of one is a share of its memory.
     """
 
     number: int
@@ -65,6 +66,7 @@ class Assignment:
     keep: Sequence[int] = ()
     owner: str = ""
     origin: Mapping[str, Any] | None = None
+    gpus: float = 0.0
 
 
 class Leg:
@@ -91,6 +93,7 @@ class Leg:
 
         The report has `number`, `epochs` (their results) and `done`; at the end one of `facts`
         (finished), `failure` (the reason), `busy` (another trial trains what is needed next),
+        `out_of_memory` (what it had taken of a GPU's memory and why that was not enough),
         `unwritable` (why the network could not be written now) and `unsuited` (why this node must
         not train).
         """
@@ -109,8 +112,8 @@ class Leg:
             report["unwritable"] = f"{where}{error}"
         except SqtuneError as error:
             report["failure"] = str(error)
-        except Exception:  # a fault in the program: the study goes on, the reason is kept
-            report["failure"] = traceback.format_exc()
+        except Exception as error:  # a fault in the program: the study goes on, the reason is kept
+            report.update(_fault(error, self.assignment.device))
         self._say_ending(report)
         return report
 
@@ -122,6 +125,9 @@ class Leg:
         if self._session is not None:
             self._session.finish(FINISH_SECONDS)
         self._results = self._session = None
+        from sqtune.train.gpu_memory import release_memory
+
+        release_memory(self.assignment.device)
         if self._log is not None:
             with contextlib.suppress(OSError):
                 self._log.close()
@@ -172,6 +178,7 @@ class Leg:
     def _start(self) -> Iterator[Any]:
         from sqtune.config.trial import TrialConfig
         from sqtune.data.split import open_prepared
+        from sqtune.train.gpu_memory import limit_memory
         from sqtune.train.loop import train
 
         assignment, root = self.assignment, self._store.root
@@ -182,6 +189,7 @@ class Leg:
             raise WriteError(str(error)) from error
         if not there:
             raise StoreError(f"{assignment.data} is missing in {assignment.store}.")
+        limit_memory(assignment.device, assignment.gpus)
         if assignment.stages is not None:
             from sqtune.train.stage_session import StageSession
             from sqtune.train.stage_store import StageStore
@@ -208,6 +216,7 @@ class Leg:
             "started_at": self._started_at,
             "ended_at": time.time(),
             "process": os.getpid(),
+            "gpus": self.assignment.gpus,
             **({} if problem is None else {"stage_problem": problem}),
         }
 
@@ -237,7 +246,7 @@ class Leg:
 
     def _say_ending(self, report: dict[str, Any]) -> None:
         faulthandler.cancel_dump_traceback_later()
-        for kind in ("facts", "failure", "busy", "unwritable"):
+        for kind in ("facts", "failure", "busy", "out_of_memory", "unwritable"):
             if kind in report:
                 self._say(f"{kind}: {report[kind]}")
 
@@ -246,6 +255,16 @@ class Leg:
             return
         with contextlib.suppress(OSError):  # a full disk under the logs ends no trial
             print(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {text}", file=self._log, flush=True)
+
+
+def _fault(error: Exception, device: str) -> dict[str, Any]:
+    """Return what is reported of an error that is not ours."""
+    from sqtune.train.gpu_memory import is_shortage, taken
+
+    if is_shortage(error):
+        why = str(error).strip().splitlines()[0]
+        return {"out_of_memory": {"why": why, **taken(device)}}
+    return {"failure": traceback.format_exc()}
 
 
 def _unsuited(origin: Mapping[str, Any] | None) -> str | None:
