@@ -222,7 +222,7 @@ class Nowhere:
     def should_stop(self) -> bool:
         return False
 
-    on_return = on_death = on_tick = staticmethod(nothing)
+    on_return = on_death = on_tick = say = staticmethod(nothing)
 
 
 def driver_of(

@@ -8,6 +8,7 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -70,8 +71,11 @@ class RayCluster:
             "PYTHONUNBUFFERED": "1",
         }
 
-    def add(self, *before: str) -> subprocess.Popen[str]:
-        """Start a node; `before` stands before the command, such as `unshare --mount`."""
+    def add(self, *before: str, more: Sequence[str] = ()) -> subprocess.Popen[str]:
+        """Start a node; `before` stands before the command, such as `unshare --mount`.
+
+        `more` are options of `ray start`, the last of a kind holds: `--num-cpus 0`.
+        """
         head = not self.nodes
         place = ["--address", self.address]
         if head:
@@ -82,6 +86,7 @@ class RayCluster:
             *(*before, ray, "start", *place, "--num-cpus", self.cpus),
             *("--temp-dir", self.folder / "ray", "--disable-usage-stats", "--block"),
             *("--object-store-memory", 100 * 2**20),
+            *more,
         ]
         with log.open("w") as out:
             node = subprocess.Popen(
@@ -109,8 +114,9 @@ class RayCluster:
     def kill(self, node: subprocess.Popen[str]) -> None:
         """Kill a node with all its processes at once, as a power cut does."""
         family = psutil.Process(node.pid).children(recursive=True)
-        for process in [psutil.Process(node.pid), *family]:
-            process.kill()
+        for signalled in (psutil.Process.suspend, psutil.Process.kill):  # none sees another go
+            for process in [psutil.Process(node.pid), *family]:
+                signalled(process)
         node.wait(timeout=10)
 
     def close(self) -> None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import logging
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -27,6 +27,8 @@ from ray.tune.search import Searcher  # noqa: E402
 
 from sqtune.config.options import Resources  # noqa: E402
 from sqtune.errors import SqtuneError  # noqa: E402
+from sqtune.search.mishaps import Death  # noqa: E402
+from sqtune.search.placing import Slots, Waiting, bundle_of, death_by, error_of, survive_low_memory  # noqa: E402
 from sqtune.search.worker import Assignment, Leg  # noqa: E402
 
 LEGS_IN_WAVE, LEGS_PER_SLOT = 1000, 16  # at least; a wave's end starts every worker process anew
@@ -46,8 +48,11 @@ class TrialSource(Protocol):
     def on_return(self, number: int) -> None:
         """Take back a trial whose leg was ended in between: it is to go on in another."""
 
-    def on_death(self, number: int) -> None:
+    def on_death(self, number: int, death: Death) -> None:
         """Take back a trial whose worker process died."""
+
+    def say(self, text: str) -> None:
+        """Show a line."""
 
     def on_tick(self) -> None:
         """Be called several times a second."""
@@ -72,9 +77,10 @@ class TrialActor(tune.Trainable):
     def step(self) -> dict[str, Any]:
         """Train for about a second, at least one epoch, and report."""
         report = self._leg.advance()
+        report["node_id"] = ray.get_runtime_context().get_node_id()
         if "facts" in report:
             report["facts"]["node"] = ray.util.get_node_ip_address()
-            report["facts"]["node_id"] = ray.get_runtime_context().get_node_id()
+            report["facts"]["node_id"] = report["node_id"]
         return report
 
     def cleanup(self) -> None:
@@ -88,6 +94,8 @@ class _Wave:
 
     Attributes:
         source: Where trials come from and results go.
+        slots: Legs at once.
+        waiting: Notices that no leg finds room.
         most: Legs to begin.
         begun: Legs begun so far.
         ended: Whether there are no more trials.
@@ -95,6 +103,8 @@ class _Wave:
     """
 
     source: TrialSource
+    slots: Slots
+    waiting: Waiting
     most: int
     begun: int = 0
     ended: bool = False
@@ -105,6 +115,11 @@ class _Wave:
         """Whether the rest belongs to the next wave."""
         return self.begun >= self.most
 
+    def tick(self) -> None:
+        """Do what is done several times a second."""
+        self.slots.look()
+        self.source.on_tick()
+
 
 class _StudySearcher(Searcher):
     """Passes Ray's questions on to the source."""
@@ -112,11 +127,13 @@ class _StudySearcher(Searcher):
     def __init__(self, wave: _Wave | None = None) -> None:
         super().__init__()
         self.wave = wave
+        self._live: set[str] = set()
 
     def suggest(self, trial_id: str) -> dict[str, Any] | None:
         assert self.wave is not None
-        del trial_id
-        self.wave.source.on_tick()  # while nothing runs, this is all that Ray calls
+        self.wave.tick()  # while nothing runs, this is all that Ray calls
+        if len(self._live) >= self.wave.slots.count:
+            return None
         assignment = "end" if self.wave.over else self.wave.source.next_trial()
         if assignment == "wait":
             return None
@@ -125,12 +142,15 @@ class _StudySearcher(Searcher):
             return Searcher.FINISHED  # type: ignore[return-value]
         self.wave.begun += 1
         # One text: Ray Tune flattens, merges and copies what a trial's configuration is made of.
-        return {"number": assignment.number, "leg": json.dumps(asdict(assignment))}
+        leg = json.dumps(asdict(assignment))
+        self._live.add(trial_id)
+        return {"number": assignment.number, "gpus": assignment.gpus, "leg": leg}
 
     def on_trial_complete(
         self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
     ) -> None:
-        """Do nothing: a stopped and a finished trial look the same here; `_Reports` knows."""
+        """Count the slot as free; how the leg ended, `_Reports` knows."""
+        self._live.discard(trial_id)
 
     def save(self, checkpoint_path: str) -> None:
         """Save nothing: the study is the state."""
@@ -174,7 +194,7 @@ class _Events(tune.Callback):
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         assert self.wave is not None
-        number, error = trial.config["number"], trial.get_pickled_error()
+        number, error = trial.config["number"], error_of(trial)
         try:
             if isinstance(error, RayTaskError) or "creation task" in str(error):
                 # step() raises nothing: the worker could not even begin
@@ -182,13 +202,14 @@ class _Events(tune.Callback):
                 report = {"number": number, "epochs": [], "unsuited": f"a worker: {reason}"}
                 self.wave.source.on_report(report)
             else:
-                self.wave.source.on_death(number)
+                self.wave.source.on_death(number, death_by(error))
         except SqtuneError as raised:
             self.wave.error = raised
 
     def on_step_end(self, iteration: int, trials: list[Any], **info: Any) -> None:
         assert self.wave is not None
-        self.wave.source.on_tick()
+        self.wave.tick()
+        self.wave.waiting.look(trial.status for trial in trials)
 
     def __getstate__(self) -> dict[str, Any]:
         return {}
@@ -216,23 +237,25 @@ def run_trials(
     source: TrialSource,
     resources: Resources,
     *,
-    num_slots: int,
+    num_slots: int | Callable[[], int],
     folder: Path,
     trainable: type[tune.Trainable] = TrialActor,
 ) -> None:
     """Run the source's trials, `num_slots` at once, until it has no more or says stop.
 
     Args:
-        source: Where trials come from and results go.
-        resources: What one trial gets.
-        num_slots: Trials at once.
+        source: Where trials come from and results go; it says how many GPUs a leg gets.
+        resources: What one trial gets besides.
+        num_slots: Trials at once, or what counts how many there can be now.
         folder: For Ray Tune's own notes; emptied after each wave.
         trainable: What trains a leg; another one for benchmarks of the driver itself.
     """
     logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
+    survive_low_memory()
+    slots, waiting = Slots(num_slots), Waiting(resources, source.say)
     while True:
-        wave = _Wave(source, max(LEGS_IN_WAVE, LEGS_PER_SLOT * num_slots))
-        _run_wave(wave, resources, num_slots, folder, trainable)
+        wave = _Wave(source, slots, waiting, max(LEGS_IN_WAVE, LEGS_PER_SLOT * slots.count))
+        _run_wave(wave, resources, folder, trainable)
         shutil.rmtree(folder, ignore_errors=True)
         if wave.ended or not wave.over or source.should_stop():
             return
@@ -241,16 +264,14 @@ def run_trials(
 def _run_wave(
     wave: _Wave,
     resources: Resources,
-    num_slots: int,
     folder: Path,
     trainable: type[tune.Trainable],
 ) -> None:
     tuner = tune.Tuner(
-        tune.with_resources(trainable, {"cpu": resources.cpus, "gpu": resources.gpus}),
+        tune.with_resources(trainable, bundle_of(resources)),
         tune_config=tune.TuneConfig(
             search_alg=_StudySearcher(wave),
             num_samples=wave.most + 1,
-            max_concurrent_trials=num_slots,
             reuse_actors=True,
         ),
         run_config=tune.RunConfig(

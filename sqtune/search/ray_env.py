@@ -12,6 +12,7 @@ QUIET = {
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
     "TUNE_PRINT_ALL_TRIAL_ERRORS": "0",
     "TUNE_DISABLE_SIGINT_HANDLER": "1",  # the driver has its own
+    "TUNE_MAX_PENDING_TRIALS_PG": "1000000",  # how many there are at once, the executor counts
     "TUNE_GLOBAL_CHECKPOINT_S": "1e9",  # snapshots, which nobody reads: never
 }
 

@@ -15,13 +15,14 @@ from sqtune.search.driver import Driver
 from sqtune.search.interrupts import stopped_by_ray, stopped_by_signals
 from sqtune.search.lease import leased
 from sqtune.search.limits import GOOD_ENDINGS, Ending, Limits
-from sqtune.search.machine import Machine, this_machine
+from sqtune.search.machine import Machine
 from sqtune.search.origin import leave_mark, remove_mark
 from sqtune.search.pareto import best, front
 from sqtune.search.prepare import file_hashes, footprints, prepare_data, stage_store
 from sqtune.search.progress import Progress
 from sqtune.search.record import hand_over, record_study, record_trial
 from sqtune.search.records import TrialRecord
+from sqtune.search.room import room_at_first, slots_counted
 from sqtune.search.storage import open_named, open_storage, study_names
 from sqtune.search.study import Study
 from sqtune.store import Store
@@ -122,7 +123,9 @@ def run_search(
         storage = open_storage(store, None)
         if space.name in study_names(storage):
             Study.load(storage, space.name).refuse_changes(space)
-    machine = _machine(space, places.address)
+    machine = room_at_first(space, places.address)
+    if machine.note is not None:
+        progress.say(machine.note)
     data, files = prepare_data(space, store), file_hashes(space)
     stage_store(space, store)
     store.create()
@@ -156,7 +159,7 @@ def run_search(
             record_study(study, space_text, tracker, store)
             limits = Limits(
                 space.search,
-                space.resources.gpus,
+                machine.resources.known_gpus,
                 sum(trial.seconds for trial in study.trials()),
                 lambda: (lease or store).is_stop_requested(space.name),
                 lambda: lease is not None and lease.lost,
@@ -171,15 +174,6 @@ def run_search(
             tracker.close()
 
 
-def _machine(space: SearchSpace, address: str | None) -> Machine:
-    """Return what there is to train on."""
-    if address is None:
-        return this_machine(space.resources)
-    from sqtune.search.cluster import reach
-
-    return reach(address, space.resources, space.search.max_concurrent)
-
-
 def _drive(
     study: Study,
     places: Places,
@@ -189,7 +183,8 @@ def _drive(
     limits: Limits,
 ) -> Driver:
     """Run the trials that are still wanted."""
-    space, store = study.space, places.store
+    store, resources = places.store, machine.resources
+    space = study.space.model_copy(update={"resources": resources})
     num_slots = min(space.search.max_concurrent or machine.slots, machine.slots)
     origin = None if places.address is None else leave_mark(store, space.name)
     courses = Courses(space, store, stage_store(space, store), study.attrs["uuid"], origin)
@@ -205,12 +200,22 @@ def _drive(
         if origin is not None:
             from sqtune.search.nodes import check_nodes
 
-            check_nodes(origin)
-        num_slots = min(num_slots, to_go)
-        progress.say(f'study "{space.name}": {to_go} trials to go, {num_slots} at once')
-        progress.begin(space.search.num_trials, study.trials())
+            check_nodes(origin, resources)
         try:
-            run_trials(driver, space.resources, num_slots=num_slots, folder=store.ray(space.name))
+            if resources.gpus == "auto":
+                from sqtune.search.auto_share import settle
+
+                settled = settle(space, study, store, progress.say, driver.should_stop)
+                if settled is None:
+                    return driver
+                resources = settled
+            driver.mishaps.gpus = limits.gpus = resources.known_gpus
+            slots = slots_counted(driver, machine, resources, in_cluster=origin is not None)
+            progress.say(
+                f'study "{space.name}": {to_go} trials to go, {min(slots(), to_go)} at once'
+            )
+            progress.begin(space.search.num_trials, study.trials())
+            run_trials(driver, resources, num_slots=slots, folder=store.ray(space.name))
         except KeyboardInterrupt:  # the second one
             limits.interrupted = True
         finally:
