@@ -145,14 +145,16 @@ def train(
     from sqtune.search.tables import percent
     from sqtune.train.loop import train as train_network
 
-    this_machine(space.resources)
+    machine = this_machine(space.resources)
     printer = console(to_stderr=as_json)
+    if machine.note is not None:
+        printer.print(machine.note, highlight=False, soft_wrap=True)
     splits = prepare(config.data, places.data if places.root.is_dir() else None)
     results = []
     for result in train_network(
         config,
         splits=splits,
-        device="cuda" if space.resources.gpus else "cpu",
+        device=machine.resources.device,
         num_threads=space.resources.num_threads,
         save_to=out,
     ):

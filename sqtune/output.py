@@ -234,6 +234,7 @@ def print_plan(out: Console, space: SearchSpace, plan: Plan) -> None:
     if cost is None:
         lines.append(f"time      {plan.no_cost}")
     else:
+        lines += [] if cost.note is None else [f"GPU       {cost.note}"]
         hours = f"{_hours(cost.cpu_hours)} CPU-hours"
         hours += f", {_hours(cost.gpu_hours)} GPU-hours" if cost.gpu_hours else ""
         lines.append(f"time      about {_time(cost.seconds)} ({hours}), {cost.slots} at once")

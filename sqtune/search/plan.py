@@ -8,19 +8,22 @@ store has from before would, too.
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
-from sqtune.config.options import Sampler
+from sqtune.config.options import Resources, Sampler
 from sqtune.config.space import SearchSpace
 from sqtune.config.trial import TrialConfig
 from sqtune.data import Data
-from sqtune.data.split import Splits
+from sqtune.data.split import Splits, write_prepared
 from sqtune.deploy.sizes.footprint import Form
 from sqtune.errors import ResourceError
 from sqtune.search.courses import branch_epochs
-from sqtune.search.machine import this_machine
+from sqtune.search.machine import Machine, slots_on, this_machine
+from sqtune.search.peak import largest_configs, share_of_gpu, share_text
 from sqtune.search.probe import probe_epoch
 from sqtune.search.storage import in_memory
 from sqtune.search.study import Study
@@ -64,6 +67,8 @@ class Cost:
     Attributes:
         slots: Trials at once.
         typical: Network of the median multiply-adds, whose epoch was timed.
+        gpus: What one trial gets.
+        note: How `resources.gpus: auto` was settled; None where a number stands there.
         epoch_seconds: What its epoch takes.
         probed_images: On how many images that was measured.
         seconds: From the first trial's start to the last one's end.
@@ -73,6 +78,8 @@ class Cost:
 
     slots: int
     typical: dict[str, Any]
+    gpus: float
+    note: str | None
     epoch_seconds: float
     probed_images: int
     seconds: float
@@ -186,24 +193,47 @@ def _keys(space: SearchSpace, config: TrialConfig) -> tuple[str, ...]:
 
 
 def _cost(space: SearchSpace, trained: list[_Trained], measures: Measures) -> Cost:
-    resources = space.resources
-    machine = this_machine(resources)
+    machine, resources, note = _settled(space, measures)
     typical = sorted(trained, key=lambda each: each.macs)[len(trained) // 2]
     probe = probe_epoch(
         typical.config,
         measures.splits(typical.config),
         macs=typical.macs,
-        device="cuda" if resources.gpus else "cpu",
+        device=resources.device,
         num_threads=resources.num_threads,
     )
     seconds = [probe.epoch_seconds * each.epochs * each.macs / typical.macs for each in trained]
-    slots = min(machine.slots, space.search.max_concurrent or machine.slots, len(trained))
+    there = slots_on(machine.cpus, machine.gpus, resources)
+    slots = min(there, space.search.max_concurrent or there, len(trained))
     return Cost(
         slots=slots,
         typical=typical.config.nested()["network"],
+        gpus=resources.known_gpus,
+        note=note,
         epoch_seconds=probe.epoch_seconds,
         probed_images=probe.num_images,
         seconds=max(sum(seconds) / slots, *seconds),
         cpu_hours=sum(seconds) * resources.cpus / 3600,
-        gpu_hours=sum(seconds) * resources.gpus / 3600,
+        gpu_hours=sum(seconds) * resources.known_gpus / 3600,
     )
+
+
+def _settled(space: SearchSpace, measures: Measures) -> tuple[Machine, Resources, str | None]:
+    """Return this machine, what a trial gets on it, and how that was settled if it was to be."""
+    machine = this_machine(space.resources)
+    resources = machine.resources
+    if resources.gpus != "auto":
+        return machine, resources, machine.note
+    from sqtune.search.gpu_probe import measured_here
+
+    with tempfile.TemporaryDirectory(prefix="sqtune-plan-") as folder:
+        trainings = []
+        for number, config in enumerate(largest_configs(space, measures.splits)):
+            path = Path(folder) / f"{number}.data"
+            write_prepared(measures.splits(config), path)
+            trainings.append((config.model_dump_json(), str(path)))
+        peaks = [measured_here(trainings)]
+    most = max(1, slots_on(machine.cpus, machine.gpus, resources) // machine.gpus)
+    gpus = share_of_gpu(peaks, most)
+    settled = resources.model_copy(update={"gpus": gpus})
+    return machine, settled, share_text(peaks, gpus, most)
