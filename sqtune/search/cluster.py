@@ -69,7 +69,8 @@ def _check_kind(address: str, kind: str, answer: dict[str, Any], wanted: int | N
     if kind in there or (wanted is not None and kind in answer["accelerators"]):
         return
     has = f"Nodes there have: {', '.join(there)}." if there else "No node there has any."
-    near = "" if kind in answer["accelerators"] else did_you_mean(kind, answer["accelerators"])
+    known = [*there, *answer["accelerators"]]
+    near = "" if kind in known else did_you_mean(kind.upper(), known)
     hint = near if near.startswith("Did") else ""
     remedy = f"Name one of them, or {AUTOSCALED}" if wanted is None else "Ray knows no such kind."
     raise ResourceError(

@@ -99,7 +99,7 @@ class Mishaps:
         """
         self.placed(number)
         share = self.gpus_of(number)
-        if number not in self._enlarged and share < WHOLE:
+        if number not in self._enlarged and 0 < share < WHOLE:
             self._enlarged[number] = min(WHOLE, 2 * share)
             self._unplaced.add(number)
             now = f"it goes on with {self._enlarged[number]:g}"

@@ -128,7 +128,7 @@ def test_nodes_that_come_later_get_trials(napping, node_of):
     assert sum(event["ends"] for event in legs.end()) == 3
 
 
-def test_while_no_node_has_room_that_is_said_and_more_rarely_each_time(cluster, node_of, tmp_path):
+def test_while_no_node_has_room_that_is_said_and_more_rarely_each_time(napping, node_of):
     begun = time.monotonic()
     legs = napping(1, gpus=0.5, accelerator_type="A100")
     first, second = legs.until("said")[-1], legs.until("said")[-1]
