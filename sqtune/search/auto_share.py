@@ -52,14 +52,16 @@ def settle(
     resources = space.resources
     kinds = _kinds(resources, _suited(resources))
     configs = largest_configs(space, lambda config: open_prepared(prepared(config, store)))
-    trainings = [(config.model_dump_json(), str(prepared(config, store))) for config in configs]
+    trainings = [
+        (config.model_dump_json(), store.name(prepared(config, store))) for config in configs
+    ]
     key = digest(kinds, [config.nested() for config in configs], versions())
     known = study.attrs.get(SHARE, {})
     if known.get("key") == key:
         peaks = [Peak(**peak) for peak in known["peaks"]]
     else:
         say("resources.gpus: auto: measuring what the largest networks take of a GPU's memory ...")
-        measured = _measured(resources, kinds, trainings, say, should_stop)
+        measured = _measured(resources, kinds, (trainings, store.place), say, should_stop)
         if measured is None:
             return None
         peaks = measured
@@ -89,14 +91,14 @@ def _kinds(resources: Resources, there: list[dict[str, Any]]) -> list[str | None
 def _measured(
     resources: Resources,
     kinds: Kinds,
-    trainings: Sequence[tuple[str, str]],
+    arguments: tuple[Any, ...],
     say: Callable[[str], None],
     should_stop: Callable[[], bool],
 ) -> list[Peak] | None:
     """Measure on a whole GPU of each kind, each in a process that ends with it."""
     task = ray.remote(num_cpus=resources.cpus, num_gpus=1, max_calls=1, max_retries=0)(measure)
     options = [{} if kind is None else {ACCELERATOR + kind: SLIVER} for kind in kinds]
-    asked = [task.options(resources=option).remote(trainings) for option in options]
+    asked = [task.options(resources=option).remote(*arguments) for option in options]
     begun, patience = time.monotonic(), PATIENCE_SECONDS
     while ray.wait(asked, num_returns=len(asked), timeout=0.5)[1]:
         if should_stop():

@@ -21,6 +21,7 @@ from sqtune.data.batches import EVALUATION_BATCH
 from sqtune.data.split import AnySplit, Splits, open_prepared
 from sqtune.errors import ResourceError, TrainingError
 from sqtune.search.peak import Peak, config_text
+from sqtune.store import Store
 from sqtune.train.gpu_memory import is_shortage, limit_memory, release_memory, taken
 from sqtune.train.training import Training
 
@@ -32,11 +33,13 @@ NOT_THERE = (
 )
 
 
-def measure(trainings: Sequence[tuple[str, str]]) -> dict[str, Any]:
+def measure(trainings: Sequence[tuple[str, str]], place: str | None = None) -> dict[str, Any]:
     """Train a little, one configuration after another, on this process's first GPU.
 
     Args:
-        trainings: Configurations as JSON, each with its prepared data.
+        trainings: Configurations as JSON, each with its prepared data: a file, or its name in the
+            store.
+        place: The store's; None where files are meant.
 
     Returns:
         A `Peak` as plain data, or a `problem`.
@@ -46,9 +49,10 @@ def measure(trainings: Sequence[tuple[str, str]]) -> dict[str, Any]:
     found = []
     for text, data in trainings:
         config = TrialConfig.model_validate_json(text)
+        splits = open_prepared(Path(data) if place is None else _fetched(place, data))
         limit_memory("cuda", 1.0)
         try:
-            train_a_little(config, open_prepared(Path(data)), torch.device("cuda"))
+            train_a_little(config, splits, torch.device("cuda"))
         except RuntimeError as error:
             if not is_shortage(error):
                 raise
@@ -58,6 +62,13 @@ def measure(trainings: Sequence[tuple[str, str]]) -> dict[str, Any]:
     free, total = torch.cuda.mem_get_info()
     largest = max(found, key=lambda each: int(each["peak_bytes"]))
     return {**largest, "context_bytes": total - free - torch.cuda.memory_reserved()}
+
+
+def _fetched(place: str, name: str) -> Path:
+    store = Store.at(place)
+    path = store.root / name
+    store.fetch(path)
+    return path
 
 
 def train_a_little(config: TrialConfig, splits: Splits, device: torch.device) -> None:
