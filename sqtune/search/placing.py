@@ -73,8 +73,8 @@ def _text(file: IO[bytes]) -> str:
 def death_by(error: BaseException | str) -> Death:
     """Return what killed a worker, as Ray's error says.
 
-    A node that went at once is not known to be dead yet: its workers are unavailable then. Of one
-    that is alive Ray is told at once how a worker ended.
+    Of a node that is alive Ray is told at once how a worker ended. One that is cut off may not be
+    known to be dead within the time that Ray waits (`ray_env`): its workers are unavailable then.
     """
     text = str(error).strip()
     if LOW_ON_MEMORY in text:
