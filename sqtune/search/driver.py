@@ -70,7 +70,7 @@ class Driver:
     ) -> None:
         self.study, self.tracker, self.progress, self.store = study, tracker, progress, store
         self.limits, self._courses, self._sharing = limits, courses, courses.sharing
-        self.num_slots = num_slots
+        self.num_slots, self.say = num_slots, progress.say
         search = study.space.search
         several = len(search.objectives) > 1
         self._halving = Halving(search.early_stopping, several_objectives=several)
@@ -260,10 +260,6 @@ class Driver:
         else:
             self.study.fail(number, failure)
             self._ended(number)
-
-    def say(self, text: str) -> None:
-        """Show a line."""
-        self.progress.say(text)
 
     def _ended(self, number: int) -> None:
         trial = self.study.trial(number)
