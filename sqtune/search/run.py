@@ -164,6 +164,8 @@ def run_search(
                 lambda: (lease or store).is_stop_requested(space.name),
                 lambda: lease is not None and lease.lost,
             )
+            if database is not None:
+                database.hurried = lambda: limits.interrupted
             with stopped_by_signals(limits):
                 driver = _drive(study, places, machine, tracker, progress, limits)
                 return _wrap_up(driver, choose, finish)
