@@ -50,7 +50,9 @@ class Postgres:
         secret = self.folder / "pw"
         secret.write_text(self.password)
         shutil.chown(secret, USER)
-        self._run("initdb", "-D", self.data, "-A", "scram-sha-256", "-U", "root", "--pwfile", secret)
+        self._run(
+            "initdb", "-D", self.data, "-A", "scram-sha-256", "-U", "root", "--pwfile", secret
+        )
         with (self.data / "postgresql.conf").open("a") as settings:
             settings.write(f"listen_addresses = '{self.address}'\nport = {self.port}\n")
             settings.write("unix_socket_directories = ''\nfsync = off\n")

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 import psutil
 import pytest
 
-from .netcluster import NetCluster, Table, workers
+from .netcluster import NetCluster, workers
 from .netns import Host
 
 pytestmark = [

@@ -11,7 +11,9 @@ pytestmark = [
 ]
 
 
-def test_all_nodes_train_and_the_table_is_that_of_one_machine(net, net_space, undisturbed, tmp_path):
+def test_all_nodes_train_and_the_table_is_that_of_one_machine(
+    net, net_space, undisturbed, tmp_path
+):
     store = tmp_path / "whole"
     output, _ = (driver := net.search(net_space, store)).communicate(timeout=200)
     assert driver.returncode == 0, output
