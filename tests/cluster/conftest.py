@@ -12,9 +12,20 @@ from .netcluster import SPACE, NetCluster, Table, missing, net_cluster
 
 
 @pytest.fixture(scope="session")
-def one_net() -> Iterator[NetCluster]:
+def net_space(tmp_path_factory) -> Path:
+    return written(tmp_path_factory.mktemp("space"), SPACE)
+
+
+@pytest.fixture(scope="session")
+def undisturbed(net_space, tmp_path_factory) -> Table:
+    """Return the table of the same search on this machine alone."""
     if reason := missing():
         pytest.skip(reason)
+    return searched_table(net_space, tmp_path_factory.mktemp("alone") / "store")
+
+
+@pytest.fixture(scope="session")
+def one_net(undisturbed) -> Iterator[NetCluster]:
     with net_cluster() as found:
         yield found
 
@@ -24,14 +35,3 @@ def net(one_net) -> NetCluster:
     """Return a cluster that runs; a test may break it."""
     one_net.mend()
     return one_net
-
-
-@pytest.fixture(scope="session")
-def net_space(tmp_path_factory) -> Path:
-    return written(tmp_path_factory.mktemp("space"), SPACE)
-
-
-@pytest.fixture(scope="session")
-def undisturbed(net_space, tmp_path_factory) -> Table:
-    """Return the table of the same search on this machine alone."""
-    return searched_table(net_space, tmp_path_factory.mktemp("alone") / "store")

@@ -7,6 +7,7 @@ import importlib.util
 import os
 import re
 import shutil
+import signal
 import subprocess
 import tempfile
 import time
@@ -82,10 +83,12 @@ class NetCluster:
         )
         self.ray = RayCluster(folder, host=self.hosts[0].address, more_environ=self.environ)
         self.nodes: dict[Host, subprocess.Popen[str]] = {}
+        self._drivers: list[subprocess.Popen[str]] = []
         self._storage: PatientStorage | None = None
 
     def mend(self) -> None:
-        """Start all that does not run, and plug everything in."""
+        """End searches that a test has left, start all that does not run, plug everything in."""
+        self._end_drivers()
         for server in (self.objects, self.tracking):
             if server.process is None:
                 server.start()
@@ -127,7 +130,7 @@ class NetCluster:
             *("search", "--space", space, "--name", store.name, "--store", store),
             *("--address", self.ray.address, *places, self.tracking.url, "--set", stages, *more),
         ]
-        return subprocess.Popen(
+        driver = subprocess.Popen(
             [*inside, *command(*arguments)],
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -135,6 +138,14 @@ class NetCluster:
             env=self.ray.environ,
             start_new_session=True,
         )
+        self._drivers.append(driver)
+        return driver
+
+    def _end_drivers(self) -> None:
+        for driver in self._drivers:
+            driver.kill()
+            driver.communicate()
+        self._drivers.clear()
 
     def trials(self, name: str) -> list[TrialRecord]:
         """Return a study's trials; none if there is no such study yet."""
@@ -146,7 +157,7 @@ class NetCluster:
 
     def wait_for(self, name: str, reached: Callable[[list[TrialRecord]], bool]) -> None:
         """Wait until a study's trials are so far."""
-        deadline = time.monotonic() + 120
+        deadline = time.monotonic() + 240
         while not reached(trials := self.trials(name)):
             assert time.monotonic() < deadline, trials
             time.sleep(0.2)
@@ -170,6 +181,7 @@ class NetCluster:
 
     def close(self) -> None:
         """End everything."""
+        self._end_drivers()
         if self._storage is not None:
             self._storage.remove_session()
             self._storage.engine.dispose()
@@ -210,6 +222,29 @@ def epochs_trained_again(store: Path) -> dict[tuple[str, int], int]:
             if found := re.search(r" epoch (\d+) .*images_per_second (\S+)", line):
                 speeds[log.stem, int(found[1])].add(found[2])
     return {key: len(each) - 1 for key, each in speeds.items() if len(each) > 1}
+
+
+def all_train(trials: list[TrialRecord]) -> bool:
+    """Tell whether every node has trained two epochs."""
+    return sum(len(trial.epochs) >= 2 for trial in trials) >= NUM_NODES
+
+
+@contextmanager
+def held(hosts: list[Host]) -> Iterator[None]:
+    """Let nobody train on some hosts for the block."""
+    send(hosts, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        send(hosts, signal.SIGCONT)
+
+
+def send(hosts: list[Host], number: signal.Signals) -> None:
+    """Send a signal to all processes that train on some hosts."""
+    for host in hosts:
+        for process in workers(host):
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.send_signal(number)
 
 
 def workers(host: Host) -> list[psutil.Process]:

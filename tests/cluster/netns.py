@@ -63,11 +63,19 @@ class Host:
         return [int(pid) for pid in ip("netns", "pids", self.namespace).split()]
 
 
+def _free_prefix() -> str:
+    """Return the beginning of a subnet to which there is no route."""
+    taken = ip("-4", "route", "show", "table", "all")
+    start = os.getpid()
+    prefixes = (f"10.{90 + (start + n) % 160}.{(start + n) % 256}" for n in range(1000))
+    return next(prefix for prefix in prefixes if f"{prefix}." not in taken)
+
+
 @dataclass
 class Network:
     """A bridge with an address on this machine, and hosts that are plugged into it."""
 
-    prefix: str = field(default_factory=lambda: _free_prefix())
+    prefix: str = field(default_factory=_free_prefix)
     hosts: list[Host] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -118,11 +126,3 @@ def _remove(pid: int) -> None:
         ip("netns", "delete", name)
     if f" {BRIDGE}{pid}:" in ip("-o", "link"):
         ip("link", "delete", f"{BRIDGE}{pid}")
-
-
-def _free_prefix() -> str:
-    """Return the beginning of a subnet to which there is no route."""
-    taken = ip("-4", "route", "show", "table", "all")
-    start = os.getpid()
-    prefixes = (f"10.{90 + (start + n) % 160}.{(start + n) % 256}" for n in range(1000))
-    return next(prefix for prefix in prefixes if f"{prefix}." not in taken)
