@@ -118,7 +118,8 @@ def check_nodes(origin: Origin, resources: Resources) -> None:
             if node["id"] not in {each["id"] for each in nodes()}:
                 continue  # it has gone meanwhile
             raise ClusterError(
-                f"{where} could not be asked; its worker process died. See the logs of its raylet."
+                f"{where} could not be asked; its worker process died. Its disk (of Ray's "
+                "--temp-dir) or its memory may be full: see there, and the logs of its raylet."
             ) from None
         except Exception as error:  # whatever the import there raised
             reason = str(error).strip().splitlines()[-1]

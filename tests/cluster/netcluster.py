@@ -21,6 +21,7 @@ from ray_cluster import RayCluster
 from search.conftest import command, run, table
 from tracking.conftest import recorded, steps
 
+from sqtune.errors import StudyError
 from sqtune.search.database import PatientStorage
 from sqtune.search.records import TrialRecord
 from sqtune.search.storage import open_named
@@ -151,14 +152,16 @@ class NetCluster:
         """Return a study's trials; none if there is no such study yet."""
         if self._storage is None:
             self._storage = open_named(self.postgres.url("study"))
-        if name not in {study.study_name for study in self._storage.get_all_studies()}:
+        try:
+            return Study.load(self._storage, name).trials()
+        except StudyError:
             return []
-        return Study.load(self._storage, name).trials()
 
     def wait_for(self, name: str, reached: Callable[[list[TrialRecord]], bool]) -> None:
-        """Wait until a study's trials are so far."""
-        deadline = time.monotonic() + 240
+        """Wait until the trials of the study that is being searched are so far."""
+        deadline, driver = time.monotonic() + 240, self._drivers[-1]
         while not reached(trials := self.trials(name)):
+            assert driver.poll() is None, driver.communicate()
             assert time.monotonic() < deadline, trials
             time.sleep(0.2)
 

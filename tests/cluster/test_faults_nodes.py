@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import threading
 import time
 from collections.abc import Iterator
@@ -96,16 +97,30 @@ def slowed(host: Host) -> Iterator[None]:
         thread.join()
 
 
-def test_a_node_with_a_full_disk(net, net_space, undisturbed, tmp_path):
-    store = tmp_path / "full"
-    host = net.hosts[2]
-    net.kill(host)
-    net.start(host, disk_size="16m")
+def test_a_node_with_a_full_disk_is_named_before_the_first_trial(net, net_space, tmp_path):
+    store, host = tmp_path / "full", net.hosts[2]
     fill(net, host)
-    output, _ = (driver := net.search(net_space, store)).communicate(timeout=SECONDS)
-    print(output)
-    assert driver.returncode == 0, output
-    net.check(store, undisturbed)
+    try:
+        output, _ = (driver := net.search(net_space, store)).communicate(timeout=SECONDS)
+        assert driver.returncode == 2, output
+        assert re.search(rf"error: node {host.address} .* could not be asked.*\bdisk\b", output)
+        assert not net.trials(store.name)
+    finally:
+        net.kill(host)
+
+
+def test_a_disk_that_fills_up_costs_nothing(net, net_space, undisturbed, tmp_path):
+    store, host = tmp_path / "filling", net.hosts[2]
+    driver = net.search(net_space, store)
+    net.wait_for(store.name, all_train)
+    fill(net, host)
+    try:
+        output, _ = driver.communicate(timeout=SECONDS)
+        print(output)
+        assert driver.returncode == 0, output
+        net.check(store, undisturbed, trained_again=1)
+    finally:
+        net.kill(host)
 
 
 def fill(net: NetCluster, host: Host) -> None:

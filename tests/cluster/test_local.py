@@ -18,7 +18,7 @@ import pytest
 from search.conftest import written
 
 from .services import postgres_programs
-from .test_files import CLUSTER, ROOT
+from .test_files import CLUSTER
 
 LOCAL = CLUSTER / "local"
 SPACE = """
@@ -63,6 +63,11 @@ def family(folder: Path) -> list[psutil.Process]:
     return [each for each in psutil.process_iter() if os.getsid(each.pid) in sessions]
 
 
+def is_ray(process: psutil.Process) -> bool:
+    """Tell whether a process is Ray's, whose token guards it wherever it listens."""
+    return "ray" in process.name() or "/ray/" in " ".join(process.cmdline())
+
+
 @pytest.mark.cluster
 @pytest.mark.timeout(600)
 @pytest.mark.skipif(postgres_programs() is None, reason="there is no PostgreSQL")
@@ -77,11 +82,14 @@ def test_up_gives_a_cluster_that_a_search_uses_and_down_leaves_nothing(folder, t
 
     ours = family(folder)
     assert len(ours) > 6
-    listening = {
-        each.laddr.ip for process in ours for each in process.net_connections() if not each.raddr
-    }
+    listening = [
+        each.laddr.ip
+        for process in ours
+        for each in process.net_connections()
+        if each.status == psutil.CONN_LISTEN and not is_ray(process)
+    ]
     assert listening
-    assert all(address.startswith("127.") for address in listening), listening
+    assert set(listening) == {"127.0.0.1"}
     for name in SECRETS:
         assert stat.S_IMODE((folder / name).stat().st_mode) == 0o600
     secrets = [(folder / name).read_text() for name in SECRETS if name != "pgpass"]
@@ -91,10 +99,7 @@ def test_up_gives_a_cluster_that_a_search_uses_and_down_leaves_nothing(folder, t
 
     space = written(tmp_path, SPACE)
     search = f"source {commands['source']} && {sys.executable} -m sqtune search --space {space}"
-    environ = {**os.environ, "PYTHONPATH": str(ROOT)}
-    done = subprocess.run(
-        ["bash", "-c", search], capture_output=True, text=True, check=False, env=environ
-    )
+    done = subprocess.run(["bash", "-c", search], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "2 trials to go, 2 at once" in done.stdout
     assert (folder / "store" / "networks" / "small").is_dir()
