@@ -237,7 +237,7 @@ def _ray(places: Places, machine: Machine, progress: Progress) -> AbstractContex
     progress.say(f"joining the Ray cluster at {places.address} ...")
     from sqtune.search.nodes import joined
 
-    return joined(places.address, places.working_dir)
+    return joined(places.address, places.working_dir, progress.say)
 
 
 def _wrap_up(
