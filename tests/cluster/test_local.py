@@ -65,7 +65,7 @@ def family(folder: Path) -> list[psutil.Process]:
 
 def is_ray(process: psutil.Process) -> bool:
     """Tell whether a process is Ray's, whose token guards it wherever it listens."""
-    return "ray" in process.name() or "/ray/" in " ".join(process.cmdline())
+    return bool(re.search(r"\bray(let|\b)", " ".join([process.name(), *process.cmdline()])))
 
 
 @pytest.mark.cluster
