@@ -233,10 +233,9 @@ def local_ray(num_cpus: int, num_gpus: int) -> Iterator[None]:
             log_to_driver=False,
         )
     except Exception as error:  # it gives its processes 30 s, and has no error of its own for that
-        reason = (str(error).strip() or type(error).__name__).splitlines()[-1]
         raise ResourceError(
-            f"Ray does not start on this machine: {reason} Is the machine overloaded, or /tmp "
-            "full? The same command goes on."
+            f"Ray does not start on this machine: {error} Is it overloaded, or /tmp full? The same "
+            "command goes on."
         ) from error
     try:
         yield

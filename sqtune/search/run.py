@@ -140,10 +140,11 @@ def run_search(
             write_prepared(splits, path)
             store.share(path)
         artifacts = store.artifacts if places.tracking_uri is None else None
-        spool, offline = store.root, places.offline
-        tracker = Tracker(tracking_uri, artifacts, space.name, spool, store.fetch, offline=offline)
+        tracker = Tracker(
+            *(tracking_uri, artifacts, space.name, store.root, store.fetch), offline=places.offline
+        )
         try:
-            if places.tracking_uri is not None and not offline:
+            if places.tracking_uri is not None and not places.offline:
                 tracker.wait_until_connected()
             storage = database or open_storage(store, None, mend=True)
             footprint = footprints(space, store)
