@@ -54,11 +54,11 @@ test-old-runtime: setup $(OLD_INSTALLED)  ## write ONNX files with the newest ve
 	SQTUNE_OLD_RUNTIME=$(OLD_VENV)/bin/python $(BIN)/python -m pytest tests/deploy/test_checking_old_runtime.py $(ARGS)
 
 # What a head with a dashboard needs; like below, without changing anything of requirements.lock.
-$(CLUSTER_INSTALLED): requirements-cluster.lock $(INSTALLED)
-	$(UV) pip install --quiet --python $(BIN)/python --no-deps -r requirements-cluster.lock
+$(CLUSTER_INSTALLED): requirements-cluster.lock requirements-test-cluster.lock $(INSTALLED)
+	$(UV) pip install --quiet --python $(BIN)/python --no-deps -r requirements-cluster.lock -r requirements-test-cluster.lock
 	@touch $@
 
-test-cluster: setup $(CLUSTER_INSTALLED)  ## what needs a cluster's own packages: searches sent as jobs
+test-cluster: setup $(CLUSTER_INSTALLED)  ## what needs a cluster's own packages, root or PostgreSQL: jobs, nodes in namespaces, faults
 	$(BIN)/python -m pytest tests/cluster tests/search/test_cluster.py $(ARGS)
 
 check: setup  ## ruff (lint and format), mypy --strict on the package, import-linter
@@ -102,6 +102,9 @@ lock: | $(UV)  ## write requirements.lock and those of benchmarks and clusters a
 	  --constraint requirements.lock pyproject.toml | grep -vxFf requirements.lock > requirements-bench.lock
 	$(UV) pip compile --quiet --python $(BIN)/python --extra cluster --no-header --no-annotate --no-emit-index-url \
 	  --constraint requirements.lock pyproject.toml | grep -vxFf requirements.lock > requirements-cluster.lock
+	$(UV) pip compile --quiet --python $(BIN)/python --extra test-cluster --no-header --no-annotate --no-emit-index-url \
+	  --constraint requirements.lock --constraint requirements-cluster.lock pyproject.toml \
+	  | grep -vxFf requirements.lock -f requirements-cluster.lock > requirements-test-cluster.lock
 
 clean:  ## remove .venv and caches; stores of studies are left alone
 	rm -rf $(VENV) $(OLD_VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage

@@ -37,22 +37,26 @@ class RayCluster:
 
     Attributes:
         folder: For Ray's own files and the token. Short: sockets lie in it.
+        host: The head's address.
         port: The head's.
         dashboard_port: Of the head's dashboard, which takes jobs; None for none.
         nodes: One `ray start --block` each.
         cpus: Of each node.
+        more_environ: Further variables that they need.
     """
 
     folder: Path
+    host: str = "127.0.0.1"
     port: int = field(default_factory=free_port)
     dashboard_port: int | None = None
     nodes: list[subprocess.Popen[str]] = field(default_factory=list)
     cpus: int = 1
+    more_environ: dict[str, str] = field(default_factory=dict)
 
     @property
     def address(self) -> str:
         """What --address takes."""
-        return f"127.0.0.1:{self.port}"
+        return f"{self.host}:{self.port}"
 
     @property
     def environ(self) -> dict[str, str]:
@@ -69,6 +73,7 @@ class RayCluster:
             "RAY_AUTH_TOKEN_PATH": str(token),
             "RAY_USAGE_STATS_ENABLED": "0",
             "PYTHONUNBUFFERED": "1",
+            **self.more_environ,
         }
 
     def add(self, *before: str, more: Sequence[str] = ()) -> subprocess.Popen[str]:

@@ -8,7 +8,10 @@ import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import IO, Any
 
 from sqtune.config.options import Resources
@@ -17,6 +20,8 @@ from sqtune.search.machine import Machine, on_cpus_without_gpus, slots_of
 
 CONNECT_SECONDS = 4.0
 REACH_SECONDS = 15.0  # Ray alone would try for minutes
+WATCH_SECONDS = 5.0
+TOLD_AFTER = 3  # times in a row that the head did not answer
 REFUSED = "InvalidAuthToken"
 AUTOSCALED = "give --concurrent N if the cluster brings up nodes when they are needed."
 TOKEN = (
@@ -94,6 +99,40 @@ def _connect(address: str) -> None:
             "`ray start --head --port`)."
         )
     knock(address, host.strip("[]"), int(port))
+
+
+@contextmanager
+def watched(address: str, say: Callable[[str], object]) -> Iterator[None]:
+    """Tell of a head that goes away, for the block: Ray itself ends the process after a minute.
+
+    Args:
+        address: HOST:PORT of the head.
+        say: Told.
+    """
+    host, _, port = address.rpartition(":")
+    ended = threading.Event()
+
+    def watch() -> None:
+        missed = 0
+        while not ended.wait(WATCH_SECONDS):
+            try:
+                socket.create_connection((host.strip("[]"), int(port)), CONNECT_SECONDS).close()
+            except OSError as error:
+                missed += 1
+                if missed == TOLD_AFTER:
+                    say(
+                        f"the head of the Ray cluster at {address} does not answer ({error}). If "
+                        "it stays away for a minute, Ray ends this search. Once a head is there, "
+                        "the same command goes on."
+                    )
+            else:
+                missed = 0
+
+    threading.Thread(target=watch, daemon=True).start()
+    try:
+        yield
+    finally:
+        ended.set()
 
 
 def knock(address: str, host: str, port: int) -> None:

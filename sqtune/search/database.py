@@ -16,7 +16,9 @@ from sqtune.errors import StoreError
 from sqtune.settings import without_password
 
 PATIENCE_SECONDS = 300.0  # for a server that is restarted
+HURRIED_SECONDS = 5.0  # the same, once somebody has asked for the end
 LONGEST_PAUSE_SECONDS = 10.0
+LOOK_SECONDS = 0.2  # in a pause, for whether somebody has
 LASTING = (OperationalError, InterfaceError)
 
 
@@ -36,10 +38,20 @@ class PatientStorage(RDBStorage):
     Attributes:
         guard: Called before every statement that writes; raises where somebody else drives now.
         say: Told of outages.
+        hurried: Tells whether somebody has asked for the end, by Ctrl-C say.
     """
 
     guard: Callable[[], None] | None = None
     say: Callable[[str], None] | None = None
+    hurried: Callable[[], bool] = staticmethod(lambda: False)
+
+    def wait(self, seconds: float) -> None:
+        """Wait, but not for long where somebody is in a hurry."""
+        until = time.monotonic() + seconds
+        while True:
+            time.sleep(min(seconds, LOOK_SECONDS))
+            if self.hurried() or time.monotonic() >= until:
+                return
 
 
 def _patient(method: Callable[..., Any], *, writes: bool) -> Callable[..., Any]:
@@ -67,14 +79,14 @@ def _patient(method: Callable[..., Any], *, writes: bool) -> Callable[..., Any]:
                 if self.say is not None and waited > SILENT_SECONDS and not said:
                     said = True
                     self.say(f"the study storage does not answer ({_reason(error)}); asking again")
-                if waited >= PATIENCE_SECONDS:
+                if waited >= (HURRIED_SECONDS if self.hurried() else PATIENCE_SECONDS):
                     raise StoreError(
                         f"--study-storage {without_password(self.url)} has not answered for "
-                        f"{PATIENCE_SECONDS:g} s: {_reason(error)}. Once it does, the same command "
+                        f"{waited:.0f} s: {_reason(error)}. Once it does, the same command "
                         "goes on."
                     ) from error
             asked_before = True
-            time.sleep(pause)
+            self.wait(pause)
             pause = min(2 * pause, LONGEST_PAUSE_SECONDS)
 
     return ask

@@ -26,7 +26,7 @@ from ray.exceptions import RayTaskError  # noqa: E402
 from ray.tune.search import Searcher  # noqa: E402
 
 from sqtune.config.options import Resources  # noqa: E402
-from sqtune.errors import SqtuneError  # noqa: E402
+from sqtune.errors import ResourceError, SqtuneError  # noqa: E402
 from sqtune.search.mishaps import Death  # noqa: E402
 from sqtune.search.placing import Slots, Waiting, bundle_of, death_by, error_of, survive_low_memory  # noqa: E402
 from sqtune.search.worker import Assignment, Leg  # noqa: E402
@@ -217,16 +217,26 @@ class _Events(tune.Callback):
 
 @contextmanager
 def local_ray(num_cpus: int, num_gpus: int) -> Iterator[None]:
-    """Run Ray on this machine, with so many CPUs and GPUs, for the block."""
-    ray.init(
-        address="local",
-        num_cpus=num_cpus,
-        num_gpus=num_gpus,
-        object_store_memory=OBJECT_STORE_BYTES,
-        include_dashboard=False,
-        logging_level=logging.ERROR,
-        log_to_driver=False,
-    )
+    """Run Ray on this machine, with so many CPUs and GPUs, for the block.
+
+    Raises:
+        ResourceError: It does not start.
+    """
+    try:
+        ray.init(
+            address="local",
+            num_cpus=num_cpus,
+            num_gpus=num_gpus,
+            object_store_memory=OBJECT_STORE_BYTES,
+            include_dashboard=False,
+            logging_level=logging.ERROR,
+            log_to_driver=False,
+        )
+    except Exception as error:  # it gives its processes 30 s, and has no error of its own for that
+        raise ResourceError(
+            f"Ray does not start on this machine: {error} Is it overloaded, or /tmp full? The same "
+            "command goes on."
+        ) from error
     try:
         yield
     finally:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import logging
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
@@ -29,6 +29,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy  # noq
 
 from sqtune.config.options import Resources  # noqa: E402
 from sqtune.errors import ClusterError  # noqa: E402
+from sqtune.search.cluster import watched  # noqa: E402
 from sqtune.search.machine import ACCELERATOR, slots_of  # noqa: E402
 from sqtune.search.origin import Origin, problem  # noqa: E402
 
@@ -41,12 +42,17 @@ NO_CODE = (
 
 
 @contextmanager
-def joined(address: str, working_dir: Path | None = None) -> Iterator[None]:
+def joined(
+    address: str,
+    working_dir: Path | None = None,
+    say: Callable[[str], object] = lambda _: None,
+) -> Iterator[None]:
     """Be a driver of a Ray cluster for the block.
 
     Args:
         address: "auto" or HOST:PORT; `reach` has found it to answer.
         working_dir: Folder that all workers get a copy of, and import from.
+        say: Told when the head does not answer.
     """
     ray.init(
         address=address,
@@ -55,7 +61,8 @@ def joined(address: str, working_dir: Path | None = None) -> Iterator[None]:
         log_to_driver=False,
     )
     try:
-        yield
+        with watched(ray.get_runtime_context().gcs_address, say):
+            yield
     finally:
         ray.shutdown()
 
@@ -118,7 +125,8 @@ def check_nodes(origin: Origin, resources: Resources) -> None:
             if node["id"] not in {each["id"] for each in nodes()}:
                 continue  # it has gone meanwhile
             raise ClusterError(
-                f"{where} could not be asked; its worker process died. See the logs of its raylet."
+                f"{where} could not be asked; its worker process died. Its disk (of Ray's "
+                "--temp-dir) or its memory may be full: see there, and the logs of its raylet."
             ) from None
         except Exception as error:  # whatever the import there raised
             reason = str(error).strip().splitlines()[-1]

@@ -140,10 +140,11 @@ def run_search(
             write_prepared(splits, path)
             store.share(path)
         artifacts = store.artifacts if places.tracking_uri is None else None
-        spool, offline = store.root, places.offline
-        tracker = Tracker(tracking_uri, artifacts, space.name, spool, store.fetch, offline=offline)
+        tracker = Tracker(
+            *(tracking_uri, artifacts, space.name, store.root, store.fetch), offline=places.offline
+        )
         try:
-            if places.tracking_uri is not None and not offline:
+            if places.tracking_uri is not None and not places.offline:
                 tracker.wait_until_connected()
             storage = database or open_storage(store, None, mend=True)
             footprint = footprints(space, store)
@@ -164,6 +165,8 @@ def run_search(
                 lambda: (lease or store).is_stop_requested(space.name),
                 lambda: lease is not None and lease.lost,
             )
+            if database is not None:
+                database.hurried = lambda: limits.interrupted
             with stopped_by_signals(limits):
                 driver = _drive(study, places, machine, tracker, progress, limits)
                 return _wrap_up(driver, choose, finish)
@@ -235,7 +238,7 @@ def _ray(places: Places, machine: Machine, progress: Progress) -> AbstractContex
     progress.say(f"joining the Ray cluster at {places.address} ...")
     from sqtune.search.nodes import joined
 
-    return joined(places.address, places.working_dir)
+    return joined(places.address, places.working_dir, progress.say)
 
 
 def _wrap_up(

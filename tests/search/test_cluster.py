@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import socket
 import subprocess
 import tempfile
 import time
@@ -17,6 +18,7 @@ from ray_cluster import RayCluster, free_port
 
 from sqtune.config.options import Resources
 from sqtune.errors import ClusterError, ResourceError
+from sqtune.search import cluster as cluster_module
 from sqtune.search.cluster import reach
 from sqtune.search.storage import open_storage
 from sqtune.search.study import Study
@@ -210,6 +212,21 @@ def test_an_address_where_nothing_listens_is_refused_at_once():
     with pytest.raises(ClusterError, match="nothing answers there"):
         reach(f"127.0.0.1:{free_port()}", Resources(), None)
     assert time.monotonic() - begun < 5
+
+
+def test_a_head_that_goes_away_is_told_once(monkeypatch):
+    monkeypatch.setattr(cluster_module, "WATCH_SECONDS", 0.05)
+    said: list[str] = []
+    with socket.create_server(("127.0.0.1", 0)) as head:
+        address = f"127.0.0.1:{head.getsockname()[1]}"
+        with cluster_module.watched(address, said.append):
+            time.sleep(0.5)
+            assert not said
+            head.close()
+            time.sleep(1)
+    assert len(said) == 1
+    assert f"{address} does not answer" in said[0]
+    assert "the same command goes on" in said[0]
 
 
 @pytest.mark.parametrize("address", ["nonsense", "host:", ":6379", "host:99999", "ray://host:1"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+import time
 
 import optuna
 import pytest
@@ -112,6 +113,18 @@ def test_a_server_that_stays_away_ends_the_search_with_its_name(storage, monkeyp
     Outage(storage.engine).left = 10**6
     with pytest.raises(StoreError, match=r"studies\.db has not answered .* the same command"):
         study.ask()
+
+
+def test_whoever_asks_for_the_end_does_not_wait_for_the_server(storage, monkeypatch):
+    monkeypatch.setattr(database, "HURRIED_SECONDS", 0.05)
+    monkeypatch.setattr(database, "LONGEST_PAUSE_SECONDS", 60.0)
+    study = optuna.create_study(storage=storage, study_name="study")
+    Outage(storage.engine).left = 10**6
+    begun = time.monotonic()
+    storage.hurried = lambda: time.monotonic() - begun > 1.0  # Ctrl-C, in the second pause or so
+    with pytest.raises(StoreError, match=r"studies\.db has not answered for \d s"):
+        study.ask()
+    assert 1.0 < time.monotonic() - begun < 10
 
 
 def test_a_mistake_is_no_outage(storage):

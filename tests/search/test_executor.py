@@ -11,6 +11,7 @@ import pytest
 import ray
 
 from sqtune.config.options import Resources
+from sqtune.errors import ResourceError
 from sqtune.search import executor
 from sqtune.search.executor import TrialActor, local_ray, run_trials
 from sqtune.search.mishaps import Death
@@ -144,3 +145,10 @@ def test_a_worker_that_ray_ends_for_its_memory_ends_its_leg_and_not_the_search(
         folder = tmp_path / "ray"
         run_trials(legs, Resources(), num_slots=1, folder=folder, trainable=napping())
     assert legs.why == ["memory"]
+
+
+def test_a_ray_that_does_not_start_is_an_error_with_a_remedy(tmp_path, monkeypatch):
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("RAY_TMPDIR", str(tmp_path / "file" / "folder"))
+    with pytest.raises(ResourceError, match="does not start on this machine"), local_ray(1, 0):
+        pass

@@ -1,0 +1,261 @@
+"""A whole cluster on one machine: nodes with addresses and disks of their own, and its servers."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+import os
+import re
+import shutil
+import signal
+import subprocess
+import tempfile
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import psutil
+from ray_cluster import RayCluster
+from search.conftest import command, run, table
+from tracking.conftest import recorded, steps
+
+from sqtune.errors import StudyError
+from sqtune.search.database import PatientStorage
+from sqtune.search.records import TrialRecord
+from sqtune.search.storage import open_named
+from sqtune.search.study import Study
+
+from .netns import Host, Network
+from .services import BUCKET, ObjectStore, Postgres, postgres_programs, tracking_server
+
+NUM_NODES = 3
+NUM_EPOCHS = 16
+SPACE = f"""
+name: small
+trial:
+  network: {{name: resnet8, width: 4}}
+  num_epochs: {NUM_EPOCHS}
+  batch_size: 32
+  schedule: {{name: stages, ratios: [0.5, 1], starts: [0, 0.5]}}
+space:
+  optimizer.lr: {{choice: [0.02, 0.05, 0.1]}}
+  quantizer.name: {{choice: [binary, ternary]}}
+search: {{num_trials: 6, sampler: grid}}
+"""
+Table = list[tuple[object, ...]]
+
+
+def missing() -> str | None:
+    """Return what this machine lacks for such a cluster; None if it has all."""
+    if os.geteuid():
+        return "network namespaces need root"
+    for program in ("ip", "nsenter", "runuser"):
+        if shutil.which(program) is None:
+            return f"there is no {program}"
+    if postgres_programs() is None:
+        return "there is no PostgreSQL in /usr/lib/postgresql"
+    for package in ("psycopg", "s3fs", "boto3", "moto"):
+        if importlib.util.find_spec(package) is None:
+            return f"there is no {package} (make test-cluster installs it)"
+    return None
+
+
+class NetCluster:
+    """Three Ray nodes of one CPU, PostgreSQL, MLflow's server and an S3 server.
+
+    Attributes:
+        hosts: Where the nodes run; the first is the head's.
+        nodes: Those that run, by host.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        folder.chmod(0o711)
+        self.network = Network()
+        address = self.network.address
+        self.hosts = [self.network.host() for _ in range(NUM_NODES)]
+        self.objects = ObjectStore(folder, address)
+        self.postgres = Postgres(folder, address)
+        self.environ = {**self.postgres.environ, **self.objects.client_environ}
+        self.tracking = tracking_server(
+            folder, address, self.postgres.url("tracking"), self.environ
+        )
+        self.ray = RayCluster(folder, host=self.hosts[0].address, more_environ=self.environ)
+        self.nodes: dict[Host, subprocess.Popen[str]] = {}
+        self._drivers: list[subprocess.Popen[str]] = []
+        self._storage: PatientStorage | None = None
+
+    def mend(self) -> None:
+        """End searches that a test has left, start all that does not run, plug everything in."""
+        self._end_drivers()
+        for server in (self.objects, self.tracking):
+            if server.process is None:
+                server.start()
+        for host in self.hosts:
+            host.plug(in_=True)
+            if host in self.nodes and self.nodes[host].poll() is not None:
+                self.kill(host)
+        if self.hosts[0] not in self.nodes:  # a new head knows nobody
+            for host in list(self.nodes):
+                self.kill(host)
+            self.ray.nodes.clear()
+        for host in self.hosts:
+            if host not in self.nodes:
+                self.start(host)
+
+    def start(self, host: Host, disk_size: str = "256m") -> None:
+        """Start a node, with a disk of its own for Ray's files."""
+        before = host.command(self.folder / "ray", disk_size)
+        self.nodes[host] = self.ray.add(*before, more=["--node-ip-address", host.address])
+
+    def kill(self, host: Host) -> None:
+        """Kill all processes of a node but drivers."""
+        node = self.nodes.pop(host)
+        if node.poll() is None:
+            self.ray.kill(node)
+
+    def disk(self, host: Host) -> Path:
+        """Return the root of a running node's own disk, as seen from here."""
+        inside = Path(f"/proc/{self.nodes[host].pid}/root")
+        return inside / (self.folder / "ray").relative_to("/")
+
+    def search(self, space: Path, store: Path, *more: object) -> subprocess.Popen[str]:
+        """Start a search on the head's host; the study is named like the store's folder."""
+        head = self.nodes[self.hosts[0]].pid
+        inside = ["nsenter", f"--target={head}", "--net", "--mount"]
+        places = ("--study-storage", self.postgres.url("study"), "--tracking-uri")
+        stages = f"stages.url=s3://{BUCKET}/stages/{store.name}"
+        arguments = [
+            *("search", "--space", space, "--name", store.name, "--store", store),
+            *("--address", self.ray.address, *places, self.tracking.url, "--set", stages, *more),
+        ]
+        driver = subprocess.Popen(
+            [*inside, *command(*arguments)],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            env=self.ray.environ,
+            start_new_session=True,
+        )
+        self._drivers.append(driver)
+        return driver
+
+    def _end_drivers(self) -> None:
+        for driver in self._drivers:
+            driver.kill()
+            driver.communicate()
+        self._drivers.clear()
+
+    def trials(self, name: str) -> list[TrialRecord]:
+        """Return a study's trials; none if there is no such study yet."""
+        if self._storage is None:
+            self._storage = open_named(self.postgres.url("study"))
+        try:
+            return Study.load(self._storage, name).trials()
+        except StudyError:
+            return []
+
+    def wait_for(self, name: str, reached: Callable[[list[TrialRecord]], bool]) -> None:
+        """Wait until the trials of the study that is being searched are so far."""
+        deadline, driver = time.monotonic() + 240, self._drivers[-1]
+        while not reached(trials := self.trials(name)):
+            assert driver.poll() is None, driver.communicate()
+            assert time.monotonic() < deadline, trials
+            time.sleep(0.2)
+
+    def check(self, store: Path, undisturbed: Table, *, trained_again: int = 0) -> None:
+        """Check that a search's table is complete and right, and how many epochs were lost."""
+        place = ("--study-storage", self.postgres.url("study"), "--store", store)
+        shown = run("show", store.name, *place, "--json")
+        assert table(shown) == undisturbed
+        trials = self.trials(store.name)
+        assert not [trial.failure for trial in trials if trial.failure]
+        parent, children = recorded(self.tracking.url, store.name)
+        assert parent.info.status == "FINISHED"
+        assert sorted(children) == list(range(len(undisturbed)))
+        for child in children.values():
+            assert child.info.status == "FINISHED"
+            epochs = list(range(1, NUM_EPOCHS + 1))
+            assert steps(self.tracking.url, child, "train_loss") == epochs
+        again = epochs_trained_again(store)
+        assert sum(again.values()) <= trained_again, again
+
+    def close(self) -> None:
+        """End everything."""
+        self._end_drivers()
+        if self._storage is not None:
+            self._storage.remove_session()
+            self._storage.engine.dispose()
+        for host in list(self.nodes):
+            self.kill(host)
+        for server in (self.objects, self.tracking):
+            server.kill()
+        self.postgres.stop()
+        self.network.close()
+
+
+@contextmanager
+def net_cluster() -> Iterator[NetCluster]:
+    """Run a cluster for the block."""
+    folder = Path(tempfile.mkdtemp(prefix="sq"))
+    found, before = None, dict(os.environ)
+    try:
+        found = NetCluster(folder)
+        os.environ.update(found.environ)
+        found.mend()
+        yield found
+    finally:
+        os.environ.clear()
+        os.environ.update(before)
+        if found is not None:
+            found.close()
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def epochs_trained_again(store: Path) -> dict[tuple[str, int], int]:
+    """Return, by trial and epoch, how often it was trained more than once.
+
+    An epoch that is taken up from the store is logged with the speed of its training.
+    """
+    speeds: dict[tuple[str, int], set[str]] = defaultdict(set)
+    for log in (store / "logs").rglob("*.log"):
+        for line in log.read_text().splitlines():
+            if found := re.search(r" epoch (\d+) .*images_per_second (\S+)", line):
+                speeds[log.stem, int(found[1])].add(found[2])
+    return {key: len(each) - 1 for key, each in speeds.items() if len(each) > 1}
+
+
+def all_train(trials: list[TrialRecord]) -> bool:
+    """Tell whether every node has trained two epochs."""
+    return sum(len(trial.epochs) >= 2 for trial in trials) >= NUM_NODES
+
+
+@contextmanager
+def held(hosts: list[Host]) -> Iterator[None]:
+    """Let nobody train on some hosts for the block."""
+    send(hosts, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        send(hosts, signal.SIGCONT)
+
+
+def send(hosts: list[Host], number: signal.Signals) -> None:
+    """Send a signal to all processes that train on some hosts."""
+    for host in hosts:
+        for process in workers(host):
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.send_signal(number)
+
+
+def workers(host: Host) -> list[psutil.Process]:
+    """Return the processes that train on a host."""
+    found = []
+    for pid in host.pids():
+        with contextlib.suppress(psutil.NoSuchProcess):
+            process = psutil.Process(pid)
+            if "TrialActor" in " ".join(process.cmdline()):
+                found.append(process)
+    return found
