@@ -233,29 +233,29 @@ def all_train(trials: list[TrialRecord]) -> bool:
 
 
 @contextmanager
-def held(hosts: list[Host]) -> Iterator[None]:
-    """Let nobody train on some hosts for the block."""
-    send(hosts, signal.SIGSTOP)
+def held(hosts: list[Host]) -> Iterator[int]:
+    """Let nobody train on some hosts for the block; tells how many processes are held."""
+    processes = [process for host in hosts for process in workers(host)]
+    send(processes, signal.SIGSTOP)
     try:
-        yield
+        yield len(processes)
     finally:
-        send(hosts, signal.SIGCONT)
+        send(processes, signal.SIGCONT)
 
 
-def send(hosts: list[Host], number: signal.Signals) -> None:
-    """Send a signal to all processes that train on some hosts."""
-    for host in hosts:
-        for process in workers(host):
-            with contextlib.suppress(psutil.NoSuchProcess):
-                process.send_signal(number)
+def send(processes: list[psutil.Process], number: signal.Signals) -> None:
+    """Send a signal to those that still are."""
+    for process in processes:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            process.send_signal(number)
 
 
 def workers(host: Host) -> list[psutil.Process]:
-    """Return the processes that train on a host."""
+    """Return the processes that train on a host; Ray writes there what they do."""
     found = []
     for pid in host.pids():
         with contextlib.suppress(psutil.NoSuchProcess):
             process = psutil.Process(pid)
-            if "TrialActor" in " ".join(process.cmdline()):
+            if re.match(r"ray::\w*(Trainable|TrialActor)", " ".join(process.cmdline())):
                 found.append(process)
     return found

@@ -81,11 +81,12 @@ def test_a_slow_node_holds_up_nobody_else(net, net_space, undisturbed, tmp_path)
 @contextmanager
 def slowed(host: Host) -> Iterator[None]:
     """Let a host's workers run a tenth of the time."""
-    ended = threading.Event()
+    ended, counts = threading.Event(), [0]
 
     def hold_back() -> None:
         while not ended.wait(0.1):
-            with held([host]):
+            with held([host]) as count:
+                counts.append(count)
                 ended.wait(0.9)
 
     thread = threading.Thread(target=hold_back)
@@ -95,6 +96,7 @@ def slowed(host: Host) -> Iterator[None]:
     finally:
         ended.set()
         thread.join()
+    assert sum(counts) > 10, "nobody was held back"
 
 
 def test_a_node_with_a_full_disk_is_named_before_the_first_trial(net, net_space, tmp_path):

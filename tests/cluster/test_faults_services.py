@@ -36,9 +36,10 @@ def test_a_minute_without_mlflow_costs_nothing(net, net_space, undisturbed, tmp_
     net.tracking.kill()
     begun = time.monotonic()
     net.wait_for(store.name, lambda trials: any(trial.state == "finished" for trial in trials))
-    with held(net.hosts):  # a search must not end before the outage
+    with held(net.hosts) as count:  # a search must not end before the outage
+        assert count
         time.sleep(max(0.0, begun + 60 - time.monotonic()))
-    net.tracking.start()
+        net.tracking.start()
     output, _ = driver.communicate(timeout=SECONDS)
     assert driver.returncode == 0, output
     assert "warning" not in output, output
