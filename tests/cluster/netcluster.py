@@ -78,7 +78,8 @@ class NetCluster:
         self.hosts = [self.network.host() for _ in range(NUM_NODES)]
         self.objects = ObjectStore(folder, address)
         self.postgres = Postgres(folder, address)
-        self.environ = {**self.postgres.environ, **self.objects.client_environ}
+        mirror = {"XDG_CACHE_HOME": str(folder / "driver")}
+        self.environ = {**self.postgres.environ, **self.objects.client_environ, **mirror}
         self.tracking = tracking_server(
             folder, address, self.postgres.url("tracking"), self.environ
         )
@@ -108,7 +109,8 @@ class NetCluster:
     def start(self, host: Host, disk_size: str = "256m") -> None:
         """Start a node, with a disk of its own for Ray's files."""
         before = host.command(self.folder / "ray", disk_size)
-        self.nodes[host] = self.ray.add(*before, more=["--node-ip-address", host.address])
+        mirror = ("env", f"XDG_CACHE_HOME={self.folder / host.address}")
+        self.nodes[host] = self.ray.add(*before, *mirror, more=["--node-ip-address", host.address])
 
     def kill(self, host: Host) -> None:
         """Kill all processes of a node but drivers."""
@@ -121,15 +123,14 @@ class NetCluster:
         inside = Path(f"/proc/{self.nodes[host].pid}/root")
         return inside / (self.folder / "ray").relative_to("/")
 
-    def search(self, space: Path, store: Path, *more: object) -> subprocess.Popen[str]:
-        """Start a search on the head's host; the study is named like the store's folder."""
+    def search(self, space: Path, name: str, *more: object) -> subprocess.Popen[str]:
+        """Start a search on the head's host; its store lies in S3."""
         head = self.nodes[self.hosts[0]].pid
         inside = ["nsenter", f"--target={head}", "--net", "--mount"]
-        places = ("--study-storage", self.postgres.url("study"), "--tracking-uri")
-        stages = f"stages.url=s3://{BUCKET}/stages/{store.name}"
+        places = (*self.places(name), "--tracking-uri", self.tracking.url)
         arguments = [
-            *("search", "--space", space, "--name", store.name, "--store", store),
-            *("--address", self.ray.address, *places, self.tracking.url, "--set", stages, *more),
+            *("search", "--space", space, "--name", name, *places),
+            *("--address", self.ray.address, *more),
         ]
         driver = subprocess.Popen(
             [*inside, *command(*arguments)],
@@ -141,6 +142,11 @@ class NetCluster:
         )
         self._drivers.append(driver)
         return driver
+
+    def places(self, name: str) -> tuple[str, ...]:
+        """Return the options that name a study's store and storage."""
+        storage = self.postgres.url("study")
+        return ("--store", f"s3://{BUCKET}/{name}", "--study-storage", storage)
 
     def _end_drivers(self) -> None:
         for driver in self._drivers:
@@ -165,22 +171,36 @@ class NetCluster:
             assert time.monotonic() < deadline, trials
             time.sleep(0.2)
 
-    def check(self, store: Path, undisturbed: Table, *, trained_again: int = 0) -> None:
+    def check(self, name: str, undisturbed: Table, *, trained_again: int = 0) -> None:
         """Check that a search's table is complete and right, and how many epochs were lost."""
-        place = ("--study-storage", self.postgres.url("study"), "--store", store)
-        shown = run("show", store.name, *place, "--json")
+        shown = run("show", name, *self.places(name), "--json")
         assert table(shown) == undisturbed
-        trials = self.trials(store.name)
+        trials = self.trials(name)
         assert not [trial.failure for trial in trials if trial.failure]
-        parent, children = recorded(self.tracking.url, store.name)
+        parent, children = recorded(self.tracking.url, name)
         assert parent.info.status == "FINISHED"
         assert sorted(children) == list(range(len(undisturbed)))
         for child in children.values():
             assert child.info.status == "FINISHED"
             epochs = list(range(1, NUM_EPOCHS + 1))
             assert steps(self.tracking.url, child, "train_loss") == epochs
-        again = epochs_trained_again(store)
+        again = self._epochs_trained_again(name)
         assert sum(again.values()) <= trained_again, again
+
+    def _epochs_trained_again(self, name: str) -> dict[tuple[str, int], int]:
+        """Return, by trial and epoch, how often it was trained more than once.
+
+        An epoch that is taken up from the store is logged with the speed of its training. Logs are
+        read where they were written, in the nodes' mirrors.
+        """
+        speeds: dict[tuple[str, int], set[str]] = defaultdict(set)
+        logs = list(self.folder.glob(f"*/sqtune/*/logs/{name}/*.log"))
+        assert logs
+        for log in logs:
+            for line in log.read_text().splitlines():
+                if found := re.search(r" epoch (\d+) .*images_per_second (\S+)", line):
+                    speeds[log.stem, int(found[1])].add(found[2])
+        return {key: len(each) - 1 for key, each in speeds.items() if len(each) > 1}
 
     def close(self) -> None:
         """End everything."""
@@ -212,19 +232,6 @@ def net_cluster() -> Iterator[NetCluster]:
         if found is not None:
             found.close()
         shutil.rmtree(folder, ignore_errors=True)
-
-
-def epochs_trained_again(store: Path) -> dict[tuple[str, int], int]:
-    """Return, by trial and epoch, how often it was trained more than once.
-
-    An epoch that is taken up from the store is logged with the speed of its training.
-    """
-    speeds: dict[tuple[str, int], set[str]] = defaultdict(set)
-    for log in (store / "logs").rglob("*.log"):
-        for line in log.read_text().splitlines():
-            if found := re.search(r" epoch (\d+) .*images_per_second (\S+)", line):
-                speeds[log.stem, int(found[1])].add(found[2])
-    return {key: len(each) - 1 for key, each in speeds.items() if len(each) > 1}
 
 
 def all_train(trials: list[TrialRecord]) -> bool:

@@ -22,34 +22,34 @@ pytestmark = [
 SECONDS = 300  # for a search whose cluster is broken
 
 
-def test_a_killed_node_costs_its_epoch(net, net_space, undisturbed, tmp_path):
-    store = tmp_path / "killed"
-    driver = net.search(net_space, store)
-    net.wait_for(store.name, all_train)
+def test_a_killed_node_costs_its_epoch(net, net_space, undisturbed):
+    name = "killed"
+    driver = net.search(net_space, name)
+    net.wait_for(name, all_train)
     net.kill(net.hosts[2])
     output, _ = driver.communicate(timeout=SECONDS)
     assert driver.returncode == 0, output
-    net.check(store, undisturbed, trained_again=1)
+    net.check(name, undisturbed, trained_again=1)
 
 
 @pytest.mark.parametrize("seconds", [30, None], ids=["for_30_s", "for_good"])
-def test_a_node_that_is_cut_off_costs_its_epoch(net, net_space, undisturbed, tmp_path, seconds):
-    store = tmp_path / f"cut_{seconds}"
-    driver = net.search(net_space, store)
-    net.wait_for(store.name, all_train)
+def test_a_node_that_is_cut_off_costs_its_epoch(net, net_space, undisturbed, seconds):
+    name = f"cut_{seconds}"
+    driver = net.search(net_space, name)
+    net.wait_for(name, all_train)
     net.hosts[2].plug(in_=False)
     if seconds is not None:
         time.sleep(seconds)
         net.hosts[2].plug(in_=True)
     output, _ = driver.communicate(timeout=SECONDS)
     assert driver.returncode == 0, output
-    net.check(store, undisturbed, trained_again=1)
+    net.check(name, undisturbed, trained_again=1)
 
 
-def test_after_a_killed_head_the_same_command_goes_on(net, net_space, undisturbed, tmp_path):
-    store = tmp_path / "head"
-    driver = net.search(net_space, store)
-    net.wait_for(store.name, all_train)
+def test_after_a_killed_head_the_same_command_goes_on(net, net_space, undisturbed):
+    name = "head"
+    driver = net.search(net_space, name)
+    net.wait_for(name, all_train)
     net.kill(net.hosts[0])
     begun = time.monotonic()
     output, _ = driver.communicate(timeout=SECONDS)
@@ -58,20 +58,20 @@ def test_after_a_killed_head_the_same_command_goes_on(net, net_space, undisturbe
     assert time.monotonic() - begun < 100
     assert "the same command" in output, output
     net.mend()
-    output, _ = (driver := net.search(net_space, store)).communicate(timeout=SECONDS)
+    output, _ = (driver := net.search(net_space, name)).communicate(timeout=SECONDS)
     assert driver.returncode == 0, output
-    net.check(store, undisturbed, trained_again=3)
+    net.check(name, undisturbed, trained_again=3)
 
 
-def test_a_slow_node_holds_up_nobody_else(net, net_space, undisturbed, tmp_path):
-    store = tmp_path / "slow"
-    driver = net.search(net_space, store)
-    net.wait_for(store.name, all_train)
+def test_a_slow_node_holds_up_nobody_else(net, net_space, undisturbed):
+    name = "slow"
+    driver = net.search(net_space, name)
+    net.wait_for(name, all_train)
     with slowed(net.hosts[2]):
         output, _ = driver.communicate(timeout=SECONDS)
     assert driver.returncode == 0, output
-    net.check(store, undisturbed)
-    trials = net.trials(store.name)
+    net.check(name, undisturbed)
+    trials = net.trials(name)
     slow = [trial for trial in trials if trial.facts["node"] == net.hosts[2].address]
     assert len(slow) <= 2
     last = max(trials, key=lambda trial: trial.facts["ended_at"])
@@ -99,28 +99,28 @@ def slowed(host: Host) -> Iterator[None]:
     assert sum(counts) > 10, "nobody was held back"
 
 
-def test_a_node_with_a_full_disk_is_named_before_the_first_trial(net, net_space, tmp_path):
-    store, host = tmp_path / "full", net.hosts[2]
+def test_a_node_with_a_full_disk_is_named_before_the_first_trial(net, net_space):
+    name, host = "full", net.hosts[2]
     fill(net, host)
     try:
-        output, _ = (driver := net.search(net_space, store)).communicate(timeout=SECONDS)
+        output, _ = (driver := net.search(net_space, name)).communicate(timeout=SECONDS)
         assert driver.returncode == 2, output
         assert re.search(rf"error: node {host.address} .* could not be asked.*\bdisk\b", output)
-        assert not net.trials(store.name)
+        assert not net.trials(name)
     finally:
         net.kill(host)
 
 
-def test_a_disk_that_fills_up_costs_nothing(net, net_space, undisturbed, tmp_path):
-    store, host = tmp_path / "filling", net.hosts[2]
-    driver = net.search(net_space, store)
-    net.wait_for(store.name, all_train)
+def test_a_disk_that_fills_up_costs_nothing(net, net_space, undisturbed):
+    name, host = "filling", net.hosts[2]
+    driver = net.search(net_space, name)
+    net.wait_for(name, all_train)
     fill(net, host)
     try:
         output, _ = driver.communicate(timeout=SECONDS)
         print(output)
         assert driver.returncode == 0, output
-        net.check(store, undisturbed, trained_again=1)
+        net.check(name, undisturbed, trained_again=1)
     finally:
         net.kill(host)
 
