@@ -67,7 +67,7 @@ start() {  # srun's options, --, ray start's options
 
 joined() {  # how many nodes there are
   timeout 60 python -m sqtune.search.nodes "$address" 2> /dev/null |
-    python -c 'import json, sys; print(len(json.load(sys.stdin)))' 2> /dev/null || echo 0
+    python -c 'import json, sys; print(len(json.load(sys.stdin)["nodes"]))' 2> /dev/null || echo 0
 }
 
 start --nodes=1 --ntasks=1 --nodelist="$head" -- \

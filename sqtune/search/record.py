@@ -60,11 +60,12 @@ def recorded_end(trial: TrialRecord, store: Store, study: str) -> dict[str, Any]
     if trial.val_error is None:
         return {"status": "FAILED", "tags": {"sqtune.failure": (trial.failure or "")[:5000]}}
     folder = store.network(study, trial.number)
+    files = (folder / CODES, folder / LAYERS)  # a network of long ago has but the first
     return {
         "status": "FINISHED",
         "metrics": metrics,
         "tags": {"sqtune.node": str(trial.facts["node"])},
-        "files": [folder / CODES, folder / LAYERS],
+        "files": [file for file in files if store.url is not None or file.exists()],
     }
 
 

@@ -33,7 +33,7 @@ class Tracker:
         study: The study's name, which is also the experiment's.
         spool_folder: Where a nameless file takes what memory should not hold while the server is
             away; None for the system's folder of temporary files.
-        fetch: Makes a file be here that another machine wrote; tells whether it is.
+        fetch: Makes a file be here that another machine wrote.
         offline: Whether the server need not be there at the start: all waits for it.
     """
 
@@ -43,7 +43,7 @@ class Tracker:
         artifacts: Path | None,
         study: str,
         spool_folder: Path | None = None,
-        fetch: Callable[[Path], bool] = Path.exists,
+        fetch: Callable[[Path], object] = Path.exists,
         *,
         offline: bool = False,
     ) -> None:

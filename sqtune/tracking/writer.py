@@ -48,7 +48,7 @@ class Writer:
         artifacts: Folder for the artifacts where the store is embedded, otherwise None.
         study: The study's name, which is also the experiment's.
         on_run: Told a trial's number and run id when its run is opened.
-        fetch: Makes a file be here that another machine wrote; tells whether it is.
+        fetch: Makes a file be here that another machine wrote.
     """
 
     def __init__(
@@ -57,7 +57,7 @@ class Writer:
         artifacts: Path | None,
         study: str,
         on_run: Callable[[int, str], object],
-        fetch: Callable[[Path], bool] = Path.exists,
+        fetch: Callable[[Path], object] = Path.exists,
     ) -> None:
         self._uri, self._artifacts, self._study, self._on_run = uri, artifacts, study, on_run
         self._fetch = fetch
@@ -215,8 +215,8 @@ class Writer:
 
     def _log_files(self, run: Run, files: Sequence[str]) -> None:
         for file in files:
-            if self._fetch(Path(file)):
-                self._client.log_artifact(run.id, file, "network")
+            self._fetch(Path(file))
+            self._client.log_artifact(run.id, file, "network")
 
     def _log_metrics(self, run: Run, metrics: Mapping[str, float], time_ms: int) -> None:
         from mlflow.entities import Metric

@@ -64,7 +64,7 @@ SLURM = {
 @pytest.fixture
 def slurm(stage: Path) -> Path:
     """Two nodes; the head answers at once, and the search takes as long as the file `hold` is."""
-    count = f"{sys.executable} -c 'import json; print(json.dumps([{{}}, {{}}]))'"
+    count = f"{sys.executable} -c 'import json; print(json.dumps(dict(nodes=[{{}}, {{}}])))'"
     program(stage, "scontrol", 'if [ "$1" = show ]; then printf "node1\\nnode2\\n"; fi')
     program(stage, "getent", 'echo "127.1.2.3 STREAM node1"')
     program(stage, "python", f'if [ "$1" = -m ]; then {count}; else {sys.executable} "$@"; fi')
@@ -136,7 +136,9 @@ def test_a_slurm_job_says_when_its_node_has_no_address(stage: Path, slurm: Path)
 def test_slurm_asks_the_package_which_nodes_there_are() -> None:
     assert "-m sqtune.search.nodes" in (CLUSTER / "slurm.sh").read_text()
     nodes = (ROOT / "sqtune" / "search" / "nodes.py").read_text()
-    assert re.search(r'if __name__ == "__main__":\n.*\n\s+print\(json\.dumps\(nodes\(\)\)\)', nodes)
+    assert re.search(
+        r'if __name__ == "__main__":\n.*\n\s+print\(json\.dumps\({"nodes": nodes\(\)', nodes
+    )
 
 
 def test_passwords_are_made_once_and_shown_to_nobody(stage: Path) -> None:

@@ -7,6 +7,7 @@ import os
 import shutil
 import socket
 import subprocess
+import sys
 import tempfile
 import time
 from collections import Counter
@@ -205,6 +206,20 @@ def test_what_a_trial_asks_for_and_no_node_has_is_said(cluster, monkeypatch):
         reach(cluster.address, Resources(cpus=4), None)
     assert reach(cluster.address, Resources(cpus=4), 3).slots == 3  # an autoscaler's to bring up
     assert reach(cluster.address, Resources(), None).slots >= 2
+
+
+def test_what_a_cluster_has_is_printed_for_scripts(cluster):
+    answer = subprocess.run(
+        [sys.executable, "-m", "sqtune.search.nodes", cluster.address],
+        capture_output=True,
+        text=True,
+        env=cluster.environ,
+        check=True,
+        timeout=60,
+    )
+    nodes = json.loads(answer.stdout)["nodes"]
+    assert len(nodes) >= 2
+    assert {node["cpus"] for node in nodes} == {1.0}
 
 
 def test_an_address_where_nothing_listens_is_refused_at_once():
