@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib.util
+import math
 import os
 import re
 import shutil
@@ -171,8 +172,13 @@ class NetCluster:
             assert time.monotonic() < deadline, trials
             time.sleep(0.2)
 
-    def check(self, name: str, undisturbed: Table, *, trained_again: int = 0) -> None:
-        """Check that a search's table is complete and right, and how many epochs were lost."""
+    def check(
+        self, name: str, undisturbed: Table, *, trained_again: int = 0, before: float = math.inf
+    ) -> None:
+        """Check that a search's table is complete and right, and how many epochs were lost.
+
+        What a node trains after it was cut off (`before`, seconds since 1970) is lost by nature.
+        """
         shown = run("show", name, *self.places(name), "--json")
         assert table(shown) == undisturbed
         trials = self.trials(name)
@@ -184,23 +190,28 @@ class NetCluster:
             assert child.info.status == "FINISHED"
             epochs = list(range(1, NUM_EPOCHS + 1))
             assert steps(self.tracking.url, child, "train_loss") == epochs
-        again = self._epochs_trained_again(name)
+        again = self._epochs_trained_again(name, before)
         assert sum(again.values()) <= trained_again, again
 
-    def _epochs_trained_again(self, name: str) -> dict[tuple[str, int], int]:
-        """Return, by trial and epoch, how often it was trained more than once.
+    def _epochs_trained_again(self, name: str, before: float) -> dict[tuple[str, int], int]:
+        """Return, by trial and epoch trained before a time, how often it was trained again.
 
         An epoch that is taken up from the store is logged with the speed of its training. Logs are
         read where they were written, in the nodes' mirrors.
         """
         speeds: dict[tuple[str, int], set[str]] = defaultdict(set)
+        first: dict[tuple[str, int], float] = defaultdict(lambda: math.inf)
         logs = list(self.folder.glob(f"*/sqtune/*/logs/{name}/*.log"))
         assert logs
         for log in logs:
             for line in log.read_text().splitlines():
-                if found := re.search(r" epoch (\d+) .*images_per_second (\S+)", line):
-                    speeds[log.stem, int(found[1])].add(found[2])
-        return {key: len(each) - 1 for key, each in speeds.items() if len(each) > 1}
+                if found := re.search(r"(.+) epoch (\d+) .*images_per_second (\S+)", line):
+                    key = log.stem, int(found[2])
+                    speeds[key].add(found[3])
+                    logged_at = time.mktime(time.strptime(found[1], "%Y-%m-%d %H:%M:%S"))
+                    first[key] = min(first[key], logged_at)
+        counted = {key for key, logged_at in first.items() if logged_at < before}
+        return {key: len(speeds[key]) - 1 for key in counted if len(speeds[key]) > 1}
 
     def close(self) -> None:
         """End everything."""

@@ -38,12 +38,13 @@ def test_a_node_that_is_cut_off_costs_its_epoch(net, net_space, undisturbed, sec
     driver = net.search(net_space, name)
     net.wait_for(name, all_train)
     net.hosts[2].plug(in_=False)
+    cut_at = float(int(time.time()))  # as exact as the logs
     if seconds is not None:
         time.sleep(seconds)
         net.hosts[2].plug(in_=True)
     output, _ = driver.communicate(timeout=SECONDS)
     assert driver.returncode == 0, output
-    net.check(name, undisturbed, trained_again=1)
+    net.check(name, undisturbed, trained_again=1, before=cut_at)
 
 
 def test_after_a_killed_head_the_same_command_goes_on(net, net_space, undisturbed):
