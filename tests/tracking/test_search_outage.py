@@ -89,6 +89,17 @@ def assert_everything_is_there_once(server: Server, search: Search, name: str) -
     assert len(best) == 1
 
 
+def assert_the_same_command_makes_good(server: Server, search: Search, name: str) -> None:
+    server.start()
+    server.wait()
+    search.output = ""
+    with search.running():
+        pass
+    assert "warning" not in search.output, search.output
+    assert "starting Ray" not in search.output, search.output
+    assert_everything_is_there_once(server, search, name)
+
+
 def test_a_server_killed_and_started_again_costs_nothing(server: Server, tmp_path):
     search = Search(tmp_path, "back", server.uri, 10)  # enough to outlast the server's start
     with search.running():
@@ -108,14 +119,7 @@ def test_of_a_server_that_stays_away_the_same_command_makes_good(server: Server,
         server.kill()
     assert "warning: MLflow does not have everything" in search.output
     assert f"missing on {server.uri}: no answer for" in search.output
-    server.start()
-    server.wait()
-    search.output = ""
-    with search.running():
-        pass
-    assert "warning" not in search.output, search.output
-    assert "starting Ray" not in search.output, search.output
-    assert_everything_is_there_once(server, search, "gone")
+    assert_the_same_command_makes_good(server, search, "gone")
 
 
 def test_offline_a_server_that_is_not_there_at_the_start_gets_everything_later(
@@ -126,11 +130,4 @@ def test_offline_a_server_that_is_not_there_at_the_start_gets_everything_later(
     with search.running():
         pass
     assert "warning: MLflow does not have everything" in search.output
-    server.start()
-    server.wait()
-    search.output = ""
-    with search.running():
-        pass
-    assert "warning" not in search.output, search.output
-    assert "starting Ray" not in search.output, search.output
-    assert_everything_is_there_once(server, search, "later")
+    assert_the_same_command_makes_good(server, search, "later")
