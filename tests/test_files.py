@@ -117,6 +117,16 @@ def test_a_file_is_created_only_after_the_one_that_is_going_has_gone(server):
     assert server.read("claim") == b"again"
 
 
+def test_a_file_is_not_created_while_the_one_that_is_going_stays(server, monkeypatch):
+    monkeypatch.setattr("sqtune.files.later.SETTLE_SECONDS", 0.05)
+    files = LaterFiles(server)
+    files.remove("claim")
+    with pytest.raises(TimeoutError, match="could not be removed"):
+        files.create("claim", b"again")
+    server.up.set()
+    assert files.finish(10)
+
+
 def test_a_use_is_noted_and_is_no_file(server):
     server.up.set()
     server.write("a", b"one")

@@ -88,6 +88,7 @@ def test_a_network_is_fetched_whole_and_anew_when_it_was_trained_again(here, the
     (folder / "weights").unlink()
     assert there.fetch(folder)
     assert not (folder / "weights").exists(), "nothing has changed there"
+    write(folder / "left over", "first")
     here.share(network(here, "second"))
     assert there.fetch(folder)
     assert {path.read_text().split()[-1] for path in folder.iterdir()} == {"second"}

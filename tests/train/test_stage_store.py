@@ -233,3 +233,14 @@ def test_many_readers_and_writers_see_whole_entries_only(tmp_path):
     processes = [subprocess.Popen([sys.executable, "-c", code]) for _ in range(3)]
     assert [process.wait() for process in processes] == [0, 0, 0]
     assert not list(tmp_path.glob(f"*{PARTIAL}"))
+
+
+def test_a_url_is_not_asked_whether_what_was_just_trained_is_there(tmp_path):
+    folder, url = StageStore(tmp_path, GIB), StageStore(f"memory://{tmp_path}", GIB)
+    for store in (folder, url):
+        assert store.wants(key(1))
+        store.put(key(1), b"one")
+        store.finish(5)
+    assert not folder.wants(key(1))
+    url._later._files = None  # whoever asks fails
+    assert url.wants(key(1))
