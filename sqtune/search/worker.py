@@ -86,7 +86,6 @@ class Leg:
         self._store = Store.at(assignment.store)
         self._log_path = self._store.root / assignment.log
         self._log = self._open_log()
-        self._say(f"{BEGINNING}{os.getpid()}: {assignment.config}")
 
     def advance(self) -> dict[str, Any]:
         """Train for about a second, at least one epoch, and never past a rung; report.
@@ -182,6 +181,7 @@ class Leg:
         from sqtune.train.loop import train
 
         assignment, root = self.assignment, self._store.root
+        self._say(f"{BEGINNING}{os.getpid()}: {assignment.config}")
         data = root / assignment.data
         try:
             there = self._store.fetch(data)
