@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from sqtune.search.mishaps import MAX_LOST_NODES, MAX_WORKER_DEATHS, Death
+from pathlib import Path
+
+from sqtune.search.mishaps import MAX_LOST_NODES, MAX_WORKER_DEATHS, Death, Mishaps
 
 from . import test_driver as simulated
 
@@ -65,3 +67,15 @@ def test_a_trial_that_has_a_whole_gpu_fails_at_once(begin) -> None:
     assert states(search) == {0: "failed"}
     assert "16,384 MiB of the 16,384 MiB of T4" in search.study.trial(0).failure
     assert "resources.gpus" not in search.study.trial(0).failure
+
+
+def test_nodes_that_go_in_different_epochs_fail_no_trial() -> None:
+    mishaps = Mishaps(1.0, print)
+    for epoch in range(3 * MAX_LOST_NODES):
+        assert mishaps.died(0, Death("node"), epoch, Path("log")) is None
+
+
+def test_a_larger_share_is_at_most_a_whole_gpu() -> None:
+    mishaps = Mishaps(0.6, print)
+    assert mishaps.ran_out(0, {"why": "no 2 GiB"}) is None
+    assert mishaps.gpus_of(0) == 1.0
