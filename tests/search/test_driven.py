@@ -81,6 +81,16 @@ def test_the_memory_is_what_another_process_reads(place, space):
     assert again.trial(first.number) == study.trial(first.number)
 
 
+def test_who_holds_a_trial_as_it_was_keeps_it(place, space):
+    study = Study.create_or_continue(open_database(place), space, {})
+    number = asked(study).number
+    held = study._study.get_trials(deepcopy=False)[number]
+    before = rows([held])
+    study.report(number, 1, {"train_loss": 1.0, "val_error": 0.4})
+    assert rows([held]) == before
+    assert rows(study._study.get_trials(deepcopy=False)) != before
+
+
 def test_a_proposal_asks_no_more_of_the_database_the_more_trials_run(place, space):
     storage = open_database(place)
     study, statements = Study.create_or_continue(storage, space, {}), Counter[str]()

@@ -55,6 +55,30 @@ def test_the_largest_configuration_is_found_wherever_its_values_stand(tmp_path, 
     assert len({(c.batch_size, c.network, c.activation_bits) for c in configs}) == len(configs)
 
 
+def test_what_takes_more_memory_beside_the_network_counts(tmp_path, digits):
+    text = """
+trial:
+  num_epochs: 4
+  network: {name: resnet8, width: 4}
+  batch_size: 1
+  schedule: {name: exponential, warmup: 0.5}
+space:
+  ema.decay: {choice: [0, 0.99]}
+  optimizer.name: {choice: [sgd, adamw]}
+  distillation.weight: {choice: [0, 0.5]}
+  activation_bits: {choice: [4, 32]}
+  network.width: {choice: [4, 16, 8]}
+  batch_size: {choice: [1, 64, 2]}
+"""
+    first = largest_configs(space_of(tmp_path, text), lambda config: digits)[0]
+    assert (first.ema.decay, first.optimizer.name, first.distillation.weight) == (
+        0.99,
+        "adamw",
+        0.5,
+    )
+    assert (first.activation_bits, first.network.width, first.batch_size) == (4, 16, 64)
+
+
 def test_of_given_points_only_these_are_measured(tmp_path, digits):
     points = "search.sampler=points", "points=[{batch_size: 64}, {batch_size: 32}]"
     configs = largest_configs(space_of(tmp_path, SPACE, *points), lambda config: digits)

@@ -2,14 +2,34 @@
 
 from __future__ import annotations
 
+import time
+from dataclasses import replace
 from pathlib import Path
 
+import fsspec
 import pytest
+from fsspec.implementations.memory import MemoryFileSystem
 
 from sqtune.config import TrialConfig
 from sqtune.data.prepare import prepare, prepared_path
 from sqtune.networks import ResNet
 from sqtune.search.worker import Assignment, Leg
+from sqtune.store import Store
+
+
+class Slow(MemoryFileSystem):
+    """Takes its time to write."""
+
+    protocol = ("slow",)
+    store, pseudo_dirs = {}, [""]
+
+    @classmethod
+    def _strip_protocol(cls, path):
+        return super()._strip_protocol(str(path).replace("slow://", "memory://"))
+
+    def pipe_file(self, path, value, mode="overwrite", **rest):
+        time.sleep(0.3)
+        return super().pipe_file(path, value, mode=mode, **rest)
 
 
 @pytest.fixture
@@ -61,4 +81,34 @@ def test_a_disk_that_is_full_under_the_log_ends_no_trial(assignment, tmp_path):
     (tmp_path / assignment.log).symlink_to("/dev/full")
     leg = Leg(assignment)
     assert "facts" in leg.advance()
+    leg.close()
+
+
+def test_at_a_rung_and_at_the_end_others_find_what_was_trained(assignment, tmp_path, monkeypatch):
+    fsspec.register_implementation("slow", Slow, clobber=True)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    place = f"slow://{tmp_path}/store"
+    store = Store.at(place)
+    store.create()
+    config = TrialConfig.model_validate_json(assignment.config)
+    config = config.model_copy(update={"num_epochs": 2})
+    data = prepared_path(config.data, store.data)
+    prepare(config.data, store.data)
+    store.share(data)
+    leg = Leg(
+        replace(
+            assignment,
+            store=place,
+            config=config.model_dump_json(),
+            data=store.name(data),
+            stages=f"{place}/stages",
+            rungs=(1,),
+        )
+    )
+    there = fsspec.filesystem("slow")
+    assert not leg.advance()["done"]
+    assert [name for name in there.find(f"{tmp_path}/store/stages") if name.endswith(".stage")]
+    assert leg.advance()["done"]
+    assert there.exists(f"{tmp_path}/store/networks/00000/network.json")
+    assert not (store.root / "networks/00000").exists()  # this machine's copy is not needed
     leg.close()
