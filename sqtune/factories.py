@@ -143,8 +143,8 @@ def _imported(name: str, field: str) -> ModuleType:
         if error.name is None or not f"{name}.".startswith(f"{error.name}."):
             raise ConfigError(f"{field}: importing {name} failed: {last_line(error)}.") from error
         raise ConfigError(
-            f"{field}: there is no module {error.name}. Modules are looked for among the installed "
-            f"packages and in the working directory, {here}."
+            f"{field}: there is no module {error.name} among the installed packages, nor in the "
+            f"working directory, {here}. Install it, or give the command where it lies."
         ) from error
     except (Exception, SystemExit) as error:
         raise ConfigError(f"{field}: importing {name} failed: {last_line(error)}.") from error

@@ -91,7 +91,10 @@ class Mirror:
         try:
             return patiently(lambda: self._fetched(path), seconds)
         except OSError as error:
-            raise StoreError(f"{path.name} cannot be read from {self.url}: {error}.") from error
+            raise StoreError(
+                f"{path.name} cannot be read from {self.url}: {error}. Once it can, give the same "
+                "command again."
+            ) from error
 
     def size(self, path: Path) -> int:
         """Return the bytes that a file or a folder takes under the URL.
@@ -102,7 +105,9 @@ class Mirror:
         try:
             return sum(self.open().sizes(self._name(path)).values())
         except OSError as error:
-            raise StoreError(f"{self.url} cannot be read: {error}.") from error
+            raise StoreError(
+                f"{self.url} cannot be read: {error}. Once it can, give the same command again."
+            ) from error
 
     def _fetched(self, path: Path) -> bool:
         remote, name = self.open(), self._name(path)

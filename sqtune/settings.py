@@ -46,12 +46,14 @@ def settings() -> dict[str, str]:
             f"{FILE_VARIABLE}: {path} cannot be read: {error.strerror}. Name a file, or unset it."
         ) from error
     except ValueError as error:
-        raise ConfigError(f"{path} is no TOML: {error}.") from error
+        raise ConfigError(
+            f'{path} is no TOML: {error}. Write lines such as store = "/shared/store".'
+        ) from error
     for key, value in content.items():
         if key not in VARIABLES:
             raise ConfigError(f"{path}: {key} is no setting. {did_you_mean(key, VARIABLES)}")
         if not isinstance(value, str) or not value:
-            raise ConfigError(f'{path}: {key} is text in quotes, such as {key} = "...".')
+            raise ConfigError(f'{path}: {key} is text in quotes: write {key} = "...".')
         if without_password(value) != value:
             raise ConfigError(f"{path}: {key} holds a password. {SECRETS}")
     return content

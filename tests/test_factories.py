@@ -109,7 +109,7 @@ def test_functions_of_the_working_directory_are_found(here):
     ("text", "message"),
     [
         ("ownnothere:load", "there is no module ownnothere.*working directory, /"),
-        ("ownpackage.other:load", r"there is no module ownpackage\.other\."),
+        ("ownpackage.other:load", r"there is no module ownpackage\.other "),
         ("ownpackage.nets:buidl", r'nets\.py has no .buidl.\. Did you mean "build"'),
         ("ownpackage.nets:Nets.biuld", r"has no .biuld.\. Did you mean .build"),
         ("ownpackage.nets:WIDTH", "is int, which cannot be called"),

@@ -11,12 +11,18 @@ from pydantic import ValidationError
 
 from sqtune.config.check import problems
 from sqtune.config.messages import explain
+from sqtune.config.options import SearchOptions
 from sqtune.config.paths import Keys, NoSuchEntryError, keys_of, put
 from sqtune.config.space import SearchSpace
+from sqtune.config.trial import TrialConfig
 from sqtune.config.yaml_file import YamlFile, parse_value, read_yaml
 from sqtune.errors import ConfigError, did_you_mean
 
 WHOLE = ("name", "points", "compare", "target")  # sections that an override may put in as a whole
+HOMES = {  # of fields whose section was left out
+    "trial": TrialConfig.model_fields,
+    "search": SearchOptions.model_fields,
+}
 
 
 def load_space(path: Path, overrides: Sequence[str] = ()) -> SearchSpace:
@@ -49,11 +55,14 @@ def _override(content: dict[str, Any], text: str) -> Keys:
     """Put `PATH=VALUE` into the content; return its keys."""
     path, equals, value = text.partition("=")
     section, _, rest = path.strip().partition(".")
+    sections = list(SearchSpace.model_fields)
+    for home, fields in HOMES.items():
+        if equals and section in fields and section not in sections:
+            raise ConfigError(f'--set {text}: no such section. Did you mean "{home}.{path}"?')
     if not equals or not section or (section not in WHOLE and not rest):
         raise ConfigError(
-            f"--set {text}: an override is PATH=VALUE, for example --set trial.num_epochs=2."
+            f"--set {text}: an override is PATH=VALUE: write for example --set trial.num_epochs=2."
         )
-    sections = list(SearchSpace.model_fields)
     if section not in sections:
         raise ConfigError(f"--set {text}: no such section. {did_you_mean(section, sections)}")
     try:

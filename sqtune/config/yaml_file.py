@@ -53,7 +53,9 @@ def read_yaml(path: Path) -> YamlFile:
     except FileNotFoundError:
         raise ConfigError(f"{path}: no such file. Give --space the path of a space file.") from None
     except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path}: cannot be read: {error}.") from None
+        raise ConfigError(
+            f"{path}: cannot be read: {error}. Give --space the path of a text file in UTF-8."
+        ) from None
     try:
         tree = YAML(typ="rt", pure=True).load(text)
     except MarkedYAMLError as error:
@@ -64,7 +66,7 @@ def read_yaml(path: Path) -> YamlFile:
         problem = " ".join(filter(None, (error.context, error.problem)))
         raise ConfigError(f"{place}: not valid YAML: {problem}. Check indentation.") from None
     except YAMLError as error:
-        raise ConfigError(f"{path}: not valid YAML: {error}.") from None
+        raise ConfigError(f"{path}: not valid YAML: {error}. Check indentation.") from None
     if not isinstance(tree, CommentedMap):
         raise ConfigError(
             f"{path}: holds no mapping. A space file has the keys trial:, space:, search: and "
@@ -83,7 +85,9 @@ def parse_value(text: str) -> Any:
         return _plain(YAML(typ="rt", pure=True).load(text))
     except YAMLError as error:
         problem = getattr(error, "problem", None) or str(error)
-        raise ConfigError(f"{text!r} is not a YAML value: {problem}.") from None
+        raise ConfigError(
+            f"{text!r} is not a YAML value: {problem}. Write text in quotes, lists as [1, 2]."
+        ) from None
 
 
 def _plain(node: Any) -> Any:

@@ -31,7 +31,7 @@ def load_by_factory(data: DataFactory) -> tuple[Images, Images | None]:
     try:
         returned = function(**arguments)
     except (Exception, SystemExit) as error:
-        raise DataError(f"{place} failed: {last_line(error)}.") from error
+        raise DataError(f"{place} failed: {last_line(error)}. Mend it, or its args.") from error
     train, test = _sets(returned, place)
     found = _images(train, f"{place}, training set")
     if test is None:
@@ -98,7 +98,7 @@ def _images(given: Any, place: str) -> Images:
             "Give one whole number for each."
         )
     if len(labels) == 0:
-        raise DataError(f"{place} is empty.")
+        raise DataError(f"{place} is empty. Return at least one image of each class.")
     num_classes = int(labels.max()) + 1 if classes is None else len(classes)
     if labels.min() < 0 or labels.max() >= num_classes:
         raise DataError(
@@ -132,7 +132,8 @@ def _items(given: Any, place: str) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
             labels.append(int(label))
         except (Exception, SystemExit) as error:
             raise DataError(
-                f"{place}: item {index} is no pair of image and label: {last_line(error)}."
+                f"{place}: item {index} is no pair of image and label: {last_line(error)}. Return "
+                "pairs of an array and a whole number."
             ) from error
         if pixels is None:
             if len(given) * array.nbytes > LARGEST_IN_MEMORY:
@@ -149,7 +150,7 @@ def _items(given: Any, place: str) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
             )
         pixels[index] = array
     if pixels is None:
-        raise DataError(f"{place} is empty.")
+        raise DataError(f"{place} is empty. Return at least one image of each class.")
     return pixels, np.asarray(labels, dtype=np.int64)
 
 

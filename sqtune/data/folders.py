@@ -73,7 +73,8 @@ def folder_fingerprint(data: ImageFolder | ImageNet) -> list[tuple[str, int, int
     files = image_files(root)
     if not files:
         raise DataError(
-            f"trial.data.root: {root} has no images ({', '.join(IMAGE_SUFFIXES)}) in it."
+            f"trial.data.root: {root} has no images ({', '.join(IMAGE_SUFFIXES)}) in it. Give the "
+            "folder that holds one folder of images per class."
         )
     return [_facts(path, root) for path in files]
 

@@ -168,7 +168,9 @@ class StreamedSplit:
                     raise DataError(f"{problem} {LEAVE_OUT}")
                 logging.getLogger(__name__).warning("left out: %s", problem)
             if not kept:
-                raise DataError(f"no image of a batch could be read; one of them: {problems[0]}")
+                raise DataError(
+                    f"no image of a batch could be read; one of them: {problems[0]} Mend the files."
+                )
             yield _on(device, decoded), _on(device, self.labels[ids[kept]])
 
     def in_order(self, batch_size: int, device: torch.device) -> Iterator[tuple[Tensor, Tensor]]:

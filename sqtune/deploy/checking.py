@@ -91,7 +91,9 @@ def check_folder(folder: Path, tell: Callable[[str], None] = _silent) -> Report:
 
     began = time.monotonic()
     if not folder.is_dir():
-        raise CannotCheckError(f"{folder} is no folder that can be read.")
+        raise CannotCheckError(
+            f"{folder} is no folder that can be read. Give one that sqtune export wrote."
+        )
     about = described(read_file(folder, MANIFEST, at_most=MAX_MANIFEST_BYTES))
     if about.oldest_runtime is None:
         raise CannotCheckError(
@@ -102,7 +104,7 @@ def check_folder(folder: Path, tell: Callable[[str], None] = _silent) -> Report:
     num_bytes, files = check_files(folder, about.sha256, keep=(MODEL, VERIFY))
     extra = extra_files(folder, about.sha256)
     note = f"; beside them {', '.join(extra)}" if extra else ""
-    tell(f"files      {len(about.sha256)} as they were written, {num_bytes} bytes{note}")
+    tell(f"files      {len(about.sha256)} as they were written, {num_bytes:,} bytes{note}")
     _refuse_old_runtime(about.oldest_runtime)
     tell(f"runtime    ONNX Runtime {version()}; the oldest that suits is {about.oldest_runtime}")
     num_codes = check_codes(about, initializers(files[MODEL]))

@@ -76,7 +76,8 @@ def _traced(trained: Trained) -> torch.export.ExportedProgram:
     except Exception as error:  # whatever a network's own code or torch raises
         reason = str(error).strip().partition("\n")[0]
         raise ExportError(
-            f"{type(model).__name__} cannot be traced for any number of images: {reason}"
+            f"{type(model).__name__} cannot be traced for any number of images: {reason}. Its "
+            "forward must not depend on values, nor on how many images there are: change it."
         ) from error
 
 
@@ -106,7 +107,8 @@ class _Lowering:
         elif node.op == "output":
             results: Any = node.args[0]
             if len(results) != 1 or len(_shape(results[0])) != 1:
-                raise ExportError("the network does not return one row of logits for each image.")
+                what = "the network does not return one row of logits for each image"
+                raise ExportError(f"{what}. Change it so that it does.")
             self._output = self._values[results[0]]
         elif node.op == "call_function" and isinstance(node.meta.get("val"), Tensor | tuple | list):
             self._call(node)

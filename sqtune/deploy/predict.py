@@ -102,10 +102,12 @@ def find_images(paths: Sequence[Path]) -> list[Path]:
     found = []
     for path in paths:
         if not path.exists():
-            raise DataError(f"{path}: no such file or folder.")
+            raise DataError(f"{path}: no such file or folder. Give images, or folders of images.")
         inside = image_files(path) if path.is_dir() else [path]
         if not inside:
-            raise DataError(f"{path} has no images ({', '.join(IMAGE_SUFFIXES)}) in it.")
+            raise DataError(
+                f"{path} has no images ({', '.join(IMAGE_SUFFIXES)}) in it. Give another folder."
+            )
         found += inside
     return found
 

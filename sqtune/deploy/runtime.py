@@ -79,7 +79,8 @@ def open_session(
         place = "the model" if isinstance(model, bytes) else str(model)
         reason = str(error).strip().partition("\n")[0]
         raise ExportError(
-            f"{place} cannot be loaded by ONNX Runtime {version()}: {reason}"
+            f"{place} cannot be loaded by ONNX Runtime {version()}: {reason}. Take a whole "
+            "copy of the file, or a newer runtime."
         ) from error
 
 

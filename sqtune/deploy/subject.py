@@ -74,7 +74,10 @@ def open_subject(folder: Path, splits: MemorySplits) -> Subject:
     graph = lower(trained)
     logits = trained_logits(saved, splits.validation.images)
     if not bool(logits.isfinite().all()):
-        raise ExportError(f"{folder}: its outputs are not finite: it cannot be compared.")
+        raise ExportError(
+            f"{folder}: its outputs are not finite: it cannot be compared. Train it anew, with a "
+            "lower learning rate."
+        )
     return Subject(saved, codes, graph, splits, logits)
 
 

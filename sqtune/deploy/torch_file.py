@@ -161,7 +161,7 @@ def load_torch(path: Path, *, run_factory: bool = False) -> TrainedNetwork:
     try:
         data = path.read_bytes()
     except OSError as error:
-        raise ExportError(f"{path} cannot be read: {error.strerror}.") from error
+        raise ExportError(f"{path} cannot be read: {error.strerror}. Give another path.") from error
     return network_of(data, str(path), run_factory=run_factory)
 
 
@@ -190,7 +190,7 @@ def network_of(data: bytes, place: str, *, run_factory: bool = False) -> Trained
     except (ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
         raise ExportError(
             f"{place} (made by sqtune {metadata.get('sqtune')}) cannot be loaded by sqtune "
-            f"{__version__}: {_reason(error)}"
+            f"{__version__}: {_reason(error)}. Export it anew, with this version."
         ) from error
 
 

@@ -67,7 +67,7 @@ def _other_form(
     folder: Path, about: Described, lines: list[str], run_factory: bool
 ) -> dict[str, Agreement]:
     num_bytes, files = check_files(folder, about.sha256, keep=(VERIFY,))
-    lines.append(f"files      {len(about.sha256)} as they were written, {num_bytes} bytes")
+    lines.append(f"files      {len(about.sha256)} as they were written, {num_bytes:,} bytes")
     stored = stored_images(files[VERIFY], about.image_shape, about.num_classes)
     tolerance = tolerance_of(about.activations)
     agreements = {}

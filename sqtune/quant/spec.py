@@ -138,7 +138,8 @@ class LayerRule:
             re.compile(self.match)
         except re.error as error:
             raise QuantizationError(
-                f"match {self.match!r} is no regular expression: {error}."
+                f"match {self.match!r} is no regular expression: {error}. Write a name such as "
+                "group1, or \\. for a dot."
             ) from None
 
 

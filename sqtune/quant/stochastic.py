@@ -119,7 +119,7 @@ class StochasticQuantization:
                 `diagnostics()`, so that a step waits for nothing).
         """
         if (progress is None) == (ratio is None):
-            raise QuantizationError("hybrid() takes either progress or ratio.")
+            raise QuantizationError("hybrid() takes either progress or ratio: give one of them.")
         if ratio is None:
             ratio = self.schedule.ratio(progress)  # type: ignore[arg-type]
         if not 0 <= ratio <= 1:

@@ -162,7 +162,10 @@ def _ask(address: str) -> str:
         )
     lines = why.strip().splitlines()
     reason = lines[-1] if lines else f"exit code {code}"
-    raise ClusterError(f"--address {address}: Ray cannot join the cluster: {reason}")
+    raise ClusterError(
+        f"--address {address}: Ray cannot join the cluster: {reason}. See `ray status` there; all "
+        "its machines need the same versions of Python and Ray."
+    )
 
 
 def _run(command: list[str]) -> tuple[int, str, str]:

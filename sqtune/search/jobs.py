@@ -112,4 +112,7 @@ class Jobs:
                 f"{text[:300]}. Is this its address (http://HEAD:8265, or the near end of a tunnel "
                 "to it), and was the head started with it (pip install 'sqtune[cluster]')?"
             )
-        return ClusterError(f"--address {self._address}: the job failed to be sent: {text[:300]}.")
+        return ClusterError(
+            f"--address {self._address}: the job failed to be sent: {text[:300]}. Give the "
+            "command again; the head's logs say more."
+        )

@@ -188,7 +188,8 @@ class Leg:
         except StoreError as error:  # not the trial's fault
             raise WriteError(str(error)) from error
         if not there:
-            raise StoreError(f"{assignment.data} is missing in {assignment.store}.")
+            where = f"{assignment.data} is missing in {assignment.store}"
+            raise StoreError(f"{where}. The same command makes it anew.")
         limit_memory(assignment.device, assignment.gpus)
         if assignment.stages is not None:
             from sqtune.train.stage_session import StageSession

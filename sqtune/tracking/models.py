@@ -88,7 +88,8 @@ def register(
     if run_id is None:
         raise TrackingError(
             f'trial {manifest["source"]["trial"]} of "{study}" has no MLflow run, so MLflow does '
-            "not have what was exported."
+            "not have what was exported. The same search command records it; then export it with "
+            "--force."
         )
     _refuse_missing_database(uri)
     with _quiet():

@@ -34,6 +34,7 @@ from sqtune.quant import FrozenLayer, StochasticQuantization, pack, unpack
 from sqtune.train.history import LayerHistory
 
 WEIGHTS, CODES, ABOUT = "weights.safetensors", "codes.safetensors", "network.json"
+ANEW = "Copy the folder anew, or train the network again."
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,9 +122,8 @@ def save_network(
         WriteError: It cannot be written there.
     """
     try:
-        _save_whole(
-            folder, config, about, model, quantization or quantization_of(model, config), history
-        )
+        guest = quantization or quantization_of(model, config)
+        _save_whole(folder, config, about, model, guest, history)
     except (OSError, SafetensorError) as error:
         shutil.rmtree(_partial(folder), ignore_errors=True)
         raise WriteError(
@@ -213,9 +213,9 @@ def load_network(folder: Path, *, run_factory: bool = True) -> SavedNetwork:
             _check_sha256(folder, CODES, content)
             _take_up(quantization, load_file(folder / CODES))
     except (OSError, ValueError, KeyError, TypeError, RuntimeError, ValidationError) as error:
-        raise StoreError(f"{folder} does not hold a whole network: {error}") from error
+        raise StoreError(f"{folder} does not hold a whole network: {error}. {ANEW}") from error
     except SafetensorError as error:
-        raise StoreError(f"{folder / CODES} is damaged: {error}") from error
+        raise StoreError(f"{folder / CODES} is damaged: {error}. {ANEW}") from error
     model.eval()
     same_code = content.get("code") == code_of(config.network)
     return SavedNetwork(config, about, model, quantization, same_code)
@@ -259,9 +259,9 @@ def load_weights(folder: Path) -> dict[str, Tensor]:
         _check_sha256(folder, WEIGHTS, json.loads((folder / ABOUT).read_text(encoding="utf-8")))
         return load_file(folder / WEIGHTS)
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise StoreError(f"{folder} does not hold a whole network: {error}") from error
+        raise StoreError(f"{folder} does not hold a whole network: {error}. {ANEW}") from error
     except SafetensorError as error:
-        raise StoreError(f"{folder / WEIGHTS} is damaged: {error}") from error
+        raise StoreError(f"{folder / WEIGHTS} is damaged: {error}. {ANEW}") from error
 
 
 def load_codes(folder: Path) -> dict[str, FrozenLayer]:
@@ -285,7 +285,7 @@ def load_codes(folder: Path) -> dict[str, FrozenLayer]:
                     codes.reshape(shape), scale_O, offsets[name], groups[name]
                 )
     except (OSError, ValueError, KeyError, SafetensorError) as error:
-        raise StoreError(f"{folder / CODES} is missing or damaged: {error}") from error
+        raise StoreError(f"{folder / CODES} is missing or damaged: {error}. {ANEW}") from error
     return layers
 
 
@@ -296,4 +296,5 @@ def _sha256(path: Path) -> str:
 
 def _check_sha256(folder: Path, name: str, content: dict[str, Any]) -> None:
     if _sha256(folder / name) != content["sha256"][name]:
-        raise StoreError(f"{folder / name} is damaged: its checksum is not the one in {ABOUT}.")
+        why = f"its checksum is not the one in {ABOUT}"
+        raise StoreError(f"{folder / name} is damaged: {why}. {ANEW}")

@@ -202,14 +202,20 @@ class StageStore:
         if why is None and not written:
             why = f"it did not take them within {seconds:g} s"
         if why is not None:
-            raise StoreError(f"stages could not be written to {self.place}: {why}.")
+            raise StoreError(
+                f"stages could not be written to {self.place}: {why}. Make room there, or give "
+                "stages.url another place."
+            )
 
     @contextlib.contextmanager
     def _answering(self) -> Iterator[None]:
         try:
             yield
         except OSError as error:
-            raise StoreError(f"the stages in {self.place} cannot be used: {error}.") from error
+            raise StoreError(
+                f"the stages in {self.place} cannot be used: {error}. Mend that, or give "
+                "stages.url another place."
+            ) from error
 
     def __getstate__(self) -> dict[str, object]:
         """Travel to another process as place and limit."""

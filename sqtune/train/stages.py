@@ -193,7 +193,7 @@ def _weights_sha256(path: str, field: str, *, whole: bool = False) -> str:
         facts = file.stat()
         return _sha256(file, facts.st_mtime_ns, facts.st_size)
     except OSError as error:
-        raise StoreError(f"{field}: {path} cannot be read: {error}.") from error
+        raise StoreError(f"{field}: {path} cannot be read: {error}. Give another path.") from error
 
 
 @lru_cache(maxsize=64)

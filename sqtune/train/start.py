@@ -74,12 +74,15 @@ def read_weights(path: Path, field: str) -> dict[str, Tensor]:
             try:
                 content: Any = load_file(path)
             except (SafetensorError, OSError) as error:
-                raise StoreError(f"{place} is damaged or no safetensors file: {error}") from error
+                raise StoreError(
+                    f"{place} is damaged or no safetensors file: {error}. Copy or save it anew."
+                ) from error
         case ".pt" | ".pth":
             content = _load_pickle_free(path, place)
         case _:
             raise StoreError(
-                f"{place} is not a folder that sqtune wrote, nor a .safetensors, .pt or .pth file."
+                f"{place} is not a folder that sqtune wrote, nor a .safetensors, .pt or .pth file. "
+                "Give one of them."
             )
     state = _unwrapped(content)
     named = all(isinstance(key, str) for key in state)
@@ -107,7 +110,9 @@ def _load_pickle_free(path: Path, place: str) -> Any:
             "executed. Save it anew: torch.save(model.state_dict(), PATH)."
         ) from error
     except Exception as error:  # a damaged file can be anything to torch's readers
-        raise StoreError(f"{place} is damaged or was not saved by torch: {error}") from error
+        raise StoreError(
+            f"{place} is damaged or was not saved by torch: {error}. Copy or save it anew."
+        ) from error
 
 
 def _unwrapped(content: Any) -> dict[str, Any]:

@@ -251,7 +251,7 @@ space:
     [
         ("", "PATH=VALUE & for example --set trial.num_epochs=2"),
         ("trial.num_epochs", "PATH=VALUE"),
-        ("num_epochs=3", "PATH=VALUE"),
+        ("num_epochs=3", 'Did you mean "trial.num_epochs"?'),
         ("=3", "PATH=VALUE"),
         ("trial=3", "PATH=VALUE"),
         ("trail.num_epochs=3", 'no such section & Did you mean "trial"?'),

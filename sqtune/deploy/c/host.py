@@ -47,7 +47,10 @@ def compiled(folder: Path, num_classes: int) -> Run:
         done = subprocess.run(command, capture_output=True, text=True, timeout=SECONDS, check=False)
         if done.returncode:
             reason = done.stderr.strip().partition("\n")[0]
-            raise ExportError(f"{folder / 'model.c'} cannot be compiled: {reason}")
+            raise ExportError(
+                f"{folder / 'model.c'} cannot be compiled: {reason}. Take another compiler, or a "
+                "whole copy of the folder."
+            )
         model = ctypes.CDLL(str(library))  # the process keeps it when the file is gone
 
     def run(pixels: Pixels) -> Logits:

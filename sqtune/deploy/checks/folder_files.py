@@ -29,7 +29,7 @@ def read_file(folder: Path, name: str, *, at_most: int | None = None) -> bytes:
     except FileNotFoundError:
         raise ExportError(f"{path} is missing. {COPY}") from None
     except (OSError, RuntimeError) as error:  # RuntimeError: links in a circle
-        raise ExportError(f"{path} cannot be read: {error}") from None
+        raise ExportError(f"{path} cannot be read: {error}. {COPY}") from None
     if at_most is not None and len(data) > at_most:
         raise ExportError(f"{path} is larger than {at_most} bytes. {COPY}")
     return data

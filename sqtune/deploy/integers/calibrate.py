@@ -145,7 +145,7 @@ def _squared_error(graph: Graph, batches: tuple[Tensor, ...], wanted: list[Tenso
 
 def _refuse(graph: Graph, pixels: Tensor, bits: int) -> None:
     if bits not in BITS:
-        raise ExportError(f"activations have 8, 4 or 2 bits, not {bits}: --activations int8.")
+        raise ExportError(f"activations have 8, 4 or 2 bits, not {bits}: give --activations int8.")
     if any(isinstance(node, Quantize) for node in graph.nodes):
         raise ExportError(
             "this network was trained with low-bit activations and is exported as trained: leave "
