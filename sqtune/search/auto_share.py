@@ -21,6 +21,7 @@ from sqtune.search.peak import Peak, digest, largest_configs, share_of_gpu, shar
 from sqtune.search.placing import PATIENCE_SECONDS, SLIVER
 from sqtune.search.prepare import prepared
 from sqtune.search.study import Study
+from sqtune.search.tables import duration
 from sqtune.store import Store
 
 SHARE = "gpu_share"  # the study's attribute
@@ -106,7 +107,8 @@ def _measured(
                 ray.cancel(each, force=True)
             return None
         if time.monotonic() - begun > patience:
-            say(f"waiting for a free GPU to measure on, or for it, for {patience:.0f} s")
+            waited = f"for {duration(patience)} minutes"
+            say(f"waiting for a free GPU to measure on, or for it, {waited}")
             patience *= 2
     try:
         return [peak_of(answer) for answer in ray.get(asked)]

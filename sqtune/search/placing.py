@@ -124,8 +124,10 @@ class Waiting:
         now = time.monotonic()
         self._since = self._since or now
         if now - self._since >= self._next_seconds:
+            from sqtune.search.tables import duration
+
             self._next_seconds *= 2
-            self._say(f"{self._reason()} ({now - self._since:.0f} s)")
+            self._say(f"{self._reason()} (for {duration(now - self._since)} minutes)")
 
     def _reason(self) -> str:
         from sqtune.search.nodes import count_slots
