@@ -26,8 +26,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from filelock import FileLock, Timeout
-
 from sqtune.errors import StoreError
 from sqtune.files import folder_of, is_url
 from sqtune.mirror import PATIENCE_SECONDS, Mirror
@@ -227,6 +225,8 @@ class Store:
         Raises:
             StoreError: Another process drives it.
         """
+        from filelock import FileLock, Timeout
+
         path = self._lock(study)
         path.parent.mkdir(parents=True, exist_ok=True)
         lock = FileLock(path)
@@ -252,6 +252,8 @@ class Store:
 
     def is_driven(self, study: str) -> bool:
         """Tell whether a process drives the study now."""
+        from filelock import FileLock, Timeout
+
         path = self._lock(study)
         if not path.exists():
             return False
