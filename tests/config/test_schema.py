@@ -47,3 +47,9 @@ def test_a_shipped_space_fits_the_schema(path):
 )
 def test_the_schema_knows_rules_activations_and_networks(trial, valid):
     assert is_valid({"trial": trial}) is valid
+
+
+def test_where_stages_are_kept_is_no_ratio_schedule():
+    assert is_valid({"stages": {"url": "s3://bucket/stages", "max_size": "2GiB"}})
+    assert not is_valid({"stages": {"ratios": [0.5, 1]}})
+    assert is_valid({"trial": {"schedule": {"name": "stages", "ratios": [0.5, 1]}}})
