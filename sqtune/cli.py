@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 
 import click
@@ -9,6 +10,7 @@ import click
 from sqtune.commands.compare import compare
 from sqtune.commands.confirm import confirm
 from sqtune.commands.control import logs, stop
+from sqtune.commands.doctor import doctor
 from sqtune.commands.export import export
 from sqtune.commands.plan import plan
 from sqtune.commands.predict import predict
@@ -17,7 +19,9 @@ from sqtune.commands.show import show
 from sqtune.commands.stages import store
 from sqtune.commands.submit import submit
 from sqtune.commands.verify import verify
+from sqtune.completion import SHELLS, complete_folder, script
 from sqtune.errors import ConfigError
+from sqtune.next_steps import say_next, space_typed, typed
 from sqtune.options import (
     Commands,
     json_option,
@@ -27,6 +31,7 @@ from sqtune.options import (
     set_option,
     space_option,
     store_option,
+    study_argument,
     study_storage_option,
 )
 from sqtune.output import (
@@ -41,35 +46,47 @@ from sqtune.output import (
 from sqtune.store import Store
 
 
-@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(
+    cls=Commands,
+    invoke_without_command=True,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
 @click.version_option(package_name="sqtune")
-def main() -> None:
+@click.pass_context
+def main(context: click.Context) -> None:
     """Find the most accurate low-bit network that fits.
 
+    It trains networks whose weights have few bits (Stochastic Quantization), each with another
+    ratio schedule, selection, quantizer and learning rate; shows error against size; and hands over
+    the best as a small file that gives the predictions that were measured. A space file (YAML) says
+    what to search.
+
     \b
-    sqtune plan --space search_spaces/resnet.yaml      what it will cost, in seconds
-    sqtune search --space search_spaces/resnet.yaml    search; again: go on
-    sqtune show --watch                                all trials, best first
-    sqtune best --max-size 20KiB                       the best network under a budget
-    sqtune confirm --top 3 --seeds 5                   the best again, with new seeds
-    sqtune compare --space FILE                        fixed methods, seed by seed
-    sqtune submit --space FILE --address URL           a search as a job of a Ray cluster
-    sqtune export --out deployed                       the best as a packed, proven file
-    sqtune verify deployed                             whether it still is what was proven
-    sqtune predict deployed cat.png                    class names and probabilities
-    sqtune ui                                          every figure, in MLflow
+    The straight line:
+      sqtune plan --space search_spaces/resnet.yaml    what it will cost
+      sqtune search --space search_spaces/resnet.yaml  search; again: go on
+      sqtune show                                      all trials, best first
+      sqtune best --max-size 20KiB                     the best under a budget
+      sqtune confirm                                   again, with new seeds
+      sqtune export --out deployed                     a packed, proven file
+      sqtune predict deployed cat.png                  what an image shows
+
+    Begin with "sqtune doctor": it says whether all is there. Every command has examples in its
+    --help, and ends with what to type next.
     """
+    if context.invoked_subcommand is None:
+        click.echo(context.get_help())
 
 
 for _command in (
     *(plan, search, show, confirm, compare, export, verify, predict),
-    *(submit, stop, logs, store),
+    *(submit, stop, logs, store, doctor),
 ):
     main.add_command(_command)
 
 
 @main.command()
-@click.argument("name", required=False)
+@study_argument
 @options(max_size_option, max_error_option)
 @click.option(
     "--knee", is_flag=True, help="The knee of error against size: more of either is dear there."
@@ -87,10 +104,10 @@ def best(
     """Name the best network: of all, within a budget, or at the knee.
 
     \b
-    sqtune best                                   the smallest error
-    sqtune best resnet --max-size 20KiB --json    the smallest error within a size
-    sqtune best --max-error 2%                    the smallest size within an error
-    sqtune best --knee                            where error against size bends
+    sqtune best                          the smallest error
+    sqtune best resnet --max-size 20KiB  the smallest error within a size
+    sqtune best --max-error 2%           the smallest size within an error
+    sqtune best --knee                   where error against size bends
     """
     from sqtune.search import pareto
     from sqtune.search.look import load_study
@@ -110,8 +127,11 @@ def best(
         content = {"study": study.name, "network": str(folder), **as_data(top)}
         print_json({**content, "confirmed": confirmed})
     else:
-        print_best(console(), top, folder)
-        print_confirmed(console(), confirmed)
+        out, name, at = console(), shlex.quote(study.name), typed("store", "study_storage")
+        print_best(out, top, folder)
+        print_confirmed(out, confirmed)
+        command = f"sqtune export {name} --trial {top.number}{at} --out deployed"
+        say_next(out, {command: "it as a packed file, proven"})
 
 
 @main.command()
@@ -120,6 +140,7 @@ def best(
     "--out",
     type=Path,
     metavar="DIR",
+    shell_complete=complete_folder,
     help="Folder for the trained network; a new one or an empty one.",
 )
 @options(store_option, json_option)
@@ -129,9 +150,9 @@ def train(
     """Train one network: what stands under trial: in the space file. No Ray, no study.
 
     \b
-    sqtune train --space search_spaces/resnet.yaml --set trial.quantizer.name=ternary
-    sqtune train --space search_spaces/resnet.yaml --set trial.quantizer.name=float --out float-net
-    sqtune train --space search_spaces/resnet.yaml --set trial.start.weights=float-net
+    sqtune train --space my.yaml --set trial.quantizer.name=ternary
+    sqtune train --space my.yaml --set trial.quantizer.name=float --out float-net
+    sqtune train --space my.yaml --set trial.start.weights=float-net
     """
     from sqtune.config import load_space
 
@@ -175,6 +196,9 @@ def train(
         print_json({"config": config.nested(), "epochs": results, "network": network})
     elif out is not None:
         print_saved(printer, space_file, overrides, out)
+    else:
+        again = f"{space_typed(space_file, overrides)}{typed('store')}"
+        say_next(printer, {f"sqtune train{again} --out DIR": "the same, and keep the network"})
 
 
 @main.command()
@@ -184,6 +208,10 @@ def ui(port: int | None, store: str, as_json: bool) -> None:
     """Open MLflow's pages on the store until Ctrl-C.
 
     They are served to this machine only.
+
+    \b
+    sqtune ui
+    sqtune ui --store /shared/store --port 5050
     """
     from sqtune.mlflow_ui import serve
 
@@ -209,3 +237,16 @@ def schema(store: str, as_json: bool) -> None:
     from sqtune.config.schema import space_file_schema
 
     print_json(space_file_schema())
+
+
+@main.command()
+@click.argument("shell", type=click.Choice(SHELLS))
+def completion(shell: str) -> None:
+    """Print the script that makes a shell complete commands and studies.
+
+    \b
+    sqtune completion fish > ~/.config/fish/completions/sqtune.fish
+    eval "$(sqtune completion bash)"    in ~/.bashrc
+    eval "$(sqtune completion zsh)"     in ~/.zshrc, behind compinit
+    """
+    click.echo(script(main, shell), nl=False)

@@ -17,6 +17,7 @@ from sqtune.tracking import quiet_environment
 
 FIRST_PORT, LAST_PORT = 5000, 5099
 START_SECONDS = 60.0
+BY_HAND = "What it says: mlflow server --backend-store-uri sqlite:///STORE/mlflow.db"
 
 
 def serve(store: Store, port: int | None, on_start: Callable[[str], object]) -> None:
@@ -35,7 +36,7 @@ def serve(store: Store, port: int | None, on_start: Callable[[str], object]) -> 
         raise StoreError(
             f"{store.root} has no tracking database. Search first, or give --store another folder."
         )
-    port = _free_port(port)
+    port = free_port(port)
     quiet_environment()
     os.environ.setdefault("MLFLOW_SERVER_ENABLE_JOB_EXECUTION", "false")
     command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1"]
@@ -61,7 +62,12 @@ def serve(store: Store, port: int | None, on_start: Callable[[str], object]) -> 
         signal.signal(signal.SIGTERM, before)
 
 
-def _free_port(port: int | None) -> int:
+def free_port(port: int | None = None) -> int:
+    """Return the port, or the first one that is free.
+
+    Raises:
+        TrackingError: It is taken, or all are.
+    """
     for candidate in range(FIRST_PORT, LAST_PORT + 1) if port is None else [port]:
         with socket.socket() as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -78,10 +84,14 @@ def _wait_for(server: subprocess.Popen[bytes], url: str) -> None:
     deadline = time.monotonic() + START_SECONDS
     while time.monotonic() < deadline:
         if server.poll() is not None:
-            raise TrackingError(f"MLflow's server ended at once, exit code {server.returncode}.")
+            raise TrackingError(
+                f"MLflow's server ended at once, exit code {server.returncode}. {BY_HAND}"
+            )
         try:
             with urllib.request.urlopen(f"{url}/health", timeout=2):
                 return
         except OSError:
             time.sleep(0.2)
-    raise TrackingError(f"MLflow's server did not answer on {url} within {START_SECONDS:g} s.")
+    raise TrackingError(
+        f"MLflow's server did not answer on {url} within {START_SECONDS:g} s. {BY_HAND}"
+    )

@@ -5,10 +5,11 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, NoReturn, TypeVar
 
 import click
 
+from sqtune.completion import complete_file, complete_folder, complete_path, complete_study
 from sqtune.errors import ConfigError, SqtuneError
 from sqtune.settings import VARIABLES, settings
 from sqtune.store import DEFAULT_STORE
@@ -25,8 +26,35 @@ AFTER = {  # Ctrl-C, by command
 }
 
 
+GROUPS = {  # of commands, in the help
+    "Search": ("plan", "search", "confirm", "compare", "train", "stop"),
+    "Understand": ("show", "best", "report", "logs", "ui"),
+    "Take away": ("export", "verify", "predict"),
+    "Clusters": ("submit",),
+    "House-keeping": ("doctor", "store", "schema", "completion"),
+}
+
+
 class Commands(click.Group):
     """Prints our errors as one message with exit code 2, without a traceback."""
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the commands, group by group."""
+        del ctx
+        width = max(map(len, self.commands))
+        for title, names in GROUPS.items():
+            with formatter.section(title):
+                known = [self.commands[name] for name in names if name in self.commands]
+                formatter.write_dl(
+                    [(f"{each.name:<{width}}", each.get_short_help_str(70)) for each in known]
+                )
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Take options that stand before a command."""
+        try:
+            return super().parse_args(ctx, args)
+        except click.UsageError as error:
+            _refuse(_usage_text(error))
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command that was typed."""
@@ -34,11 +62,23 @@ class Commands(click.Group):
             ctx.default_map = dict.fromkeys(self.commands, settings())
             return super().invoke(ctx)
         except SqtuneError as error:
-            click.echo(f"error: {error}", err=True)
-            sys.exit(2)
+            _refuse(str(error))
+        except click.UsageError as error:
+            _refuse(_usage_text(error))
         except (KeyboardInterrupt, click.Abort):
             click.echo(f"interrupted; {AFTER.get(ctx.invoked_subcommand or '', 'done')}", err=True)
             sys.exit(INTERRUPTED)
+
+
+def _refuse(message: str) -> NoReturn:
+    click.echo(f"error: {message}", err=True)
+    sys.exit(2)
+
+
+def _usage_text(error: click.UsageError) -> str:
+    """Return what click has to say on one line, with the command and the way to its help."""
+    path = "sqtune" if error.ctx is None else error.ctx.command_path
+    return f"{path}: {' '.join(error.format_message().split())} See: {path} --help"
 
 
 def options(*given: Callable[[Command], Command]) -> Callable[[Command], Command]:
@@ -75,6 +115,7 @@ def with_unit(unit: Unit) -> Callable[..., Any]:
     return parse
 
 
+study_argument = click.argument("name", required=False, shell_complete=complete_study)
 store_option = click.option(
     "--store",
     envvar=VARIABLES["store"],
@@ -82,6 +123,7 @@ store_option = click.option(
     default=DEFAULT_STORE,
     show_default=True,
     metavar="DIR|URL",
+    shell_complete=complete_folder,
     help="Folder that holds studies, networks and the tracking database. Under a URL (s3://...) "
     "studies and records are in databases: --study-storage, --tracking-uri.",
 )
@@ -151,12 +193,19 @@ max_error_option = click.option(
     help="Largest validation error, such as 2% or 0.02: the smallest network within it.",
 )
 space_option = click.option(
-    "--space", "space_file", required=True, metavar="FILE", type=Path, help="The space file (YAML)."
+    "--space",
+    "space_file",
+    required=True,
+    metavar="FILE",
+    type=Path,
+    shell_complete=complete_file,
+    help="The space file (YAML).",
 )
 set_option = click.option(
     "--set",
     "overrides",
     multiple=True,
     metavar="PATH=VALUE",
+    shell_complete=complete_path,
     help="Override a value of the space file, for example trial.num_epochs=2. May be repeated.",
 )

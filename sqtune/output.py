@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
-from click.core import ParameterSource
 
 from sqtune.errors import ConfigError
+from sqtune.next_steps import say_next, space_typed, typed
 from sqtune.settings import without_password
 from sqtune.store import Store
 
@@ -74,19 +74,6 @@ def outcome_data(outcome: Outcome, store: Store) -> dict[str, Any]:
     }
 
 
-def typed(*names: str) -> str:
-    """Return those of these options that were typed for this command, to be typed for the next.
-
-    What an environment variable or the settings file says holds for the next one anyway.
-    """
-    context = click.get_current_context()
-    return "".join(
-        f" --{name.replace('_', '-')} {shlex.quote(without_password(context.params[name]))}"
-        for name in names
-        if context.get_parameter_source(name) == ParameterSource.COMMANDLINE
-    )
-
-
 def print_outcome(
     out: Console, outcome: Outcome, places: Store, tracking_uri: str | None = None
 ) -> None:
@@ -98,27 +85,30 @@ def print_outcome(
     lines = [f"trials    {counts_text(outcome.trials)}", *epochs_line(outcome.trials)]
     for line in lines:
         out.print(line, highlight=False, soft_wrap=True)
+    name, at, more = (
+        shlex.quote(outcome.study),
+        typed("store", "study_storage"),
+        typed("tracking_uri"),
+    )
     if outcome.best is None or outcome.network is None:
         out.print("no trial has finished")
         for trial in outcome.trials:
             if trial.failure:
                 out.print(f"trial {trial.number} failed: {trial.failure.strip().splitlines()[-1]}")
+                say_next(out, {f"sqtune logs {trial.number} {name}{at}": "what happened to it"})
                 break
         return
     print_best(out, outcome.best, outcome.network)
-    sizes = [trial.size_bytes for trial in outcome.trials if trial.size_bytes is not None]
-    budget = -(-min(sizes) // 1024) + 1
-    at, more = typed("store", "study_storage"), typed("tracking_uri")
-    ui = f"sqtune ui{typed('store')}" if tracking_uri is None else without_password(tracking_uri)
-    steps = {
-        f"sqtune confirm {shlex.quote(outcome.study)}{at}{more}": "the best again, with new seeds",
-        ui: "every figure, in MLflow",
-        f"sqtune best{at} --max-size {budget}KiB": "the best under a size budget",
-        f"sqtune export{at}{more} --out deployed": "the best as a packed file, proven",
-    }
-    shown = [f"{step}        {what}" for step, what in steps.items()]
     out.print(f"study     {places.place}", highlight=False, soft_wrap=True)
-    out.print("next      " + "\n          ".join(shown), highlight=False, soft_wrap=True)
+    ui = f"sqtune ui{typed('store')}" if tracking_uri is None else without_password(tracking_uri)
+    say_next(
+        out,
+        {
+            f"sqtune confirm {name}{at}{more}": "the best again, with new seeds",
+            ui: "every figure, in MLflow",
+            f"sqtune export {name}{at}{more} --out deployed": "the best as a packed file, proven",
+        },
+    )
 
 
 def print_ending(outcome: Outcome) -> None:
@@ -143,7 +133,9 @@ def nothing_trained(outcome: Outcome) -> ConfigError:
 
     near = nearest(outcome.trials, outcome.space.target)
     if near is None:
-        return ConfigError(f'no trial of "{outcome.study}" has finished: {outcome.why}.')
+        return ConfigError(
+            f'no trial of "{outcome.study}" has finished: {outcome.why}; see: sqtune show'
+        )
     return ConfigError(
         f"target: none of {len(outcome.trials):,} proposals fits. The nearest is trial "
         f"{near.number}: {near.why} Relax the target or widen the space, with another --name; "
@@ -286,10 +278,14 @@ def check_new_folder(folder: Path) -> None:
 
 def print_saved(out: Console, space_file: Path, overrides: Sequence[str], folder: Path) -> None:
     """Print where a network was saved and a search that starts from it."""
-    command = ["sqtune", "search", "--space", str(space_file), "--name", f"from-{folder.name}"]
-    for override in overrides:  # what makes it another network, or other images
-        if override.startswith(("trial.network", "trial.data")):
-            command += ["--set", override]
-    command += ["--set", f"trial.start.weights={folder}"]
-    for line in (f"network   {folder.absolute()}", f"next      {shlex.join(command)}"):
-        out.print(line, highlight=False, markup=False, soft_wrap=True)
+    same = [text for text in overrides if text.startswith(("trial.network", "trial.data"))]
+    space = space_typed(space_file, [*same, f"trial.start.weights={folder}"])
+    name, at = shlex.quote(f"from-{folder.name}"), shlex.quote(str(folder))
+    out.print(f"network   {folder.absolute()}", highlight=False, soft_wrap=True)
+    say_next(
+        out,
+        {
+            f"sqtune search{space} --name {name}": "a search that starts from it",
+            f"sqtune export --network {at} --out deployed": "it as a packed file",
+        },
+    )

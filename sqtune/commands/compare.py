@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import shlex
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from sqtune.completion import complete_folder, complete_study
+from sqtune.next_steps import say_next, space_typed, typed
 from sqtune.options import (
     INTERRUPTED,
     cluster_options,
@@ -35,9 +38,17 @@ if TYPE_CHECKING:
     "--seeds", type=click.IntRange(min=1), default=3, show_default=True, help="Of each method."
 )
 @click.option("--concurrent", type=click.IntRange(min=1), help="At once (search.max_concurrent).")
-@click.option("--name", help="Name of the comparison; by default the space file's.")
 @click.option(
-    "--out", type=Path, metavar="DIR", help="Also write table and chart to this new folder."
+    "--name",
+    shell_complete=complete_study,
+    help="Name of the comparison; by default the space file's.",
+)
+@click.option(
+    "--out",
+    type=Path,
+    metavar="DIR",
+    shell_complete=complete_folder,
+    help="Also write table and chart to this new folder.",
 )
 @options(*places_options, offline_option, *cluster_options, json_option)
 def compare(
@@ -63,7 +74,7 @@ def compare(
     \b
     sqtune compare --space search_spaces/paper/cifar10_resnet56.yaml
     sqtune compare --space search_spaces/compare_digits.yaml --seeds 5
-    sqtune compare --space search_spaces/paper/cifar10_vgg9.yaml --set trial.num_epochs=10
+    sqtune compare --space my.yaml --set trial.num_epochs=10 --out table
     """
     from sqtune.config import load_space
     from sqtune.config.compared import comparison_space
@@ -100,6 +111,13 @@ def compare(
         )
     elif rows:
         _print(progress.console, compared, rows, seeds, folder)
+        at = typed("store", "study_storage", "tracking_uri")
+        again = f"{space_typed(space_file, overrides)} --seeds {seeds + 2}{typed('name')}{at}"
+        show = f"sqtune show {shlex.quote(outcome.study)}{typed('store', 'study_storage')}"
+        say_next(
+            progress.console,
+            {f"sqtune compare{again}": "adds two seeds", show: "every training, best first"},
+        )
     print_ending(outcome)
     if outcome.ending == "interrupted":
         sys.exit(INTERRUPTED)

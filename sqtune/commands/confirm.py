@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING
 import click
 
 from sqtune.errors import StudyError
+from sqtune.next_steps import say_next, typed
 from sqtune.options import (
     INTERRUPTED,
     cluster_options,
@@ -17,6 +19,7 @@ from sqtune.options import (
     offline_option,
     options,
     places_options,
+    study_argument,
 )
 from sqtune.output import console, print_ending, print_json
 from sqtune.store import Store
@@ -28,7 +31,7 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.argument("name", required=False)
+@study_argument
 @click.option("--top", type=click.IntRange(min=1), default=3, show_default=True, help="Networks.")
 @click.option(
     "--seeds", type=click.IntRange(min=1), default=5, show_default=True, help="New seeds of each."
@@ -108,6 +111,10 @@ def confirm(
         if found is not None:
             out.print(_verdict(results), highlight=False, soft_wrap=True)
             out.print(f"network   {outcome.network}", highlight=False, soft_wrap=True)
+            at = typed("store", "study_storage", "tracking_uri")
+            name, number = shlex.quote(outcome.study), found[1].number
+            command = f"sqtune export {name} --trial {number}{at} --out deployed"
+            say_next(out, {command: "the winner as a packed file, proven"})
     print_ending(outcome)
     if outcome.ending == "interrupted":
         sys.exit(INTERRUPTED)

@@ -2,26 +2,35 @@
 
 from __future__ import annotations
 
+import shlex
 import time
 
 import click
 
+from sqtune.completion import complete_trial
 from sqtune.errors import StudyError
-from sqtune.options import json_option, options, store_option, study_storage_option
-from sqtune.output import print_json
+from sqtune.next_steps import say_next, typed
+from sqtune.options import (
+    json_option,
+    options,
+    store_option,
+    study_argument,
+    study_storage_option,
+)
+from sqtune.output import console, print_json
 from sqtune.store import Store
 
 POLL_SECONDS = 0.5
 
 
 @click.command()
-@click.argument("name", required=False)
+@study_argument
 @click.option("--wait", is_flag=True, help="Return when the search has ended.")
 @options(store_option, study_storage_option, json_option)
 def stop(
     name: str | None, wait: bool, store: str, study_storage: str | None, as_json: bool
 ) -> None:
-    """End a running search; everything is stored, so that it can go on.
+    """End a running search, with all stored, so that it can go on.
 
     Running trials finish their epoch.
 
@@ -40,15 +49,17 @@ def stop(
         time.sleep(POLL_SECONDS)
     if as_json:
         print_json({"study": study.name, "ended": not is_driven(*place)})
-    elif wait:
-        click.echo(f'the search "{study.name}" has ended; the same command goes on')
-    else:
-        click.echo(f'the search "{study.name}" ends when its running trials finish their epoch')
+        return
+    out, at = console(), typed("store", "study_storage")
+    ended = f'the search "{study.name}" has ended; the same command goes on'
+    ends = f'the search "{study.name}" ends when its running trials finish their epoch'
+    out.print(ended if wait else ends, highlight=False, soft_wrap=True)
+    say_next(out, {f"sqtune show {shlex.quote(study.name)}{at}": "what it has found"})
 
 
 @click.command()
-@click.argument("trial", type=click.IntRange(min=0))
-@click.argument("name", required=False)
+@click.argument("trial", type=click.IntRange(min=0), shell_complete=complete_trial)
+@study_argument
 @options(store_option, study_storage_option, json_option)
 def logs(
     trial: int, name: str | None, store: str, study_storage: str | None, as_json: bool
@@ -69,10 +80,14 @@ def logs(
         if trial not in known:
             raise StudyError(f'there is no trial {trial} in "{study.name}"; see: sqtune show')
         raise StudyError(
-            f'trial {trial} of "{study.name}" has no log: {known[trial].why or "no worker had it."}'
+            f'trial {trial} of "{study.name}" has no log: '
+            f"{known[trial].why or 'no worker had it.'} See: sqtune show"
         )
     text = path.read_text(encoding="utf-8", errors="replace")
     if as_json:
         print_json({"study": study.name, "trial": trial, "file": str(path), "log": text})
-    else:
-        click.echo(text, nl=False)
+        return
+    click.echo(text, nl=False)
+    name, at = shlex.quote(study.name), typed("store", "study_storage")
+    steps = {f"sqtune show {name}{at}": "all trials of the study"}
+    say_next(console(to_stderr=True), steps)  # stdout is the log, as it stands in the file

@@ -10,13 +10,16 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from sqtune.completion import complete_folder, complete_trial
 from sqtune.errors import ConfigError, ExportError, StudyError
+from sqtune.next_steps import after_export, say_next
 from sqtune.options import (
     json_option,
     max_error_option,
     max_size_option,
     options,
     store_option,
+    study_argument,
     study_storage_option,
     tracking_option,
 )
@@ -42,16 +45,27 @@ class Chosen:
 
 
 @click.command()
-@click.argument("name", required=False)
+@study_argument
 @click.option(
-    "--out", required=True, type=Path, metavar="DIR", help="The folder to write; a new one."
+    "--out",
+    required=True,
+    type=Path,
+    metavar="DIR",
+    shell_complete=complete_folder,
+    help="The folder to write; a new one.",
 )
-@click.option("--trial", type=click.IntRange(min=0), help="This trial's network, not the best.")
+@click.option(
+    "--trial",
+    type=click.IntRange(min=0),
+    shell_complete=complete_trial,
+    help="This trial's network, not the best.",
+)
 @click.option("--run", "run_id", metavar="ID", help="The network of this MLflow run.")
 @click.option(
     "--network",
     type=Path,
     metavar="DIR",
+    shell_complete=complete_folder,
     help="A folder that sqtune train --out wrote, instead of a study's network.",
 )
 @options(max_size_option, max_error_option)
@@ -135,11 +149,10 @@ def export(
     lines = [f"folder    {out.absolute()}"]
     if registered is not None:
         lines.append(f"model     {registered['uri']}")
-    lines.append(f"next      sqtune verify {shlex.quote(str(out))}")
-    if form != "c":
-        lines.append(f"          sqtune predict {shlex.quote(str(out))} IMAGE.png")
     for line in lines:
         printer.print(line, highlight=False, soft_wrap=True)
+    verify = f"sqtune verify {shlex.quote(str(out))}"
+    say_next(printer, {verify: "whether it still is what was proven", **after_export(out, form)})
 
 
 def _chosen(

@@ -2,18 +2,28 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import Any
 
 import click
 
+from sqtune.completion import complete_file, complete_folder
+from sqtune.next_steps import say_next
 from sqtune.options import json_option, options, run_factory_option
 from sqtune.output import console, print_json
 
 
 @click.command()
-@click.argument("folder", metavar="DIR", type=Path)
-@click.argument("images", metavar="IMAGE...", nargs=-1, required=True, type=Path)
+@click.argument("folder", metavar="DIR", type=Path, shell_complete=complete_folder)
+@click.argument(
+    "images",
+    metavar="IMAGE...",
+    nargs=-1,
+    required=True,
+    type=Path,
+    shell_complete=complete_file,
+)
 @click.option(
     "--top", type=click.IntRange(min=1), default=3, show_default=True, help="Classes per image."
 )
@@ -48,3 +58,10 @@ def predict(
             out.print(f"{each.image!s:{width}}   {named_text}", highlight=False, soft_wrap=True)
     if as_json:
         print_json({"network": str(folder), "form": classifier.form, "images": found})
+        return
+    if (readme := folder / "README.md").is_file():
+        steps = {f"cat {shlex.quote(str(readme))}": "how to run it elsewhere"}
+    else:
+        command = f"sqtune export --network {shlex.quote(str(folder))} --out deployed"
+        steps = {command: "it as a packed file, proven"}
+    say_next(console(to_stderr=True), steps)  # stdout has a line per image, no more

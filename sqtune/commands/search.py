@@ -9,6 +9,7 @@ from pathlib import Path
 
 import click
 
+from sqtune.completion import complete_study
 from sqtune.errors import ConfigError
 from sqtune.options import (
     INTERRUPTED,
@@ -36,7 +37,9 @@ from sqtune.store import Store
 @options(space_option, set_option)
 @click.option("--trials", type=click.IntRange(min=1), help="Trials to end (search.num_trials).")
 @click.option("--concurrent", type=click.IntRange(min=1), help="At once (search.max_concurrent).")
-@click.option("--name", help="Name of the study; by default the space file's.")
+@click.option(
+    "--name", shell_complete=complete_study, help="Name of the study; by default the space file's."
+)
 @click.option(
     "--time-limit",
     callback=with_unit("time"),
@@ -49,7 +52,12 @@ from sqtune.store import Store
     metavar="ERROR",
     help="End once a quantized network has at most this validation error: 1% or 0.01.",
 )
-@click.option("--warm-start", metavar="NAME", help="Tell the sampler of another study's trials.")
+@click.option(
+    "--warm-start",
+    metavar="NAME",
+    shell_complete=complete_study,
+    help="Tell the sampler of another study's trials.",
+)
 @options(*places_options, offline_option, *cluster_options, json_option)
 def search(
     space_file: Path,
@@ -73,7 +81,7 @@ def search(
     \b
     sqtune search --space search_spaces/resnet.yaml
     sqtune search --space search_spaces/resnet.yaml --trials 48 --time-limit 2h
-    sqtune search --space search_spaces/resnet.yaml --set trial.num_epochs=2 --name quick
+    sqtune search --space my.yaml --set trial.num_epochs=2 --name quick
     """
     from sqtune.config import load_space
 

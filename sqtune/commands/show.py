@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+import shlex
 import time
 from typing import TYPE_CHECKING
 
 import click
 
 from sqtune.errors import ConfigError
-from sqtune.options import json_option, options, store_option, study_storage_option
+from sqtune.next_steps import say_next, typed
+from sqtune.options import (
+    json_option,
+    options,
+    store_option,
+    study_argument,
+    study_storage_option,
+)
 from sqtune.output import console, print_json
 
 if TYPE_CHECKING:
@@ -21,7 +29,7 @@ WATCH_SECONDS = 2.0
 
 
 @click.command()
-@click.argument("name", required=False)
+@study_argument
 @click.option("--watch", is_flag=True, help="Show them anew as they come, until Ctrl-C.")
 @options(store_option, study_storage_option, json_option)
 def show(
@@ -52,6 +60,8 @@ def show(
     out = console()
     if not watch:
         out.print(_view(study, trials), soft_wrap=False)
+        if steps := _next_steps(shlex.quote(study.name), trials):
+            say_next(out, steps)
         return
     from rich.live import Live
 
@@ -82,3 +92,22 @@ def _view(study: StudyView, trials: list[TrialRecord]) -> RenderableType:
         failures = [f"none fits the target; the nearest is trial {near.number}: {near.why}"]
     lines = [f'study "{study.name}": {counts_text(trials)}', *epochs_line(trials)]
     return Group(*map(Text, lines), table, *map(Text, failures))
+
+
+def _next_steps(name: str, trials: list[TrialRecord]) -> dict[str, str]:
+    """Return what to type next, as the study stands."""
+    from sqtune.search.pareto import best
+
+    at = typed("store", "study_storage")
+    steps = {}
+    if any(trial.state == "running" for trial in trials):
+        steps[f"sqtune show {name}{at} --watch"] = "trials as they come"
+        steps[f"sqtune stop {name}{at}"] = "end it; the same search command goes on"
+    smallest = best(trials, max_error=1.0)
+    if smallest is not None and smallest.size_bytes is not None:
+        budget = smallest.size_bytes // 1024 + 2  # KiB, somewhat above it
+        steps[f"sqtune best {name}{at} --max-size {budget}KiB"] = "the best under a size budget"
+    failed = next((trial.number for trial in trials if trial.failure), None)
+    if failed is not None:
+        steps[f"sqtune logs {failed} {name}{at}"] = "what happened to a trial that failed"
+    return steps

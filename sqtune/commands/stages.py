@@ -7,13 +7,18 @@ from typing import Any
 
 import click
 
+from sqtune.completion import complete_folder
 from sqtune.errors import StoreError
+from sqtune.next_steps import say_next, typed
 from sqtune.options import json_option, options, store_option, with_unit
 from sqtune.output import console, print_json
 from sqtune.store import Store
 
 stages_option = click.option(
-    "--stages", metavar="URL", help="Folder or URL of the stages; by default in the store."
+    "--stages",
+    metavar="URL",
+    shell_complete=complete_folder,
+    help="Folder or URL of the stages; by default in the store.",
 )
 
 
@@ -21,7 +26,7 @@ stages_option = click.option(
 @options(store_option, stages_option, json_option)
 @click.pass_context
 def store(context: click.Context, store: str, stages: str | None, as_json: bool) -> None:
-    """Show what the store holds; `sqtune store prune` makes room in it.
+    """Show what the store holds; `store prune` makes room in it.
 
     \b
     sqtune store
@@ -44,7 +49,9 @@ def store(context: click.Context, store: str, stages: str | None, as_json: bool)
     help="What stages may take, such as 2GiB; 1B removes all.",
 )
 @options(
-    click.option("--store", metavar="DIR", help="As of sqtune store."),
+    click.option(
+        "--store", metavar="DIR", shell_complete=complete_folder, help="As of sqtune store."
+    ),
     stages_option,
     json_option,
 )
@@ -55,6 +62,10 @@ def prune(
     """Remove the stages used longest ago until the rest fits.
 
     Networks are never touched.
+
+    \b
+    sqtune store prune --max-size 2GiB
+    sqtune store prune --max-size 1B --stages s3://bucket/stages
     """
     outer_store, outer_stages, outer_json = context.obj  # options before the word prune
     as_json = as_json or outer_json
@@ -65,7 +76,13 @@ def prune(
     if as_json:
         print_json({"removed": len(removed), "bytes_before": before, "bytes_after": after})
     else:
-        click.echo(f"removed {len(removed)} checkpoints: {_mib(before)} -> {_mib(after)}")
+        out = console()
+        out.print(
+            f"removed {len(removed)} checkpoints: {_mib(before)} -> {_mib(after)}",
+            highlight=False,
+            soft_wrap=True,
+        )
+        say_next(out, {f"sqtune store{typed('store', 'stages')}": "what it holds now"})
 
 
 def _open(places: Store, stages: str | None) -> Any:
@@ -97,11 +114,7 @@ def _show(places: Store, stages: str | None, as_json: bool) -> None:
     out = console()
     out.print(f"store     {places.place}", highlight=False, soft_wrap=True)
     days = content["oldest_use_days"]
-    used = (
-        f", not used for up to {days:.1f} days; sqtune store prune --max-size SIZE makes room"
-        if entries
-        else ""
-    )
+    used = f", not used for up to {days:.1f} days" if entries else ""
     for what, text in (
         ("stages", f"{_mib(content['stage_bytes'])} in {content['stages']} checkpoints{used}"),
         ("networks", f"{_mib(content['network_bytes'])}, never removed"),
@@ -110,6 +123,12 @@ def _show(places: Store, stages: str | None, as_json: bool) -> None:
         ("studies", _mib(content.get("study_bytes"))),
     ):
         out.print(f"{what:<9} {text}", highlight=False, soft_wrap=True)
+    at = typed("store", "stages")
+    if entries:
+        half = max(1, content["stage_bytes"] // 2**21)  # MiB
+        say_next(out, {f"sqtune store{at} prune --max-size {half}MiB": "make room"})
+    elif places.url is None and places.journal.exists():
+        say_next(out, {f"sqtune show{typed('store')}": "the study searched last"})
 
 
 def _mib(num_bytes: int | None) -> str:

@@ -46,8 +46,9 @@ def submit(
     --store is a folder that all nodes share, or a URL (s3://...).
 
     \b
-    sqtune submit --space search_spaces/resnet.yaml --address http://HEAD:8265 --store /shared
-    sqtune submit --space my.yaml --address http://HEAD:8265 --working-dir . --trials 99 --no-wait
+    sqtune submit --space my.yaml --address http://HEAD:8265 --store /shared
+    sqtune submit --space my.yaml --address http://HEAD:8265 --store s3://b/store
+    sqtune submit --space my.yaml --address http://HEAD:8265 --working-dir .
     """
     from sqtune.config import load_space
 
@@ -56,7 +57,9 @@ def submit(
         "search", ["--space", str(space_file), *arguments], default_map=context.default_map
     )
     if "--address" in more or "--working-dir" in more:
-        raise ConfigError("sqtune submit: --address and --working-dir stand once.")
+        raise ConfigError(
+            "sqtune submit: --address and --working-dir stand once. Leave out the second."
+        )
     space = load_space(space_file, overrides)
     places = {name: parsed.params[name] for name in PASSED if parsed.params[name]}
     _check(places)

@@ -6,12 +6,14 @@ from pathlib import Path
 
 import click
 
+from sqtune.completion import complete_folder
+from sqtune.next_steps import after_export, say_next
 from sqtune.options import json_option, options, run_factory_option
-from sqtune.output import print_json
+from sqtune.output import console, print_json
 
 
 @click.command()
-@click.argument("folder", type=Path, metavar="DIR")
+@click.argument("folder", type=Path, metavar="DIR", shell_complete=complete_folder)
 @options(run_factory_option, json_option)
 def verify(folder: Path, run_factory: bool, as_json: bool) -> None:
     """Check that an exported folder is as it was proven.
@@ -28,7 +30,8 @@ def verify(folder: Path, run_factory: bool, as_json: bool) -> None:
     report = verify_folder(folder, run_factory=run_factory)
     if as_json:
         print_json(report.as_data())
-    else:
-        for line in report.lines:
-            click.echo(line)
-        click.echo(f"{folder} is as it was exported")
+        return
+    out = console()
+    for line in [*report.lines, f"{folder} is as it was exported"]:
+        out.print(line, highlight=False, soft_wrap=True)
+    say_next(out, after_export(folder, report.form))

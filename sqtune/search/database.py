@@ -5,11 +5,13 @@ from __future__ import annotations
 import functools
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from optuna.exceptions import DuplicatedStudyError, StorageInternalError, UpdateFinishedTrialError
 from optuna.storages import RDBStorage
-from sqlalchemy.engine import make_url
+from sqlalchemy import create_engine, inspect, text
+from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import InterfaceError, OperationalError
 
 from sqtune.errors import StoreError
@@ -123,13 +125,41 @@ def open_database(url: str) -> PatientStorage:
     Raises:
         SQLAlchemyError, ImportError, ValueError: There is none, or its driver is missing.
     """
+    parsed, arguments = _parsed(url)
+    kwargs = {"pool_pre_ping": True, "connect_args": arguments}  # one that broke is made anew
+    return PatientStorage(parsed.render_as_string(hide_password=False), engine_kwargs=kwargs)
+
+
+def ask_database(url: str) -> str:
+    """Return how many studies a database has, in words; it stays as it is.
+
+    Args:
+        url: SQLAlchemy's, as of `open_database`.
+
+    Raises:
+        SQLAlchemyError, ImportError, ValueError: There is none, or its driver is missing.
+    """
+    parsed, arguments = _parsed(url)
+    file = parsed.database if parsed.get_backend_name() == "sqlite" else None
+    if file and file != ":memory:" and not Path(file).exists():
+        return "a file that the first search makes"
+    engine = create_engine(parsed, connect_args=arguments)
+    try:
+        if not inspect(engine).has_table("studies"):
+            return "it has no studies yet"
+        with engine.connect() as connection:
+            number = connection.execute(text("SELECT count(*) FROM studies")).scalar()
+        return "1 study" if number == 1 else f"{number:,} studies"
+    finally:
+        engine.dispose()
+
+
+def _parsed(url: str) -> tuple[URL, dict[str, Any]]:
+    """Return a database's URL with its driver, and what that is to be told."""
     parsed = make_url(url)
     if parsed.drivername in ("postgresql", "postgres"):
         parsed = parsed.set(drivername="postgresql+psycopg")
-    kwargs: dict[str, Any] = {"pool_pre_ping": True}  # one that broke in the pool is made anew
-    if parsed.drivername == "postgresql+psycopg":
-        kwargs["connect_args"] = PSYCOPG
-    return PatientStorage(parsed.render_as_string(hide_password=False), engine_kwargs=kwargs)
+    return parsed, PSYCOPG if parsed.drivername == "postgresql+psycopg" else {}
 
 
 def _reason(error: Exception) -> str:

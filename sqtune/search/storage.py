@@ -18,7 +18,7 @@ from optuna.storages.journal._file import BaseJournalFileLock
 from optuna.storages.journal._storage import JournalOperation
 
 from sqtune.errors import StoreError
-from sqtune.search.database import PatientStorage, open_database
+from sqtune.search.database import PatientStorage, ask_database, open_database
 from sqtune.settings import without_password
 from sqtune.store import Store
 
@@ -113,13 +113,29 @@ def open_named(url: str) -> PatientStorage:
     try:
         return open_database(url)
     except Exception as error:  # SQLAlchemy and drivers raise all kinds
-        reason = " ".join(str(error).split("\n(Background on this error")[0].split()).rstrip("?.")
-        if isinstance(error, ImportError) and "psycopg" in reason:
-            reason += " (for PostgreSQL: pip install 'sqtune[postgres]')"
-        raise StoreError(
-            f"--study-storage {without_password(url)} cannot be opened as a study storage: "
-            f"{reason}. Give the URL of a database that answers, or leave --study-storage out."
-        ) from error
+        raise _unusable(url, error) from error
+
+
+def ask(url: str) -> str:
+    """Return how many studies a database has, in words; it stays as it is.
+
+    Raises:
+        StoreError: There is none, or it does not answer.
+    """
+    try:
+        return ask_database(url)
+    except Exception as error:
+        raise _unusable(url, error) from error
+
+
+def _unusable(url: str, error: Exception) -> StoreError:
+    reason = " ".join(str(error).split("\n(Background on this error")[0].split()).rstrip("?.")
+    if isinstance(error, ImportError) and "psycopg" in reason:
+        reason += " (for PostgreSQL: pip install 'sqtune[postgres]')"
+    return StoreError(
+        f"--study-storage {without_password(url)} cannot be opened as a study storage: "
+        f"{reason}. Give the URL of a database that answers, or leave --study-storage out."
+    )
 
 
 def _mend(journal: Path, lock: _KernelLock) -> None:

@@ -137,7 +137,8 @@ def test_the_shipped_schema_is_that_of_the_code():
 def test_train_prints_a_line_per_epoch_and_json_one_object(tmp_path):
     quick = ("--set", "trial.num_epochs=2", "--set", "trial.network.width=4")
     plain = invoke("train", "--space", SPACE, *quick, "--store", tmp_path / "store")
-    assert [line.split()[1] for line in plain.output.splitlines()] == ["1/2", "2/2"]
+    assert [line.split()[1] for line in plain.output.splitlines()[:2]] == ["1/2", "2/2"]
+    assert plain.output.splitlines()[2].startswith("next      sqtune train")
     as_json = invoke("train", "--space", SPACE, *quick, "--json", "--store", tmp_path / "store")
     assert [e["epoch"] for e in json.loads(as_json.stdout)["epochs"]] == [1, 2]
     assert not (tmp_path / "store").exists()

@@ -1,28 +1,89 @@
-"""What --help prints is for people."""
+"""What --help prints is for people, and can be typed."""
 
 from __future__ import annotations
 
+import resource
+import subprocess
+import sys
+
 import pytest
 from click.testing import CliRunner
+from commands import assert_parses, examples, help_of, walk
 
 from sqtune.cli import main
+from sqtune.options import GROUPS
 
-COMMANDS = [(), *[(name,) for name in main.commands], ("store", "prune")]
+COMMANDS = [path for path, _ in walk()]
+HEAVY = {"torch", "ray", "optuna", "mlflow", "pydantic", "numpy", "rich", "packaging", "sqlalchemy"}
 
 
-@pytest.mark.parametrize("command", COMMANDS)
-def test_examples_stand_on_lines_of_their_own(command):
-    text = CliRunner().invoke(main, [*command, "--help"]).output
+@pytest.mark.parametrize("path", COMMANDS)
+def test_examples_stand_on_lines_of_their_own_and_exist(path):
+    text = help_of(path)
     assert "\\b" not in text
-    examples = [line for line in text.splitlines() if line.count("sqtune ") > 1]
-    assert not examples, examples
+    assert not [line for line in text.splitlines() if line.count("sqtune ") > 1]
+    assert examples(text)
 
 
-def test_an_example_is_a_line():
-    lines = CliRunner().invoke(main, ["search", "--help"]).output.splitlines()
-    assert "  sqtune search --space search_spaces/resnet.yaml" in lines
+@pytest.mark.parametrize("path", COMMANDS)
+def test_every_example_can_be_typed(monkeypatch, path):
+    for words in examples(help_of(path)):
+        assert not path or words[: len(path)] == list(path)
+        assert_parses(monkeypatch, words)
 
 
-def test_the_list_of_commands_cuts_nothing_off():
-    text = CliRunner().invoke(main, ["--help"]).output
-    assert "..." not in text.partition("Commands:")[2]
+def test_an_example_with_an_option_that_is_none_would_be_noticed(monkeypatch):
+    with pytest.raises(AssertionError, match="No such option"):
+        assert_parses(monkeypatch, ["show", "--wach"])
+    with pytest.raises(Exception, match="--tirals"):
+        assert_parses(
+            monkeypatch, ["submit", "--space", "a", "--address", "http://h:1", "--tirals", "3"]
+        )
+
+
+@pytest.mark.parametrize("path", COMMANDS)
+def test_no_line_is_wider_than_a_terminal(path):
+    assert [line for line in help_of(path).splitlines() if len(line) > 80] == []
+
+
+def test_the_list_of_commands_cuts_nothing_off_and_leaves_none_out():
+    text = help_of(())
+    listed = text.partition("Options:")[2]
+    assert "..." not in listed, listed
+    assert all(f"\n  {name} " in listed for name in main.commands)
+    assert all(f"\n{title}:\n" in listed for title in GROUPS)
+
+
+def test_the_name_alone_says_where_to_begin():
+    answer = CliRunner().invoke(main, [])
+    assert answer.exit_code == 0
+    assert answer.stdout == help_of(())
+    assert "Begin with" in answer.stdout
+    assert CliRunner().invoke(main, ["serach"]).exit_code == 2
+
+
+def test_help_takes_less_than_half_a_second():
+    """Of a core's time, which other processes do not change."""
+    spent = []
+    for _ in range(3):
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
+        subprocess.run(
+            [sys.executable, "-m", "sqtune", "--help"], check=True, timeout=60, capture_output=True
+        )
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        spent.append(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
+    assert min(spent) < 0.5
+
+
+@pytest.mark.parametrize("arguments", [[], ["--help"], ["search", "--help"], ["completion", "zsh"]])
+def test_help_imports_nothing_heavy(arguments):
+    code = (
+        "import sys\nfrom sqtune.cli import main\n"
+        f"main({arguments!r}, standalone_mode=False)\n"
+        f"heavy = {HEAVY!r} & sys.modules.keys()\n"
+        "assert not heavy, heavy"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], timeout=60, capture_output=True, check=False
+    )
+    assert not done.returncode, done.stderr

@@ -33,9 +33,10 @@ def test_a_store_that_is_not_there(tmp_path):
 def test_what_it_holds(folder):
     answer = invoke("store", "--store", folder)
     assert answer.exit_code == 0
-    assert "in 3 checkpoints, not used for up to 0.0 days; sqtune store prune" in answer.stdout
+    assert "in 3 checkpoints, not used for up to 0.0 days\n" in answer.stdout
+    assert f"next      sqtune store --store {folder} prune --max-size" in answer.stdout
     invoke("store", "prune", "--store", folder, "--max-size", "1B")
-    assert invoke("store", "--store", folder).stdout.splitlines()[1].endswith("in 0 checkpoints")
+    assert "in 0 checkpoints\n" in invoke("store", "--store", folder).stdout
 
 
 @pytest.mark.parametrize("before", [True, False])

@@ -1,0 +1,67 @@
+"""What to type next: printed for people behind what a command prints, never with --json."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+from click.core import ParameterSource
+
+from sqtune.settings import without_password
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+LABEL = "next      "
+
+
+def typed(*names: str) -> str:
+    """Return those of these options that were typed for this command, to be typed for the next.
+
+    What an environment variable or the settings file says holds for the next one anyway.
+    """
+    context: click.Context | None = click.get_current_context()
+    values: dict[str, str] = {}
+    while context is not None:
+        for name in names:
+            if context.get_parameter_source(name) == ParameterSource.COMMANDLINE:
+                values.setdefault(name, without_password(context.params[name]))
+        context = context.parent  # options of sqtune store may stand before the word prune
+    return "".join(
+        f" --{name.replace('_', '-')} {shlex.quote(values[name])}"
+        for name in names
+        if name in values
+    )
+
+
+def space_typed(space_file: Path, overrides: Sequence[str]) -> str:
+    """Return --space and --set, to be typed again."""
+    words = ["--space", str(space_file)]
+    for override in overrides:
+        words += ["--set", override]
+    return f" {shlex.join(words)}"
+
+
+def after_export(folder: Path, form: str) -> dict[str, str]:
+    """Return what to type once an exported folder is whole."""
+    if form == "c":
+        readme = shlex.quote(str(folder / "README.md"))
+        return {f"cat {readme}": "how to compile and call it"}
+    at = shlex.quote(str(folder))
+    return {f"sqtune predict {at} IMAGE.png": "class names and probabilities of an image"}
+
+
+def say_next(out: Console, steps: Mapping[str, str]) -> None:
+    """Print commands, each with what it is for; below it, where both do not fit on a line."""
+    from rich.text import Text
+
+    width = max(map(len, steps)) + 3
+    fits = len(LABEL) + width + max(map(len, steps.values())) <= out.width
+    for number, (command, what) in enumerate(steps.items()):
+        line = Text(" " * len(LABEL) if number else LABEL)
+        line.append(f"{command:<{width}}" if fits else f"{command}\n{' ' * (len(LABEL) + 2)}")
+        line.append(what, style="dim")
+        out.print(line, soft_wrap=True)

@@ -1,0 +1,209 @@
+"""What `sqtune doctor` finds, of what is fine and of what is not."""
+
+from __future__ import annotations
+
+import shutil
+import socket
+import sys
+import time
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+from packaging.requirements import Requirement
+
+from sqtune.doctor import Check, Finding, examine, gpu, machine, packages, places
+from sqtune.errors import StoreError, TrackingError
+
+
+def written(root: Path, files: dict[str, str]) -> Path:
+    for name, content in files.items():
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_text(content)
+    return root
+
+
+@pytest.mark.parametrize(
+    ("files", "groups", "quota"),
+    [
+        ({}, {}, None),
+        ({"cpu.max": "max 100000"}, {"": "/"}, None),
+        ({"cpu.max": "150000 100000"}, {"": "/"}, 1.5),
+        ({"a/cpu.max": "300000 100000", "a/b/cpu.max": "max 100000"}, {"": "/a/b"}, 3.0),
+        ({"cpu/cpu.cfs_quota_us": "-1", "cpu/cpu.cfs_period_us": "100000"}, {"cpu": "/"}, None),
+        ({"cpu/x/cpu.cfs_quota_us": "50000", "cpu/x/cpu.cfs_period_us": "1000"}, {"cpu": "/x"}, 50),
+    ],
+)
+def test_what_a_container_leaves_of_the_cpus(tmp_path, files, groups, quota):
+    assert machine.cpu_quota(written(tmp_path, files), groups) == quota
+
+
+@pytest.mark.parametrize(
+    ("files", "groups", "limit"),
+    [
+        ({}, {"": "/"}, None),
+        ({"memory.max": "max", "memory.current": "5"}, {"": "/"}, None),
+        ({"g/memory.max": "1000", "g/memory.current": "400"}, {"": "/g"}, (1000, 400)),
+        (
+            {"memory/g/memory.limit_in_bytes": "9", "memory/g/memory.usage_in_bytes": "4"},
+            {"memory": "/g"},
+            (9, 4),
+        ),
+    ],
+)
+def test_what_a_container_leaves_of_the_memory(tmp_path, files, groups, limit):
+    assert machine.memory_limit(written(tmp_path, files), groups) == limit
+
+
+def test_cpus_and_memory_that_a_container_limits_name_a_number_of_trials(tmp_path, monkeypatch):
+    files = {"cpu.max": "50000 100000", "memory.max": str(2**30), "memory.current": str(2**29)}
+    monkeypatch.setattr(machine, "CGROUPS", written(tmp_path, files))
+    [cpus], [memory] = machine.look_at_cpus(), machine.look_at_memory()
+    assert (cpus.state, memory.state) == ("note", "note")
+    assert "the time of 0.5" in cpus.text
+    assert cpus.remedy is not None
+    assert cpus.remedy.startswith("Give --concurrent 1")
+    assert "0.5 GiB of the container's 1.0 GiB free" in memory.text
+
+
+@pytest.mark.parametrize(
+    ("free", "state"), [(50 * 2**20, "problem"), (500 * 2**20, "note"), (50 * 2**30, "ok")]
+)
+def test_a_full_disk_is_told_before_a_search_meets_it(tmp_path, monkeypatch, free, state):
+    usage = SimpleNamespace(total=100 * 2**30, used=0, free=free)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage)
+    disk = machine.look_at_disks(tmp_path / "not" / "there")[0]
+    assert disk.state == state
+    assert str(tmp_path) in disk.text
+    assert "not" not in disk.text
+
+
+def test_versions_that_are_not_those_asked_for():
+    assert packages._problem(Requirement("torch>=2")) is None
+    assert "is not >=99" in str(packages._problem(Requirement("torch>=99")))
+    assert "not installed" in str(packages._problem(Requirement("no-such-package>=1")))
+    assert list(packages._missing(Requirement("ray[tune]"))) == []
+    assert list(packages._missing(Requirement("no-such-package"))) == ["no-such-package"]
+
+
+def test_what_the_lock_file_has_in_another_version(tmp_path):
+    lock = tmp_path / "requirements.lock"
+    lock.write_text("click==0.1\nno-such-package==3\n# torch==0\n")
+    [other] = packages._other_than_locked(lock)
+    assert other.startswith("click 8")
+    assert other.endswith("(0.1)")
+    assert list(packages._other_than_locked(tmp_path / "none")) == []
+
+
+def test_a_module_that_cannot_be_imported_is_named_with_its_reason(tmp_path, monkeypatch):
+    (tmp_path / "broken_module.py").write_text("raise OSError('libcudart.so.12: cannot open')")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    problem = packages._import_problem("broken_module")
+    assert problem == "broken_module cannot be imported: OSError: libcudart.so.12: cannot open"
+    assert packages._import_problem("json") is None
+
+
+def test_a_store_is_written_to_and_locked_and_left_as_it_was(tmp_path):
+    [found] = places.look_at_store(str(tmp_path / "store"))
+    assert found.state == "ok"
+    assert "is made by the first search" in found.text
+    assert list(tmp_path.iterdir()) == []
+    (tmp_path / "file").write_text("mine")
+    with pytest.raises(StoreError, match="Give --store another"):
+        places.look_at_store(str(tmp_path / "file" / "store"))
+
+
+def test_a_study_storage_is_asked_and_not_made(tmp_path):
+    url = f"sqlite:///{tmp_path / 'studies.db'}"
+    [found] = places.look_at_study_storage(url)
+    assert "a file that the first search makes" in found.text
+    assert list(tmp_path.iterdir()) == []
+    from sqtune.search.storage import open_named
+
+    open_named(url).engine.dispose()
+    [found] = places.look_at_study_storage(url)
+    assert "0 studies" in found.text
+    with pytest.raises(StoreError, match="leave --study-storage out") as caught:
+        places.look_at_study_storage("nonsense://me:hidden@host/db")
+    assert "hidden" not in str(caught.value)
+
+
+def test_a_tracking_server_that_is_not_there(monkeypatch):
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        uri = f"http://me:hidden@127.0.0.1:{probe.getsockname()[1]}"
+    with pytest.raises(TrackingError, match="--offline") as caught:
+        places.look_at_tracking(uri)
+    assert "hidden" not in str(caught.value)
+
+
+def test_settings_say_where_they_come_from_and_hide_passwords():
+    given = {
+        "store": ("here", "by default"),
+        "study_storage": ("postgresql://me:hidden@db/s", "as typed"),
+        "tracking_uri": ("http://me:hidden@host", "from SQTUNE_TRACKING_URI"),
+        "address": (None, "by default"),
+    }
+    found = places.look_at_settings(given)
+    assert "hidden" not in str(found)
+    assert [each.state for each in found] == ["ok", "ok", "note", "ok"]
+    assert found[3].text == "tracking uri: http://me:***@host (from SQTUNE_TRACKING_URI)"
+
+
+def test_a_port_that_somebody_listens_on_is_told(monkeypatch):
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        monkeypatch.setattr(places, "RAY_PORTS", {port: "a Ray head"})
+        [found] = places.look_at_ports()
+    assert f"something listens on {port}, perhaps a Ray head" in found.text
+
+
+DRIVER = """#!{python}
+import sys
+print("NVIDIA H200, 143771 MiB, 570.1")
+"""
+SEEN = {"version": "2.15.0", "cuda": "13.0", "gpus": []}
+CARD = {"name": "NVIDIA H200", "free": 2**37, "total": 2**37, "problem": None}
+
+
+@pytest.mark.parametrize(
+    ("seen", "state", "words"),
+    [
+        (SEEN, "note", "torch sees none"),
+        ({**SEEN, "gpus": [CARD]}, "ok", "128.0 of 128.0 GiB free, driver 570.1"),
+        ({**SEEN, "gpus": [{**CARD, "problem": "no kernel"}]}, "problem", "cannot compute on it"),
+    ],
+)
+def test_a_gpu_that_the_driver_shows(tmp_path, monkeypatch, seen, state, words):
+    tool = tmp_path / "nvidia-smi"
+    tool.write_text(DRIVER.format(python=sys.executable))
+    tool.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setattr(gpu, "_torch", lambda: seen)
+    found = gpu.look_at_gpus()[1]
+    assert (found.state, words in found.text) == (state, True), found
+    assert (found.remedy is None) == (state == "ok")
+
+
+def test_checks_run_side_by_side_and_none_ends_the_others():
+    def hang() -> list[Finding]:
+        time.sleep(60)
+        return []
+
+    def refuse() -> list[Finding]:
+        raise StoreError("no store. Give one.")
+
+    def fail() -> list[Finding]:
+        raise KeyError("surprise")
+
+    begun = time.monotonic()
+    checks = [Check("slow", hang, 0.3), Check("store", refuse), Check("other", fail)]
+    found = list(examine([*checks, Check("fine", lambda: [Finding("fine", "ok", "all")])]))
+    assert time.monotonic() - begun < 5
+    assert [each.state for each in found] == ["problem", "problem", "note", "ok"]
+    assert "within 0.3 s" in found[0].text
+    assert found[1].text == "no store. Give one."
+    assert "KeyError: 'surprise'" in found[2].text
