@@ -285,7 +285,7 @@ def print_saved(out: Console, space_file: Path, overrides: Sequence[str], folder
     say_next(
         out,
         {
-            f"sqtune search{space} --name {name}": "a search that starts from it",
+            f"sqtune search --name {name}{space}": "a search that starts from it",
             f"sqtune export --network {at} --out deployed": "it as a packed file",
         },
     )

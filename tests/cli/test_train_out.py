@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
+from commands import next_steps
 
 from sqtune.cli import main
 from sqtune.train.checkpoint import load_network
@@ -29,9 +30,10 @@ def folder(tmp_path, monkeypatch) -> Path:
 def test_a_float_network_is_saved_and_the_start_of_the_next_command(folder):
     saved = invoke("--set", "trial.quantizer.name=float", "--out", "float-net")
     assert saved.exit_code == 0, saved.output
-    *_, network, following = saved.output.splitlines()
-    assert network.split() == ["network", str(folder / "float-net")]
-    assert following.endswith("--set trial.start.weights=float-net")
+    assert f"network   {folder / 'float-net'}\n" in saved.output
+    search, export = next_steps(saved.output)
+    assert search[-2:] == ["--set", "trial.start.weights=float-net"]
+    assert export[:3] == ["export", "--network", "float-net"]
     assert load_network(folder / "float-net").config.quantizer.name == "float"
     first_losses = []
     for start in ((), ("trial.start.weights=float-net",), ("trial.start={weights: float-net}",)):

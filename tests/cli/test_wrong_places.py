@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import itertools
 import os
-import shlex
 import zipfile
 from pathlib import Path
 
 import pytest
 import torch
 from click.testing import CliRunner
+from commands import next_steps
 
 from sqtune.cli import main
 from sqtune.config import load_space
@@ -156,8 +156,8 @@ def test_the_command_that_a_saved_network_suggests_can_be_typed(folder):
     words = ["train", "--space", str(SPACE), *QUICK, "--out", "net"]
     answer = CliRunner().invoke(main, words)
     assert answer.exit_code == 0, answer.output
-    command = shlex.split(answer.output.splitlines()[-1].removeprefix("next"))
-    assert command[:5] == ["sqtune", "search", "--space", str(SPACE), "--name"]
+    command, _ = next_steps(answer.output)
+    assert command[:5] == ["search", "--name", "from-net", "--space", str(SPACE)]
     overrides = [word for before, word in itertools.pairwise(command) if before == "--set"]
     space = load_space(SPACE, overrides)
     prepare_data(space, Store.at(str(folder / "store")))  # the weights fit

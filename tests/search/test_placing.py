@@ -134,7 +134,8 @@ def test_while_no_node_has_room_that_is_said_and_more_rarely_each_time(napping, 
     first, second = legs.until("said")[-1], legs.until("said")[-1]
     asked = "1 CPU and 0.5 of a GPU (A100)"
     assert first["said"].startswith(f"waiting for a node with {asked}: there is none now (")
-    assert float(second["said"].rpartition("(")[2].split()[0]) >= 2
+    minutes, seconds = second["said"].rpartition("(for ")[2].split()[0].split(":")
+    assert 60 * int(minutes) + int(seconds) >= 2
     node_of()  # of another kind: no room there
     assert legs.until("said")[-1].keys() == {"said"}
     node_of(*A100)
