@@ -56,12 +56,13 @@ def after_export(folder: Path, form: str) -> dict[str, str]:
 
 def say_next(out: Console, steps: Mapping[str, str]) -> None:
     """Print commands, each with what it is for; below it, where both do not fit on a line."""
+    from rich.cells import cell_len
     from rich.text import Text
 
-    width = max(map(len, steps)) + 3
-    fits = len(LABEL) + width + max(map(len, steps.values())) <= out.width
+    width = max(map(cell_len, steps)) + 3  # columns: some letters take two
+    fits = len(LABEL) + width + max(map(cell_len, steps.values())) <= out.width
     for number, (command, what) in enumerate(steps.items()):
         line = Text(" " * len(LABEL) if number else LABEL)
-        line.append(f"{command:<{width}}" if fits else f"{command}\n{' ' * (len(LABEL) + 2)}")
-        line.append(what, style="dim")
+        gap = " " * (width - cell_len(command)) if fits else f"\n{' ' * (len(LABEL) + 2)}"
+        line.append(command + gap).append(what, style="dim")
         out.print(line, soft_wrap=True)

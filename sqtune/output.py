@@ -229,7 +229,7 @@ def print_plan(out: Console, space: SearchSpace, plan: Plan) -> None:
         lines += [] if cost.note is None else [f"GPU       {cost.note}"]
         hours = f"{_hours(cost.cpu_hours)} CPU-hours"
         hours += f", {_hours(cost.gpu_hours)} GPU-hours" if cost.gpu_hours else ""
-        lines.append(f"time      about {_time(cost.seconds)} ({hours}), {cost.slots} at once")
+        lines.append(f"time      {_time(cost.seconds)} ({hours}), {cost.slots} at once")
         lines.append(
             f"          an epoch of {label(cost.typical)} takes {cost.epoch_seconds:.1f} s "
             f"(measured on {cost.probed_images:,} images)"
@@ -243,13 +243,15 @@ def print_plan(out: Console, space: SearchSpace, plan: Plan) -> None:
 def _time(seconds: float) -> str:
     """Return an estimated time, no finer than it is known.
 
-    >>> _time(70), _time(600), _time(243_700)
-    ('1.2 minutes', '10 minutes', '67.7 hours')
+    >>> _time(6), _time(70), _time(600), _time(243_700)
+    ('less than a minute', 'about 1.2 minutes', 'about 10 minutes', 'about 67.7 hours')
     """
     minutes = seconds / 60
+    if minutes < 1:
+        return "less than a minute"
     if minutes < 120:
-        return f"{minutes:.1f} minutes" if minutes < 10 else f"{minutes:.0f} minutes"
-    return f"{minutes / 60:.1f} hours"
+        return f"about {minutes:.1f} minutes" if minutes < 10 else f"about {minutes:.0f} minutes"
+    return f"about {minutes / 60:.1f} hours"
 
 
 def _hours(hours: float) -> str:

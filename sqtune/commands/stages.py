@@ -78,7 +78,7 @@ def prune(
     else:
         out = console()
         out.print(
-            f"removed {len(removed)} checkpoints: {_mib(before)} -> {_mib(after)}",
+            f"removed {len(removed)} checkpoints: {_size(before)} -> {_size(after)}",
             highlight=False,
             soft_wrap=True,
         )
@@ -116,20 +116,25 @@ def _show(places: Store, stages: str | None, as_json: bool) -> None:
     days = content["oldest_use_days"]
     used = f", not used for up to {days:.1f} days" if entries else ""
     for what, text in (
-        ("stages", f"{_mib(content['stage_bytes'])} in {content['stages']} checkpoints{used}"),
-        ("networks", f"{_mib(content['network_bytes'])}, never removed"),
-        ("data", _mib(content["data_bytes"])),
-        ("tracking", _mib(content.get("tracking_bytes"))),
-        ("studies", _mib(content.get("study_bytes"))),
+        ("stages", f"{_size(content['stage_bytes'])} in {content['stages']} checkpoints{used}"),
+        ("networks", f"{_size(content['network_bytes'])}, never removed"),
+        ("data", _size(content["data_bytes"])),
+        ("tracking", _size(content.get("tracking_bytes"))),
+        ("studies", _size(content.get("study_bytes"))),
     ):
         out.print(f"{what:<9} {text}", highlight=False, soft_wrap=True)
     at = typed("store", "stages")
     if entries:
-        half = max(1, content["stage_bytes"] // 2**21)  # MiB
-        say_next(out, {f"sqtune store{at} prune --max-size {half}MiB": "make room"})
+        half = _size(content["stage_bytes"] // 2).replace(" ", "")
+        say_next(out, {f"sqtune store{at} prune --max-size {half}": "make room"})
     elif places.url is None and places.journal.exists():
         say_next(out, {f"sqtune show{typed('store')}": "the study searched last"})
 
 
-def _mib(num_bytes: int | None) -> str:
-    return "in a database elsewhere" if num_bytes is None else f"{num_bytes / 2**20:.1f} MiB"
+def _size(num_bytes: int | None) -> str:
+    if num_bytes is None:
+        return "in a database elsewhere"
+    for unit, factor in (("GiB", 2**30), ("MiB", 2**20)):
+        if num_bytes >= factor:
+            return f"{num_bytes / factor:.1f} {unit}"
+    return f"{num_bytes / 2**10:.1f} KiB"

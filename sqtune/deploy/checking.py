@@ -108,7 +108,9 @@ def check_folder(folder: Path, tell: Callable[[str], None] = _silent) -> Report:
     _refuse_old_runtime(about.oldest_runtime)
     tell(f"runtime    ONNX Runtime {version()}; the oldest that suits is {about.oldest_runtime}")
     num_codes = check_codes(about, initializers(files[MODEL]))
-    tell(f"weights    {num_codes} codes of {len(about.packed)} layers and their scales as trained")
+    tell(
+        f"weights    {num_codes:,} codes of {len(about.packed)} layers and their scales as trained"
+    )
     stored = stored_images(files[VERIFY], about.image_shape, about.num_classes)
     agreements = []
     for optimise, how in ((True, "optimised"), (False, "plain")):

@@ -52,8 +52,7 @@ def look_at_versions() -> list[Finding]:
     found = [own, Finding("packages", "ok", f"{len(needed)} as asked for: {shown}")]
     other = list(_other_than_locked(_folder().parent / "requirements.lock"))
     if other:
-        few = ", ".join(other[:4]) + (f" and {len(other) - 4} more" if len(other) > 4 else "")
-        text = f"not those that were tested (requirements.lock): {few}"
+        text = f"not those that were tested (requirements.lock): {_few(other)}"
         found.append(Finding("lock", "note", text, "make setup installs those."))
     return found
 
@@ -76,7 +75,7 @@ def look_at_extras() -> list[Finding]:
         of_it = [each for each in asked if _holds(each, extra) and not _holds(each, "")]
         missing = sorted({name for each in of_it for name in _missing(each)})
         if missing:
-            text = f"{purpose}: not installed ({', '.join(missing)})"
+            text = f"{purpose}: not installed ({_few(missing)})"
             remedy = f"Where you need it: pip install 'sqtune[{extra}]'."
             found.append(Finding(f"[{extra}]", "note", text, remedy))
         else:
@@ -86,6 +85,15 @@ def look_at_extras() -> list[Finding]:
 
 def _folder() -> Path:
     return Path(sqtune.__file__).resolve().parent
+
+
+def _few(names: list[str]) -> str:
+    """Return some names, and how many there are besides.
+
+    >>> _few(["a", "b", "c", "d", "e", "f"])
+    'a, b, c, d and 2 more'
+    """
+    return ", ".join(names[:4]) + (f" and {len(names) - 4} more" if len(names) > 4 else "")
 
 
 def _holds(asked: Requirement, extra: str) -> bool:
