@@ -242,7 +242,7 @@ def schema(store: str, as_json: bool) -> None:
 @main.command()
 @click.argument("shell", type=click.Choice(SHELLS))
 def completion(shell: str) -> None:
-    """Print the script that makes a shell complete commands and studies.
+    """Print a script: a shell then completes commands and studies.
 
     \b
     sqtune completion fish > ~/.config/fish/completions/sqtune.fish

@@ -78,7 +78,8 @@ def _refuse(message: str) -> NoReturn:
 def _usage_text(error: click.UsageError) -> str:
     """Return what click has to say on one line, with the command and the way to its help."""
     path = "sqtune" if error.ctx is None else error.ctx.command_path
-    return f"{path}: {' '.join(error.format_message().split())} See: {path} --help"
+    message = " ".join(error.format_message().split()).rstrip(".")
+    return f"{path}: {message}. See: {path} --help"
 
 
 def options(*given: Callable[[Command], Command]) -> Callable[[Command], Command]:

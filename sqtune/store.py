@@ -53,6 +53,10 @@ class Store:
             StoreError: The path is taken by something that is no folder, or nothing here knows what
                 to do with the URL.
         """
+        if not str(place) or str(place).endswith("://"):
+            raise StoreError(
+                f'--store "{place}": is no place. Give --store a folder, or a whole URL.'
+            )
         if is_url(place):
             url = str(place).rstrip("/")
             store = cls(_cache() / file_name(url), url)

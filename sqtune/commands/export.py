@@ -231,11 +231,13 @@ def _asked_for(
             raise ExportError(
                 f'trial {trial.number} of "{study}" is {trial.state}: only a finished trial has a '
                 f"network to export{'' if trial.ended else ' (let the search go on)'}; see: "
-                f"sqtune show {study}"
+                f"sqtune show {shlex.quote(study)}"
             )
         return trial
     what = f"trial {number}" if run_id is None else f"MLflow run {run_id}"
-    raise StudyError(f'there is no {what} in "{study}"; see: sqtune show {study} --json')
+    raise StudyError(
+        f'there is no {what} in "{study}"; see: sqtune show {shlex.quote(study)} --json'
+    )
 
 
 def _register(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
 
 from sqtune.config.parameters import PARAMETER_KINDS
 from sqtune.config.paths import Keys
@@ -14,10 +15,16 @@ from sqtune.errors import did_you_mean
 def explain(error: ValidationError, model: type[BaseModel]) -> tuple[Keys, str]:
     """Return the keys and the message of the first finding; what is missing comes last.
 
-    A misspelled field is thus named rather than missed. The keys are those of the data: names that
-    pydantic adds for the members of a union are out.
+    A misspelled field is thus named rather than missed, and a number is measured by what holds for
+    numbers. The keys are those of the data: names that pydantic adds for the members of a union are
+    out.
     """
-    finding = min(error.errors(include_url=False), key=lambda found: found["type"] == "missing")
+
+    def rank(found: ErrorDetails) -> tuple[bool, bool]:
+        is_word = isinstance(found["input"], str)
+        return found["type"] == "missing", found["type"] == "literal_error" and not is_word
+
+    finding = min(error.errors(include_url=False), key=rank)
     keys, schema = _walk(model.model_json_schema(), finding["loc"])
     kind, context, value = finding["type"], finding.get("ctx", {}), finding["input"]
     known = list(schema.get("properties", {}))
@@ -81,6 +88,8 @@ def _walk(schema: dict[str, Any], loc: Keys) -> tuple[Keys, dict[str, Any]]:
         if part in PARAMETER_KINDS and keys[:1] == ["space"] and len(keys) == 2 and "oneOf" in node:
             node = mapping_schema = resolve(node["oneOf"][PARAMETER_KINDS.index(str(part))])
             continue
+        if "const" in node or node.get("type") in ("number", "integer", "string"):
+            continue  # which member of a union it is
         keys.append(part)
         if "properties" in node:
             mapping_schema = node

@@ -23,7 +23,8 @@ def _parse(text: str | float, units: dict[str, int], what: str, examples: str) -
         raise ValueError(f"{text!r} is not {what}: write a number and {names}, such as {examples}.")
     value = float(match[1]) * known[match[2].lower()]
     if not 0 < value < 2**60:
-        raise ValueError(f"{text!r} is not {what}: it must be above 0.")
+        rule = "above 0" if value <= 0 else "below 2 to the power of 60"
+        raise ValueError(f"{text!r} is not {what}: it must be {rule}.")
     return value
 
 

@@ -65,6 +65,8 @@ def read_yaml(path: Path) -> YamlFile:
             raise ConfigError(f"{place}: {problem}. Keep one of the two.") from None
         problem = " ".join(filter(None, (error.context, error.problem)))
         raise ConfigError(f"{place}: not valid YAML: {problem}. Check indentation.") from None
+    except RecursionError:
+        raise ConfigError(f"{path}: is nested too deep. Check its brackets.") from None
     except YAMLError as error:
         raise ConfigError(f"{path}: not valid YAML: {error}. Check indentation.") from None
     if not isinstance(tree, CommentedMap):

@@ -34,7 +34,7 @@ from sqtune.quant import FrozenLayer, StochasticQuantization, pack, unpack
 from sqtune.train.history import LayerHistory
 
 WEIGHTS, CODES, ABOUT = "weights.safetensors", "codes.safetensors", "network.json"
-ANEW = "Copy the folder anew, or train the network again."
+ANEW = "Take a whole copy of a folder that sqtune wrote, or train the network again."
 
 
 @dataclass(frozen=True, slots=True)

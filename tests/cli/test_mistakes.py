@@ -69,6 +69,7 @@ def folder(tmp_path_factory) -> Path:
         "compared.yaml": COMPARED,
         "twice.yaml": "name: a\nname: b",
     }
+    texts["deep.yaml"] = f"trial: {3000 * '['}{3000 * ']'}"
     for name, text in texts.items():
         (folder / name).write_text(text, encoding="utf-8")
     (folder / "binary.yaml").write_bytes(bytes(range(256)))
@@ -118,6 +119,9 @@ CONFIGS = [
     ((*SEARCH, "--set", "trial.optimizer.lr=-1"), ConfigError, ["trial.optimizer.lr"]),
     ((*SEARCH, "--set", "space.optimizer.lr=0.1"), ConfigError, ["space.optimizer.lr"]),
     ((*SEARCH, "--set", "search.sampler=best"), ConfigError, ["search.sampler"]),
+    ((*SEARCH, "--set", "resources.gpus=-1"), ConfigError, ["greater than or equal to 0, not -1"]),
+    (("search", "--space", "deep.yaml"), ConfigError, ["deep.yaml: is nested too deep"]),
+    (("best", "--max-size", "1e99GiB"), ConfigError, ["must be below"]),
     ((*SEARCH, "--name", ""), ConfigError, ["name"]),
     ((*SEARCH, "--time-limit", "soon"), ConfigError, ["--time-limit: 'soon' is not a time"]),
     ((*SEARCH, "--target-error", "3"), ConfigError, ["--target-error: '3' is not an error"]),
@@ -152,6 +156,8 @@ STUDIES = [
 ]
 PLACES = [
     (("show", "--store", "file"), StoreError, ["file is not a folder. Give --store"]),
+    (("store", "--store", ""), StoreError, ['--store "": is no place. Give --store a folder']),
+    (("show", "--store", "s3://"), StoreError, ['--store "s3://": is no place']),
     (("store", "--store", "nowhere"), StoreError, ["no store in", "--store"]),
     (("store", "--store", "nonsense://x"), StoreError, ["--store nonsense://x cannot be opened"]),
     ((*SEARCH, "--store", "file/store"), StoreError, ["cannot be made", "--store"]),
