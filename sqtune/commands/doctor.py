@@ -6,18 +6,15 @@ import os
 import sys
 from dataclasses import asdict
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 from click.core import ParameterSource
 
-from sqtune.files import is_url
 from sqtune.next_steps import say_next, typed
 from sqtune.options import address_option, json_option, options, places_options
 from sqtune.output import console, print_json
 from sqtune.settings import DEFAULT_FILE, FILE_VARIABLE, VARIABLES
-from sqtune.store import Store
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -84,7 +81,7 @@ def _checks(
         Check("packages", packages.look_at_versions),
         Check("CPUs", machine.look_at_cpus),
         Check("memory", machine.look_at_memory),
-        Check("disks", partial(machine.look_at_disks, _folder(store))),
+        Check("disks", partial(machine.look_at_disks, store)),
         Check("settings", partial(places.look_at_settings, _origins())),
         Check("store", partial(places.look_at_store, store), URL_SECONDS),
         Check("ports", places.look_at_ports, otherwise="note"),
@@ -104,11 +101,6 @@ def _checks(
     if try_ray:
         checks.append(Check("Ray", ray.look_at_ray, ray.START_SECONDS + CLUSTER_SECONDS))
     return checks
-
-
-def _folder(store: str) -> Path:
-    """Return where the store lies on this machine."""
-    return Path(store).expanduser().absolute() if not is_url(store) else Store.at(store).root
 
 
 def _origins() -> dict[str, tuple[str | None, str]]:
@@ -132,21 +124,16 @@ def _origins() -> dict[str, tuple[str | None, str]]:
 
 
 def _print(out: Console, finding: Finding) -> None:
-    from rich.padding import Padding
-    from rich.table import Table
     from rich.text import Text
 
-    texts = Text(finding.text, overflow="fold")
+    texts = Text(finding.text)
     if finding.remedy is not None:
         texts.append(f"\n→ {finding.remedy}", style="bold")
-    state = Text(f"{finding.state:<7}", style=STYLES[finding.state])
+    head = Text.assemble((f"{finding.state:<9}", STYLES[finding.state]), f"{finding.subject:<15}")
+    indent = Text(" " * len(head))
     if out.width < NARROW:
-        out.print(state + Text(f"  {finding.subject}"))
-        out.print(Padding(texts, (0, 0, 0, 2)))
-        return
-    row = Table.grid(padding=(0, 2))
-    row.add_column(width=7)
-    row.add_column(width=13)
-    row.add_column()
-    row.add_row(state, finding.subject, texts)
-    out.print(row)
+        out.print(head)
+        head = indent = Text("  ")
+    for number, line in enumerate(texts.wrap(out, out.width - len(indent))):
+        line.rstrip()
+        out.print((indent if number else head) + line)

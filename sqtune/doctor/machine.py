@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from sqtune.doctor.examine import Finding
+from sqtune.files import folder_of, is_url
 
 GIB = 2**30
 BASE_BYTES = 1.5 * GIB  # Ray, the driver and MLflow
@@ -52,9 +53,15 @@ def look_at_memory() -> list[Finding]:
     return [Finding("memory", "note", text, f"Give --concurrent {room}.")]
 
 
-def look_at_disks(store: Path) -> list[Finding]:
-    """Look for room where the store lies, and where Ray and other libraries keep files."""
-    found = [_disk("store's disk", _existing(store), "Make room, or give --store another folder.")]
+def look_at_disks(store: str) -> list[Finding]:
+    """Look for room where the store or its copies lie, and where Ray and others keep files."""
+    if is_url(store):
+        cache = os.environ.get("XDG_CACHE_HOME")
+        folder = Path(cache) if cache else Path.home()
+        found = [_disk("copies", _existing(folder), "Make room, or set XDG_CACHE_HOME.")]
+    else:
+        remedy = "Make room, or give --store another folder."
+        found = [_disk("store's disk", _existing(folder_of(store).absolute()), remedy)]
     temporary = Path(os.environ.get("RAY_TMPDIR", tempfile.gettempdir()))
     found.append(_disk("temporary", _existing(temporary), "Make room, or set RAY_TMPDIR."))
     shared = Path("/dev/shm")  # Ray's own choice

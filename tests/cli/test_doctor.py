@@ -53,7 +53,7 @@ def test_what_would_not_run_ends_with_exit_code_1_and_says_what_to_do(found):
     found += [Finding("CPUs", "ok", "2"), Finding("torch", "problem", "is broken", "Mend it.")]
     answer = CliRunner().invoke(main, ["doctor"])
     assert answer.exit_code == 1
-    assert "problem  torch          is broken " in answer.stdout
+    assert "problem  torch          is broken\n" in answer.stdout
     assert "→ Mend it.\n" in answer.stdout
     assert "next" not in answer.stdout
     found.pop()

@@ -72,10 +72,12 @@ def test_cpus_and_memory_that_a_container_limits_name_a_number_of_trials(tmp_pat
 def test_a_full_disk_is_told_before_a_search_meets_it(tmp_path, monkeypatch, free, state):
     usage = SimpleNamespace(total=100 * 2**30, used=0, free=free)
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage)
-    disk = machine.look_at_disks(tmp_path / "not" / "there")[0]
+    disk = machine.look_at_disks(str(tmp_path / "not" / "there"))[0]
     assert disk.state == state
     assert str(tmp_path) in disk.text
     assert "not" not in disk.text
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    assert str(tmp_path) in machine.look_at_disks("s3://bucket/store")[0].text
 
 
 def test_versions_that_are_not_those_asked_for():
