@@ -16,6 +16,7 @@ from sqtune.options import (
     offline_option,
     options,
     places_options,
+    quiet_option,
     set_option,
     space_option,
 )
@@ -39,7 +40,7 @@ if TYPE_CHECKING:
 @click.option(
     "--out", type=Path, metavar="DIR", help="Also write table and chart to this new folder."
 )
-@options(*places_options, offline_option, *cluster_options, json_option)
+@options(*places_options, offline_option, *cluster_options, quiet_option, json_option)
 def compare(
     space_file: Path,
     overrides: tuple[str, ...],
@@ -53,6 +54,7 @@ def compare(
     offline: bool,
     address: str | None,
     working_dir: Path | None,
+    quiet: bool,
     as_json: bool,
 ) -> None:
     """Train fixed methods with several seeds and print their table.
@@ -78,7 +80,7 @@ def compare(
     from sqtune.search.run import Places, run_search
 
     places = Places(Store.at(store), study_storage, tracking_uri, address, working_dir, offline)
-    progress = Progress(console(to_stderr=as_json))
+    progress = Progress(console(to_stderr=as_json), quiet)
     finisher = _Finisher(compared, seeds, places.store)
     text = json.dumps(space.model_dump(mode="json", by_alias=True), indent=1)
     outcome = run_search(space, text, places, progress, finish=finisher.finish)

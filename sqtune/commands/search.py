@@ -17,6 +17,7 @@ from sqtune.options import (
     offline_option,
     options,
     places_options,
+    quiet_option,
     set_option,
     space_option,
     with_unit,
@@ -50,7 +51,7 @@ from sqtune.store import Store
     help="End once a quantized network has at most this validation error: 1% or 0.01.",
 )
 @click.option("--warm-start", metavar="NAME", help="Tell the sampler of another study's trials.")
-@options(*places_options, offline_option, *cluster_options, json_option)
+@options(*places_options, offline_option, *cluster_options, quiet_option, json_option)
 def search(
     space_file: Path,
     overrides: tuple[str, ...],
@@ -66,6 +67,7 @@ def search(
     offline: bool,
     address: str | None,
     working_dir: Path | None,
+    quiet: bool,
     as_json: bool,
 ) -> None:
     """Search a space; the same command again goes on where it stopped.
@@ -95,7 +97,7 @@ def search(
     from sqtune.search.run import Places, run_search
 
     places = Places(Store.at(store), study_storage, tracking_uri, address, working_dir, offline)
-    progress = Progress(console(to_stderr=as_json))
+    progress = Progress(console(to_stderr=as_json), quiet)
     text = space_file.read_text(encoding="utf-8")
     outcome = run_search(space, text, places, progress, warm_start=warm_start)
     if as_json:
