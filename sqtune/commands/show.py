@@ -105,7 +105,8 @@ def _on_screen(
             width, height = out.size
             lines = []
             if any(watched.tally.running):
-                sheet = Sheet(width, height // 2, out.encoding)
+                below = min(len(trials) + 6, height // 2)
+                sheet = Sheet(width, height - below, out.encoding)
                 lines = [*draw(watched.tally, sheet, Clock(now)), Text()]
             rest = _view(study, trials, height - len(lines), width)
             live.update(Group(*lines, rest), refresh=True)

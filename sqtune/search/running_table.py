@@ -11,7 +11,7 @@ from sqtune.search.sheet import Sheet
 from sqtune.search.tables import bits_text, duration, percent, quantizer_text, schedule_text
 from sqtune.search.tally import Begun, Tally
 
-FEWEST_COLUMNS, MOST_COLUMNS = 12, 40  # for a quantizer; a schedule has what is left
+FEWEST_COLUMNS, MOST_COLUMNS = 12, 28  # for a quantizer; a schedule has what is left
 UNKNOWN = "-"
 MIB = 2**20
 

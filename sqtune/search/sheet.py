@@ -37,7 +37,7 @@ class Sheet:
     def line(self, label: str, text: str, style: str = "") -> Text:
         """Return a line with a label before it, cut to the width."""
         label = self.cut(f"{label:<{10 if self.width >= WIDE else 8}}", self.width)
-        return Text(label, "dim").append(self.cut(text, self.width - len(label)), style)
+        return Text().append(label, "dim").append(self.cut(text, self.width - len(label)), style)
 
     def cut(self, text: str, width: int) -> str:
         """Return text as it can be shown, no wider than so many columns."""

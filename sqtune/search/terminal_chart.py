@@ -64,8 +64,8 @@ class Axis:
     def ticks(self, most: int) -> list[float]:
         """Return at most so many round figures on the axis, in order.
 
-        >>> Axis(1.4, 33.0).ticks(4), Axis(15.0, 36.0).ticks(4)
-        ([2.0, 5.0, 10.0, 20.0], [15.0, 20.0, 25.0, 30.0])
+        >>> Axis(1.4, 33.0).ticks(4), Axis(14.0, 36.0).ticks(5)
+        ([2.0, 5.0, 10.0, 20.0], [15.0, 20.0, 25.0, 30.0, 35.0])
         """
         found = [0.0] if self.has_zero else []
         for candidates in self._candidates():
@@ -81,7 +81,7 @@ class Axis:
             for times in (1, 2, 5, 10, 20, 50, 100):
                 first, last = int(self.low / step / times), int(self.high / step / times) + 1
                 yield [round(i * step * times, 12) for i in range(first, last + 1)]
-        for mantissas in ((1, 2, 5), (1, 3), (1,)):
+        for mantissas in ((1, 1.5, 2, 3, 4, 5, 7), (1, 2, 3, 5), (1, 2, 5), (1, 3), (1,)):
             yield [float(f"{mantissa}e{power}") for power in powers for mantissa in mantissas]
 
 

@@ -55,7 +55,7 @@ class Pace:
 def rounded(seconds: float) -> float:
     """Return a time that is left no finer than it is known, so that it does not flicker.
 
-    >>> rounded(7), rounded(128), rounded(1000), rounded(7300)
+    >>> rounded(8), rounded(128), rounded(1000), rounded(7300)
     (10, 130, 1020, 7200)
     """
     step = next((step for below, step in ((60, 5), (600, 10), (3600, 60)) if seconds < below), 300)
