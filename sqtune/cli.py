@@ -28,6 +28,7 @@ from sqtune.options import (
     max_error_option,
     max_size_option,
     options,
+    quiet_option,
     set_option,
     space_option,
     store_option,
@@ -143,9 +144,14 @@ def best(
     shell_complete=complete_folder,
     help="Folder for the trained network; a new one or an empty one.",
 )
-@options(store_option, json_option)
+@options(store_option, quiet_option, json_option)
 def train(
-    space_file: Path, overrides: tuple[str, ...], out: Path | None, store: str, as_json: bool
+    space_file: Path,
+    overrides: tuple[str, ...],
+    out: Path | None,
+    store: str,
+    quiet: bool,
+    as_json: bool,
 ) -> None:
     """Train one network: what stands under trial: in the space file. No Ray, no study.
 
@@ -168,7 +174,7 @@ def train(
 
     machine = this_machine(space.resources)
     printer = console(to_stderr=as_json)
-    if machine.note is not None:
+    if machine.note is not None and not quiet:
         printer.print(machine.note, highlight=False, soft_wrap=True)
     splits = prepare(config.data, places.data if places.root.is_dir() else None)
     results = []
@@ -180,6 +186,8 @@ def train(
         save_to=out,
     ):
         results.append({"epoch": result.epoch, **result.metrics()})
+        if quiet and (as_json or not result.final):
+            continue
         error = (
             "-" if result.val_error is None else percent(result.val_error, len(splits.validation))
         )

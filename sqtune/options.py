@@ -131,6 +131,9 @@ store_option = click.option(
 json_option = click.option(
     "--json", "as_json", is_flag=True, help="Print one JSON object on stdout, nothing else."
 )
+quiet_option = click.option(
+    "--quiet", "-q", is_flag=True, help="Show errors and the final result, nothing while it runs."
+)
 run_factory_option = click.option(
     "--run-factory",
     is_flag=True,

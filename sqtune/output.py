@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import json
 import shlex
+import sys
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -42,10 +44,14 @@ PLAIN_WIDTH = 120  # columns of a table that no terminal shows
 def console(*, to_stderr: bool = False) -> Console:
     """Return where people read; what no terminal shows is 120 columns wide.
 
-    Nothing is markup: patterns and paths have brackets of their own.
+    Nothing is markup: patterns and paths have brackets of their own. A letter that the terminal's
+    encoding has not becomes a "?".
     """
     from rich.console import Console
 
+    stream = sys.stderr if to_stderr else sys.stdout
+    if isinstance(stream, io.TextIOWrapper):
+        stream.reconfigure(errors="replace")
     out = Console(stderr=to_stderr, markup=False)
     if out.is_terminal:
         return out
@@ -81,7 +87,10 @@ def print_outcome(
     from sqtune.search.tables import counts_text, epochs_line, trials_table
 
     objectives, target = outcome.space.search.objectives, outcome.space.target
-    out.print(trials_table(outcome.trials, most=30, objectives=objectives, target=target))
+    width = out.width if out.is_terminal else None
+    out.print(
+        trials_table(outcome.trials, most=30, objectives=objectives, target=target, width=width)
+    )
     lines = [f"trials    {counts_text(outcome.trials)}", *epochs_line(outcome.trials)]
     for line in lines:
         out.print(line, highlight=False, soft_wrap=True)

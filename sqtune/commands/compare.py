@@ -19,6 +19,7 @@ from sqtune.options import (
     offline_option,
     options,
     places_options,
+    quiet_option,
     set_option,
     space_option,
 )
@@ -50,7 +51,7 @@ if TYPE_CHECKING:
     shell_complete=complete_folder,
     help="Also write table and chart to this new folder.",
 )
-@options(*places_options, offline_option, *cluster_options, json_option)
+@options(*places_options, offline_option, *cluster_options, quiet_option, json_option)
 def compare(
     space_file: Path,
     overrides: tuple[str, ...],
@@ -64,6 +65,7 @@ def compare(
     offline: bool,
     address: str | None,
     working_dir: Path | None,
+    quiet: bool,
     as_json: bool,
 ) -> None:
     """Train fixed methods with several seeds and print their table.
@@ -89,7 +91,7 @@ def compare(
     from sqtune.search.run import Places, run_search
 
     places = Places(Store.at(store), study_storage, tracking_uri, address, working_dir, offline)
-    progress = Progress(console(to_stderr=as_json))
+    progress = Progress(console(to_stderr=as_json), quiet)
     finisher = _Finisher(compared, seeds, places.store)
     text = json.dumps(space.model_dump(mode="json", by_alias=True), indent=1)
     outcome = run_search(space, text, places, progress, finish=finisher.finish)

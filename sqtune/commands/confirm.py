@@ -19,6 +19,7 @@ from sqtune.options import (
     offline_option,
     options,
     places_options,
+    quiet_option,
     study_argument,
 )
 from sqtune.output import console, print_ending, print_json
@@ -39,7 +40,7 @@ if TYPE_CHECKING:
 @click.option(
     "--epochs", type=click.IntRange(min=1), help="Train for so many epochs; by default as before."
 )
-@options(*places_options, offline_option, *cluster_options, json_option)
+@options(*places_options, offline_option, *cluster_options, quiet_option, json_option)
 def confirm(
     name: str | None,
     top: int,
@@ -51,6 +52,7 @@ def confirm(
     offline: bool,
     address: str | None,
     working_dir: Path | None,
+    quiet: bool,
     as_json: bool,
 ) -> None:
     """Train the best again with new seeds: the lowest mean error wins.
@@ -79,7 +81,7 @@ def confirm(
     before = study.beside(confirming.confirmation_name(study.name, epochs))
     earlier = () if before is None else before.space.points
     space = confirming.confirmation_space(study.space, chosen, seeds, epochs, earlier)
-    progress = Progress(console(to_stderr=as_json))
+    progress = Progress(console(to_stderr=as_json), quiet)
 
     outcome = run_search(
         space,

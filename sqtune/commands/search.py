@@ -18,6 +18,7 @@ from sqtune.options import (
     offline_option,
     options,
     places_options,
+    quiet_option,
     set_option,
     space_option,
     with_unit,
@@ -58,7 +59,7 @@ from sqtune.store import Store
     shell_complete=complete_study,
     help="Tell the sampler of another study's trials.",
 )
-@options(*places_options, offline_option, *cluster_options, json_option)
+@options(*places_options, offline_option, *cluster_options, quiet_option, json_option)
 def search(
     space_file: Path,
     overrides: tuple[str, ...],
@@ -74,6 +75,7 @@ def search(
     offline: bool,
     address: str | None,
     working_dir: Path | None,
+    quiet: bool,
     as_json: bool,
 ) -> None:
     """Search a space; the same command again goes on where it stopped.
@@ -103,7 +105,7 @@ def search(
     from sqtune.search.run import Places, run_search
 
     places = Places(Store.at(store), study_storage, tracking_uri, address, working_dir, offline)
-    progress = Progress(console(to_stderr=as_json))
+    progress = Progress(console(to_stderr=as_json), quiet)
     text = space_file.read_text(encoding="utf-8")
     outcome = run_search(space, text, places, progress, warm_start=warm_start)
     if as_json:

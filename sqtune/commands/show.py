@@ -20,10 +20,13 @@ from sqtune.options import (
 from sqtune.output import console, print_json
 
 if TYPE_CHECKING:
-    from rich.console import RenderableType
+    from collections.abc import Callable
+
+    from rich.console import Console, RenderableType
 
     from sqtune.search.records import TrialRecord
     from sqtune.search.view import StudyView
+    from sqtune.search.watch import Watch
 
 WATCH_SECONDS = 2.0
 
@@ -59,21 +62,74 @@ def show(
         return
     out = console()
     if not watch:
-        out.print(_view(study, trials), soft_wrap=False)
+        out.print(_view(study, trials, width=out.width if out.is_terminal else None))
         if steps := _next_steps(shlex.quote(study.name), trials):
             say_next(out, steps)
         return
+    from sqtune.search.look import trials_now
+    from sqtune.search.watch import Watch
+
+    watched = Watch(study.space.search.num_trials)
+    follow = _on_screen if out.is_interactive else _line_by_line
+    follow(out, study, watched, trials, lambda: trials_now(study, store, study_storage))
+
+
+def _line_by_line(
+    out: Console,
+    study: StudyView,
+    watched: Watch,
+    trials: list[TrialRecord],
+    look: Callable[[], list[TrialRecord]],
+) -> None:
+    """Print the trials that there are, then a line for each that ends."""
+    from sqtune.search.tables import trial_line
+
+    out.print(_view(study, trials))
+    watched.look(trials, time.monotonic(), time.time())
+    while True:
+        time.sleep(WATCH_SECONDS)
+        for trial in watched.look(look(), time.monotonic(), time.time()):
+            if trial.counts:
+                out.print(trial_line(trial), highlight=False, soft_wrap=True)
+
+
+def _on_screen(
+    out: Console,
+    study: StudyView,
+    watched: Watch,
+    trials: list[TrialRecord],
+    look: Callable[[], list[TrialRecord]],
+) -> None:
+    """Show what is being trained and, below it, the trials that there is room for, best first."""
+    from rich.console import Group
     from rich.live import Live
+    from rich.text import Text
 
-    view = _view(study, trials)
-    with Live(view, console=out, auto_refresh=False, screen=out.is_terminal) as live:
+    from sqtune.search.live_view import Clock, draw
+    from sqtune.search.sheet import Sheet
+
+    with Live(console=out, auto_refresh=False, screen=True) as live:
         while True:
+            now = time.monotonic()
+            watched.look(trials, now, time.time())
+            width, height = out.size
+            lines = []
+            if any(watched.tally.running):
+                below = min(len(trials) + 6, height // 2)
+                sheet = Sheet(width, height - below, out.encoding)
+                lines = [*draw(watched.tally, sheet, Clock(now)), Text()]
+            rest = _view(study, trials, height - len(lines), width)
+            live.update(Group(*lines, rest), refresh=True)
             time.sleep(WATCH_SECONDS)
-            study, trials = load_study(store, study_storage, study.name)
-            live.update(_view(study, trials), refresh=True)
+            trials = look()
 
 
-def _view(study: StudyView, trials: list[TrialRecord]) -> RenderableType:
+def _view(
+    study: StudyView,
+    trials: list[TrialRecord],
+    most: int | None = None,
+    width: int | None = None,
+) -> RenderableType:
     from rich.console import Group
     from rich.text import Text
 
@@ -86,7 +142,8 @@ def _view(study: StudyView, trials: list[TrialRecord]) -> RenderableType:
         if trial.failure
     ]
     space = study.space
-    table = trials_table(trials, objectives=space.search.objectives, target=space.target)
+    objectives = space.search.objectives
+    table = trials_table(trials, most, objectives=objectives, target=space.target, width=width)
     near = nearest(trials, space.target) if all(t.state == "refused" for t in trials) else None
     if near is not None:
         failures = [f"none fits the target; the nearest is trial {near.number}: {near.why}"]

@@ -176,6 +176,7 @@ class Driver:
         if number not in self._running:
             return True
         self.mishaps.placed(number, report.get("node_id", ""))
+        self.progress.reported(report)
         for result in report["epochs"]:
             self._on_epoch(number, result)
         if "failure" in report:
@@ -207,7 +208,6 @@ class Driver:
         metrics = {key: value for key, value in result.items() if key != "epoch"}
         record = self.study.report(number, epoch, metrics)
         self.tracker.log_epoch(number, {"epoch": epoch, **figures(record)})
-        self.progress.epoch_done(number, result)
         self._sharing.progress(number, epoch)
         self.limits.trained(result["seconds"])
         self._halving.note(self._running[number], epoch, record)
@@ -220,8 +220,8 @@ class Driver:
         if self._halving.pauses:
             self.study.pause(number, epoch)
             self._halving.hold(self._running[number], epoch)
-            self._leave(number)
             self.progress.trial_paused(number)
+            self._leave(number)
         else:
             self.study.stop(number, epoch, f"not among the better part after epoch {epoch}")
             self._halving.stop(self._running[number])
@@ -238,6 +238,7 @@ class Driver:
     def _leave(self, number: int) -> None:
         """Leave a trial where it is."""
         self._running.pop(number)
+        self.progress.trial_left(number)
         self.mishaps.placed(number)
         self._sharing.end(number)
 

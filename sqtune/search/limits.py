@@ -40,6 +40,7 @@ class Limits:
 
     Attributes:
         gpus: What one trial holds.
+        deadline: When the time limit ends the search (monotonic seconds).
         interrupted: Whether a signal ends the search.
         hindrance: What kept a worker from training on, and why; None where nothing did.
     """
@@ -56,7 +57,7 @@ class Limits:
         self._seconds = seconds_before
         self._stop_requested, self._taken_over = stop_requested, taken_over
         limit = options.time_limit_seconds
-        self._deadline = None if limit is None else time.monotonic() + limit
+        self.deadline = None if limit is None else time.monotonic() + limit
         self._causes: Counter[str] = Counter()
         self._reached = False
         self.hindrance: tuple[Ending, str] | None = None
@@ -86,7 +87,7 @@ class Limits:
             return "interrupted"
         if self._reached:
             return "target error"
-        if self._deadline is not None and time.monotonic() >= self._deadline:
+        if self.deadline is not None and time.monotonic() >= self.deadline:
             return "time limit"
         hours = self._options.max_gpu_hours
         if hours is not None and self._seconds * self.gpus >= hours * 3600:

@@ -46,10 +46,15 @@ def load_study(
             "sqtune search --space search_spaces/resnet.yaml, or give --store another folder."
         )
     study = Study.load(open_storage(places, study_storage), name)
+    return study, trials_now(study, store, study_storage)
+
+
+def trials_now(study: Study, store: str, study_storage: str | None) -> list[TrialRecord]:
+    """Return a study's trials; what nobody trains any more is called interrupted."""
     trials = study.trials()
-    if not is_driven(store, study_storage, study.name):
-        trials = [
-            replace(trial, state="interrupted") if trial.state == "running" else trial
-            for trial in trials
-        ]
-    return study, trials
+    if is_driven(store, study_storage, study.name):
+        return trials
+    return [
+        replace(trial, state="interrupted") if trial.state == "running" else trial
+        for trial in trials
+    ]

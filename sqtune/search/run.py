@@ -217,7 +217,12 @@ def _drive(
             progress.say(
                 f'study "{space.name}": {to_go} trials to go, {min(slots(), to_go)} at once'
             )
-            progress.begin(space.search.num_trials, study.trials())
+            progress.begin(
+                space.search.num_trials,
+                study.trials(),
+                limits.deadline,
+                lambda: tracker.trouble and f"MLflow: {tracker.trouble}",
+            )
             run_trials(driver, resources, num_slots=slots, folder=store.ray(space.name))
         except KeyboardInterrupt:  # the second one
             limits.interrupted = True

@@ -8,7 +8,6 @@ from dataclasses import asdict, dataclass
 from functools import partial
 from typing import Any, Literal, get_args
 
-from rich import box
 from rich.table import Table
 from rich.text import Text
 
@@ -16,6 +15,7 @@ from sqtune.config.options import Objective, Target
 from sqtune.config.parameters import label
 from sqtune.config.trial import TrialConfig
 from sqtune.quant import Float, Quantizer
+from sqtune.search.fitting import laid_out
 from sqtune.search.pareto import best, front, ranking, standard_error
 from sqtune.search.records import State, TrialRecord
 
@@ -166,6 +166,7 @@ def trials_table(
     *,
     objectives: Sequence[Objective] = ("val_error",),
     target: Target | None = None,
+    width: int | None = None,
 ) -> Table:
     """Return a table of the finished trials, best first, then of those that are not.
 
@@ -178,6 +179,7 @@ def trials_table(
         most: Rows to show; by default all.
         objectives: What the study minimises.
         target: What its networks have to fit into.
+        width: Of the terminal, which has to hold it; None has all columns.
     """
     listed = [t for t in trials if t.state != "refused" and t.duplicate_of is None]
     ranked = ranking(listed)
@@ -185,17 +187,16 @@ def trials_table(
     leader = best(trials)
     on_front = {trial.number for trial in front(trials, objectives)}
     columns = [*_columns(shown, objectives, target), *_searched_columns(shown)]
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
-    for column in columns:
-        table.add_column(column.name, justify=column.justify, no_wrap=column.no_wrap)
-    for trial in shown:
-        cells = [column.cell(trial) for column in columns]
+    rows = [[column.cell(trial) for column in columns] for trial in shown]
+    for trial, cells in zip(shown, rows, strict=True):
         if len(objectives) > 1 and trial.number in on_front:
             cells[0] = f"* {trial.number}"
-        table.add_row(*cells, style="bold" if trial is leader else None)
-    if len(objectives) > 1:
-        table.caption = f"* on the front of {' and '.join(objectives)}"
-        table.caption_justify = "left"
+    table, left_out = laid_out(columns, rows, width)
+    for trial, cells in zip(shown, rows, strict=True):
+        table.add_row(*cells[: len(table.columns)], style="bold" if trial is leader else None)
+    notes = [f"* on the front of {' and '.join(objectives)}"] if len(objectives) > 1 else []
+    notes += [f"in a wider terminal also: {', '.join(left_out)}"] if left_out else []
+    table.caption, table.caption_justify = "\n".join(notes) or None, "left"
     return table
 
 

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from sqtune.errors import SqtuneError, StageBusy, StoreError, WriteError
+from sqtune.search.worker_memory import memory_taken
 from sqtune.store import Store
 
 BEGINNING = "on process "  # of what the log says of a leg
@@ -114,7 +115,7 @@ class Leg:
         except Exception as error:  # a fault in the program: the study goes on, the reason is kept
             report.update(_fault(error, self.assignment.device))
         self._say_ending(report)
-        return report
+        return {**report, **memory_taken(self.assignment.device)}
 
     def close(self) -> None:
         """Let go of the trial."""

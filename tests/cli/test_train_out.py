@@ -51,6 +51,13 @@ def test_json_names_the_folder(folder):
     assert load_network(folder / "new" / "net").about.result["epoch"] == 2
 
 
+def test_quiet_is_the_last_epoch_and_the_folder(folder):
+    lines = invoke("--out", "net", "--quiet").output.splitlines()
+    assert [line.split()[0] for line in lines] == ["epoch", "network", "next"]
+    assert lines[0].startswith("epoch   2/2  ratio 1.000  ")
+    assert invoke("--quiet", "--json").stderr == ""
+
+
 @pytest.mark.parametrize("kind", ["folder", "file"])
 def test_nothing_is_overwritten(folder, kind):
     mine = folder / "net" / "mine.txt" if kind == "folder" else folder / "net"

@@ -112,8 +112,10 @@ def test_show_and_best_agree_with_the_search(searched):
 
 def test_the_command_confirms_the_best_of_a_search(searched):
     store, _ = searched
-    answer = run("confirm", "small", "--store", store, "--top", 1, "--seeds", 2, "--json")
+    asked = ("--top", 1, "--seeds", 2, "--quiet", "--json")
+    answer = run("confirm", "small", "--store", store, *asked)
     assert answer.returncode == 0, answer.stderr
+    assert answer.stderr == ""
     content = json.loads(answer.stdout)
     assert content["ending"] == "complete"
     assert len(content["confirmed"][0]["errors"]) == 2
