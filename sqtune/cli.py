@@ -12,6 +12,7 @@ from sqtune.commands.control import logs, stop
 from sqtune.commands.export import export
 from sqtune.commands.plan import plan
 from sqtune.commands.predict import predict
+from sqtune.commands.report import report
 from sqtune.commands.search import search
 from sqtune.commands.show import show
 from sqtune.commands.stages import store
@@ -50,6 +51,7 @@ def main() -> None:
     sqtune plan --space search_spaces/resnet.yaml      what it will cost, in seconds
     sqtune search --space search_spaces/resnet.yaml    search; again: go on
     sqtune show --watch                                all trials, best first
+    sqtune report                                      what was found, as one HTML page
     sqtune best --max-size 20KiB                       the best network under a budget
     sqtune confirm --top 3 --seeds 5                   the best again, with new seeds
     sqtune compare --space FILE                        fixed methods, seed by seed
@@ -62,7 +64,7 @@ def main() -> None:
 
 
 for _command in (
-    *(plan, search, show, confirm, compare, export, verify, predict),
+    *(plan, search, show, report, confirm, compare, export, verify, predict),
     *(submit, stop, logs, store),
 ):
     main.add_command(_command)
