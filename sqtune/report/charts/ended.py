@@ -103,7 +103,7 @@ def _segments(name: str, parts: Sequence[tuple[str, int]]) -> Iterator[Row]:
 
 
 def _bars(rows: Sequence[Row], names: list[str], parts: list[str], unit: str) -> Any:
-    fills = alt.Scale(domain=parts, range=[SERIES[0], SERIES[4], SERIES[6]][: len(parts)])
+    fills = alt.Scale(domain=parts, range=[SERIES[5], SERIES[4], SERIES[6]][: len(parts)])
     axis = alt.Axis(labelLimit=200)
     y = alt.Y("name:N", title=None, sort=names, axis=axis if len(names) > 1 else None)
     most = max(row["to"] for row in rows)

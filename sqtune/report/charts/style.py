@@ -56,7 +56,6 @@ CONFIG: Spec = {
     },
     "text": {"color": INK, "fontSize": 12},
     "rule": {"color": SOFT},
-    "axisXPoint": {"grid": False},
 }
 HEIGHT = 320  # pixels
 LOG_FROM = 8.0  # times the smallest value: from here on an axis is logarithmic
