@@ -35,10 +35,10 @@ def report(
     tracking_uri: str | None,
     as_json: bool,
 ) -> None:
-    """Write a study as one HTML page: what was found, how sure it is, and why.
+    """Write a study as one HTML page that opens anywhere.
 
-    The page loads nothing: it works offline, from a mail and on a phone. It is also logged to the
-    study's MLflow run, as report/report.html.
+    It says what was found, how sure that is, and why. It loads nothing: it works offline, from a
+    mail and on a phone. It is also logged to the study's MLflow run, as report/report.html.
 
     \b
     sqtune report

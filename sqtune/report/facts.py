@@ -62,6 +62,8 @@ class Report:
         on_front: Numbers of the trials on the front of the study's own objectives.
         winner: The lowest mean of the confirmed, or else the lowest error.
         baseline: The best network of the study that stayed float.
+        start_error: Validation error of the float network that the winner started from, where that
+            is a folder of sqtune's.
         confirmed: What new seeds gave, lowest mean first.
         confirms: The study that this one confirms.
         importance: Share (0..1) of each searched value, most important first.
@@ -81,6 +83,7 @@ class Report:
     on_front: frozenset[int]
     winner: TrialRecord | None
     baseline: TrialRecord | None
+    start_error: float | None
     confirmed: tuple[Confirmed, ...]
     confirms: str | None
     importance: Mapping[str, float]
@@ -128,6 +131,7 @@ def gather(
         on_front=frozenset(trial.number for trial in front(trials, objectives)),
         winner=winner,
         baseline=next((trial for trial in ranked if trial.weight_bits == Float.bits), None),
+        start_error=None if winner is None else _start_error(winner),
         confirmed=confirmed,
         confirms=attrs.get("confirms"),
         importance=study.importance(),
@@ -146,6 +150,18 @@ def _winner(trials: Sequence[TrialRecord], confirmed: Sequence[Confirmed]) -> Tr
     if means:
         return by_number[min(means, key=lambda each: each.mean).trial]
     return best(trials)
+
+
+def _start_error(winner: TrialRecord) -> float | None:
+    start = winner.config.start
+    if start is None:
+        return None
+    try:
+        about = Path(start.weights).expanduser() / "network.json"
+        result = json.loads(about.read_text(encoding="utf-8"))["about"]["result"]
+        return float(result["val_error"])
+    except (OSError, ValueError, KeyError, TypeError, RuntimeError):  # another kind of weights
+        return None
 
 
 def read_layers(folder: Path) -> LayerErrors | None:

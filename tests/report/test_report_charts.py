@@ -157,3 +157,14 @@ def test_a_charts_text_is_escaped_in_its_still_picture(tmp_path):
     still = "".join(svg(part) for chart in charts_of(found).all() for part in chart.parts)
     assert "<img" not in still
     assert "</script" not in still
+
+
+def test_the_float_network_at_the_start_is_a_line_for_reference(tmp_path):
+    (tmp_path / "float").mkdir()
+    result = {"about": {"result": {"val_error": 0.04}}}
+    (tmp_path / "float" / "network.json").write_text(json.dumps(result))
+    network = {"name": "resnet8", "width": 4}
+    for weights, errors in ((tmp_path / "float", [4.0]), (tmp_path / "other.pt", [])):
+        of = space(trial={"network": network, "start": {"weights": str(weights)}, "num_epochs": 2})
+        chart = by_key(report(tmp_path, ["finished"] * 2, of=of))["front"]
+        assert [line["error"] for line in chart.parts[0]["datasets"]["lines"]] == errors

@@ -143,6 +143,8 @@ def _reference_lines(report: Report) -> Iterator[Row]:
     baseline = report.baseline
     if baseline is not None and baseline.val_error is not None:
         known.append((f"float, trial {baseline.number}", 100 * baseline.val_error))
+    if report.start_error is not None:
+        known.append(("the float network at the start", 100 * report.start_error))
     for row in report.comparison.rows if report.comparison else ():
         if row.method.published is not None:
             known.append((f"published, {row.method.name}", 100 * row.method.published))
