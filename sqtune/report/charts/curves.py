@@ -128,9 +128,9 @@ def _by_how(seen: Sequence[str]) -> dict[str, Any]:
         return alt.Scale(domain=domain, range=[looks[how][index] for how in domain])
 
     return {
-        "stroke": alt.Stroke("how:N", title=None, scale=by(0)),
-        "strokeDash": alt.StrokeDash("how:N", title=None, scale=by(1)),
-        "strokeWidth": alt.StrokeWidth("how:N", title=None, scale=by(2)),
+        "stroke": alt.Stroke("how:O", title=None, scale=by(0)),
+        "strokeDash": alt.StrokeDash("how:O", title=None, scale=by(1)),
+        "strokeWidth": alt.StrokeWidth("how:O", title=None, scale=by(2)),
         "detail": "trial:N",
     }
 
@@ -254,4 +254,4 @@ def _heat_map(layers: LayerErrors, num_epochs: int) -> Any:
         alt.X("epoch:Q", title="epoch", scale=epochs),
         tooltip=[alt.Tooltip("epoch:Q"), alt.Tooltip("ratio:Q", title="ratio before")],
     )  # fmt: skip
-    return sized(alt.layer(rectangles, steps), alt.Step(height))
+    return sized(alt.layer(rectangles, steps), height * len(layers.names))

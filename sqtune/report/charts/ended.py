@@ -122,7 +122,7 @@ def _bars(rows: Sequence[Row], names: list[str], parts: list[str], unit: str) ->
         fontWeight="bold", fontSize=12, color="#000000"
     )
     numbers = text.encode(alt.X("middle:Q", title=unit, scale=wide, axis=ticks), y, text="text:N")
-    return spec(sized(alt.layer(bars, numbers), alt.Step(36)), {"parts": rows})
+    return spec(sized(alt.layer(bars, numbers), 36 * len(names)), {"parts": rows})
 
 
 def comparison_chart(comparison: Comparison) -> Chart | None:
@@ -209,5 +209,5 @@ def _methods(
                 x("error"), y, shift, colour, shape, tooltip=about
             ),
         ),
-        alt.Step(max(30, 18 * count)),
+        max(30, 18 * count) * len(names),
     )

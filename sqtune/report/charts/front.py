@@ -283,5 +283,5 @@ def confirmation_chart(report: Report) -> Chart | None:
         f"{first.trial}."
     )
     rows = {"seeds": seeds, "means": means}
-    parts = (spec(sized(drawn, alt.Step(34)), rows),)
+    parts = (spec(sized(drawn, 34 * len(names)), rows),)
     return Chart("confirmation", "The best again, with new seeds", caption, f"{alt_text}.", parts)

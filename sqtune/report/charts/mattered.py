@@ -48,7 +48,7 @@ def importance_chart(report: Report) -> Chart | None:
         "charts below do. From few trials it is a hint and no more.",
         f"Bars of importance for {plural(len(names), 'searched value')}; "
         f"the largest is {most} with {share:.0f} %.",
-        (spec(sized(alt.layer(bars, text), alt.Step(26)), {"shares": rows}),),
+        (spec(sized(alt.layer(bars, text), 26 * len(names)), {"shares": rows}),),
     )
 
 
@@ -165,7 +165,7 @@ def _categories(rows: Sequence[Row]) -> Any:
     ]
     lines = max(name.count("\n") for name in names) + 1
     drawn = alt.layer(middle.encode(x, y, tooltip=about), _points().encode(x, y))
-    return sized(drawn, alt.Step(LINE_HEIGHT * lines + 12))
+    return sized(drawn, (LINE_HEIGHT * lines + 12) * len(names))
 
 
 def _points() -> alt.Chart:

@@ -122,9 +122,9 @@ def _parallel(num_axes: int) -> Any:
             x,
             y("at"),
             alt.Detail("trial:N"),
-            alt.Stroke("how:N", title=None, scale=by([SERIES[1], SERIES[0], SOFT])),
-            alt.StrokeWidth("how:N", title=None, scale=by([3.5, 1.6, 0.8])),
-            alt.Opacity("how:N", title=None, scale=by([1, 0.9, 0.35])),
+            alt.Stroke("how:O", title=None, scale=by([SERIES[1], SERIES[0], SOFT])),
+            alt.StrokeWidth("how:O", title=None, scale=by([3.5, 1.6, 0.8])),
+            alt.Opacity("how:O", title=None, scale=by([1, 0.9, 0.35])),
             tooltip=[
                 alt.Tooltip("trial:Q", title="trial"),
                 alt.Tooltip("error:Q", title="error (%)", format=".2f"),

@@ -95,7 +95,7 @@ def spec(
     }
 
 
-def sized(chart: Any, height: int | alt.Step = HEIGHT) -> Any:
+def sized(chart: Any, height: int = HEIGHT) -> Any:
     """Return a chart as wide as its box."""
     return chart.properties(width="container", height=height)
 
