@@ -11,7 +11,7 @@ from typing import Any
 
 from sqtune.report.charts.ended import rungs
 from sqtune.report.charts.style import plural
-from sqtune.report.facts import Report
+from sqtune.report.facts import WEIGHTS, Report
 from sqtune.report.finding import reason_of
 from sqtune.search.fit import nearest
 from sqtune.search.records import TrialRecord
@@ -28,7 +28,6 @@ from sqtune.search.tables import (
 )
 from sqtune.store import file_name
 
-WEIGHTS = "weights.safetensors"
 MOST_NUMBERS = 40  # of trials in a line
 MOST_REASONS = 12
 
@@ -217,7 +216,8 @@ def provenance(report: Report) -> Facts:
     if nodes:
         found.append(("nodes", ", ".join(nodes)))
     resources = report.space.resources
-    found.append(("a trial gets", f"{resources.cpus:g} CPUs, {resources.gpus} GPUs"))
+    gpus = f"{resources.gpus} GPU" if resources.gpus else "no GPU"
+    found.append(("a trial gets", f"{resources.cpus:g} CPU, {gpus}"))
     found.append(("sampler", f"{report.space.search.sampler}, seed {report.space.search.seed}"))
     found.append(("objectives", ", ".join(report.space.search.objectives)))
     if report.confirms is not None:

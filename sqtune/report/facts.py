@@ -19,6 +19,10 @@ from sqtune.search.records import TrialRecord
 from sqtune.search.view import StudyView
 from sqtune.store import Store
 
+# of a trained network, as sqtune.train writes them; to import that takes torch
+WEIGHTS, CODES, ABOUT = "weights.safetensors", "codes.safetensors", "network.json"
+LAYERS = "layers.safetensors"
+
 
 @dataclass(frozen=True, slots=True)
 class LayerErrors:
@@ -157,7 +161,7 @@ def _start_error(winner: TrialRecord) -> float | None:
     if start is None:
         return None
     try:
-        about = Path(start.weights).expanduser() / "network.json"
+        about = Path(start.weights).expanduser() / ABOUT
         result = json.loads(about.read_text(encoding="utf-8"))["about"]["result"]
         return float(result["val_error"])
     except (OSError, ValueError, KeyError, TypeError, RuntimeError):  # another kind of weights
@@ -168,9 +172,6 @@ def read_layers(folder: Path) -> LayerErrors | None:
     """Return the layers' errors of a trained network; None where they are not known."""
     from safetensors import SafetensorError, safe_open
     from safetensors.numpy import load_file
-
-    from sqtune.train.checkpoint import CODES
-    from sqtune.train.history import LAYERS
 
     try:
         tensors = load_file(folder / LAYERS)

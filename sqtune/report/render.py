@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
+import importlib.metadata
 import json
+import os
 from typing import Any
 
+from sqtune.errors import StoreError
 from sqtune.report.charts.style import COLOURS, Chart, Spec
+from sqtune.store import cache_folder
 
 VEGA_LITE = "6.4"  # the version that Altair writes
 STILL_WIDTH = 760  # pixels of a chart where nothing says how wide it is
@@ -16,7 +21,27 @@ NOTHING_FROM_OUTSIDE: list[str] = []  # URLs that a chart may read data from
 
 @functools.cache
 def script() -> str:
-    """Return Vega, Vega-Lite and Vega-Embed as one script for a page."""
+    """Return Vega, Vega-Lite and Vega-Embed as one script for a page.
+
+    It takes more than a second to put together, so this machine keeps it.
+    """
+    made_by = importlib.metadata.version("vl-convert-python")
+    try:
+        kept = cache_folder() / f"vega-{made_by}-{VEGA_LITE}.js"
+    except StoreError:  # no home folder
+        return _bundle()
+    with contextlib.suppress(OSError):
+        return kept.read_text(encoding="utf-8")
+    text = _bundle()
+    partial = kept.with_suffix(f".{os.getpid()}.part")
+    with contextlib.suppress(OSError):
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        partial.write_text(text, encoding="utf-8")
+        partial.replace(kept)
+    return text
+
+
+def _bundle() -> str:
     import vl_convert
 
     snippet = "window.vegaEmbed = vegaEmbed;"

@@ -96,17 +96,29 @@ def _columns(report: Report) -> Iterator[_Column]:
     yield _Column("bits", _bits)
     if any(activation_bits(trial.config) != 32 for trial in trials):
         yield _Column("activation bits", lambda trial: _number(activation_bits(trial.config)))
-    for fact, name in (("ram_bytes", "RAM KiB"), ("macs", "MACs"), ("bit_operations", "bit ops")):
-        if any(fact in trial.facts for trial in trials):
-            yield _Column(name, _fact(fact))
+    for fact, name in _asked_for(report):
+        yield _Column(name, _fact(fact))
     yield _Column("epochs", lambda trial: Cell(str(len(trial.epochs)), len(trial.epochs)))
     yield _Column("time", _time)
-    yield _Column("quantizer", lambda trial: _text(quantizer_text(trial.config)), numeric=False)
-    for path in sorted({path for trial in trials for path in trial.values}):
+    paths = sorted({path for trial in trials for path in trial.values})
+    if not any(path.startswith("quantizer") for path in paths):
+        yield _Column("quantizer", lambda trial: _text(quantizer_text(trial.config)), numeric=False)
+    for path in paths:
         numeric = all(_is_number(trial.values.get(path, 0)) for trial in trials)
         yield _Column(path, _value(path), numeric)
     if any(_note(trial) for trial in trials):
         yield _Column("note", lambda trial: _text(_note(trial)), numeric=False)
+
+
+def _asked_for(report: Report) -> Iterator[tuple[str, str]]:
+    """Yield the facts that the study limits or minimises, with the names of their columns."""
+    target, objectives = report.space.target, report.space.search.objectives
+    if target is not None and target.max_ram is not None:
+        yield "ram_bytes", "RAM KiB"
+    if target is not None and target.max_macs is not None:
+        yield "macs", "MACs"
+    if "bit_operations" in objectives:
+        yield "bit_operations", "bit ops"
 
 
 def _is_number(value: object) -> bool:

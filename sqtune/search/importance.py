@@ -30,7 +30,7 @@ def importance(study: optuna.Study, objective: int) -> dict[str, float]:
 
     def value(trial: optuna.trial.FrozenTrial) -> float:
         assert trial.values is not None
-        return trial.values[objective]
+        return float(trial.values[objective])
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of few trials, and that low values are the good ones

@@ -97,7 +97,7 @@ def test_a_mark_tells_what_it_is(browser, address):
         draw_all(page)
         marks = page.locator("[data-chart=front] .mark-symbol path[aria-roledescription]")
         marks.first.scroll_into_view_if_needed()
-        marks.first.dispatch_event("mousemove")
+        marks.first.hover(force=True)
         tip = page.locator("#vg-tooltip-element")
         tip.wait_for(state="visible")
         assert "error (%)" in tip.inner_text()

@@ -24,6 +24,7 @@ from sqtune.search.storage import in_memory
 from sqtune.search.stored import CONFIG, FACTS, FAILURE, REFUSED, STOPPED, epoch_key
 from sqtune.search.view import StudyView
 from sqtune.store import Store
+from sqtune.train import checkpoint, history
 
 NAME = "made up"
 CONTENT: dict[str, Any] = {
@@ -158,6 +159,6 @@ def write_network(folder: Path, num_epochs: int = 8, num_float: int = 2) -> None
         error = np.linspace(0.9, 0.2 + 0.1 * place, num_epochs, dtype=np.float32)
         error[:num_float] = math.nan
         tensors[f"{name}.error"] = np.repeat(error[:, None], 3, axis=1)
-    save_file(tensors, folder / "layers.safetensors")
+    save_file(tensors, folder / history.LAYERS)
     shapes = {"shapes": '{"' + '": [3, 4], "'.join(LAYERS) + '": [3, 4]}'}
-    save_file({"x": np.zeros(1, np.uint8)}, folder / "codes.safetensors", metadata=shapes)
+    save_file({"x": np.zeros(1, np.uint8)}, folder / checkpoint.CODES, metadata=shapes)

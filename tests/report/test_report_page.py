@@ -12,6 +12,7 @@ import pytest
 
 from report.made_up import NAME, report, space, study, write_network
 from sqtune.config import load_space
+from sqtune.report import render
 from sqtune.report.card import commands, failures, files_to_save, stopped_groups
 from sqtune.report.facts import gather
 from sqtune.report.page import page
@@ -205,3 +206,17 @@ def test_a_thousand_trials_give_a_page(tmp_path):
     text = page(report(tmp_path, ["finished", "stopped", "failed", "refused"] * 250))
     assert text.count("<tr data-groups") == 1000
     assert len(text.encode()) < 8_000_000
+
+
+def test_the_script_is_kept_and_made_anew_where_it_cannot_be(tmp_path, monkeypatch):
+    script = render.script.__wrapped__
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    text = script()
+    [kept] = (tmp_path / "cache" / "sqtune").iterdir()
+    assert kept.read_text(encoding="utf-8") == text
+    kept.write_text("kept")
+    assert script() == "kept"
+    (tmp_path / "file").write_text("x")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
+    assert script() == text
+    assert "</script" not in text

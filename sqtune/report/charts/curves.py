@@ -16,6 +16,7 @@ MOST_POINTS = 20_000  # of all curves: more make the page slow and large
 FEWEST_POINTS = 8  # of a curve that is thinned
 MOST_RECTANGLES = 6_000
 AXIS = 46  # pixels left of a chart, so that charts that lie below each other agree
+CROSS = "M-1,-1L1,1M-1,1L1,-1"  # as an SVG path
 HOW = ("this one", "finished", "stopped or failed", "going on")
 GOING_ON = ("running", "interrupted", "paused")
 
@@ -156,7 +157,7 @@ def _errors(curves: Sequence[Row], seen: Sequence[str], epochs: alt.Scale) -> An
     many = len(curves) > 400
     lines = alt.Chart(alt.NamedData("curves")).mark_line(opacity=0.55 if many else 0.85)
     ends = alt.Chart(alt.NamedData("ends")).mark_point(
-        shape="cross", angle=45, size=45, stroke=SOFT, fill=SOFT
+        shape=CROSS, size=60, stroke=SOFT, strokeWidth=1.5
     )
     last = alt.Chart(alt.NamedData("last"))
     return sized(
@@ -237,7 +238,7 @@ def _heat_map(layers: LayerErrors, num_epochs: int) -> Any:
         "error:Q",
         title="relative error",
         scale=alt.Scale(scheme="viridis"),
-        legend=alt.Legend(gradientLength=200, format="~g", tickCount=5),
+        legend=alt.Legend(gradientLength=240, format="~g", tickCount=3),
     )
     rectangles = alt.Chart(alt.NamedData("layers")).mark_rect().encode(
         alt.X("from:Q", title="epoch", scale=epochs, axis=alt.Axis(format="d", tickMinStep=1)),

@@ -84,8 +84,8 @@ def epochs_chart(report: Report) -> Chart | None:
         "epochs",
         "Epochs that were saved",
         "The epochs that the trials would train alone and to their end. Shared ones were trained "
-        "by another trial that begins alike, bit for bit the same; those not trained lie behind "
-        "the stop, the failure or the present of a trial.",
+        "by another trial that begins alike, bit for bit the same; those not trained would have "
+        "come after a trial was stopped or failed, or are still to come.",
         f"Of {asked:,} epochs {trained:,} were trained ({share:.0f} %), {shared:,} shared and "
         f"{asked - trained - shared:,} not trained.",
         (_bars(list(_segments("epochs", parts)), ["epochs"], [n for n, _ in parts], "epochs"),),
@@ -103,7 +103,10 @@ def _segments(name: str, parts: Sequence[tuple[str, int]]) -> Iterator[Row]:
 
 
 def _bars(rows: Sequence[Row], names: list[str], parts: list[str], unit: str) -> Any:
-    fills = alt.Scale(domain=parts, range=[SERIES[5], SERIES[4], SERIES[6]][: len(parts)])
+    known = {row["part"] for row in rows}
+    looks = dict(zip(parts, (SERIES[5], SERIES[4], SERIES[6]), strict=False))
+    seen = [part for part in parts if part in known]
+    fills = alt.Scale(domain=seen, range=[looks[part] for part in seen])
     axis = alt.Axis(labelLimit=200)
     y = alt.Y("name:N", title=None, sort=names, axis=axis if len(names) > 1 else None)
     most = max(row["to"] for row in rows)

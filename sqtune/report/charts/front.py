@@ -149,8 +149,8 @@ def _reference_lines(report: Report) -> Iterator[Row]:
         if row.method.published is not None:
             known.append((f"published, {row.method.name}", 100 * row.method.published))
     known.sort(key=lambda line: line[1])
-    for index, (name, error) in enumerate(known):  # neighbours have their names at different ends
-        yield {"error": error, "label": f"{name}: {error:.2f} %", "left": index % 2 == 0}
+    for index, (name, error) in enumerate(known):  # names of neighbours stand apart
+        yield {"error": error, "label": f"{name}: {error:.2f} %", "middle": index % 2 == 0}
 
 
 def _scatter(rows: dict[str, list[Row]], title: str, unit: str) -> alt.LayerChart:
@@ -167,7 +167,7 @@ def _scatter(rows: dict[str, list[Row]], title: str, unit: str) -> alt.LayerChar
     places = [NAMES.index(kind) for kind in kinds]
     colours = alt.Scale(domain=kinds, range=[SERIES[place] for place in places])
     shapes = alt.Scale(domain=kinds, range=[SHAPES[place] for place in places])
-    colour = alt.Color("kind:N", title="weights", scale=colours)
+    stroke = alt.Stroke("kind:N", title="weights", scale=colours)
     tooltip = [
         alt.Tooltip("trial:Q", title="trial"),
         alt.Tooltip("error:Q", title="error (%)", format=".2f"),
@@ -178,12 +178,12 @@ def _scatter(rows: dict[str, list[Row]], title: str, unit: str) -> alt.LayerChar
     trials, again = alt.Chart(alt.NamedData("trials")), alt.Chart(alt.NamedData("confirmed"))
     winner = alt.Chart(alt.NamedData("winner"))
     bars = trials.mark_rule(strokeWidth=1, opacity=0.35, clip=True)
-    marks = trials.mark_point(size=70, strokeWidth=1.5).encode(
+    marks = trials.mark_point(size=70, strokeWidth=1.5, opacity=1).encode(
         x,
         y(),
-        colour,
+        stroke,
         alt.Shape("kind:N", title="weights", scale=shapes),
-        alt.Fill("kind:N", scale=colours, legend=None),
+        alt.Fill("kind:N", title="weights", scale=colours),
         fillOpacity=alt.condition("datum.filled", alt.value(0.7), alt.value(0)),
         tooltip=tooltip,
     )
@@ -203,7 +203,7 @@ def _scatter(rows: dict[str, list[Row]], title: str, unit: str) -> alt.LayerChar
     ]
     layers = [
         *_lines(y()),
-        bars.encode(x, y("low"), alt.Y2("high:Q"), colour),
+        bars.encode(x, y("low"), alt.Y2("high:Q"), stroke),
         front.encode(x, y(), order=alt.Order("cost:Q")),
         spread.encode(x, y("low"), alt.Y2("high:Q")),
         marks,
@@ -218,13 +218,9 @@ def _scatter(rows: dict[str, list[Row]], title: str, unit: str) -> alt.LayerChar
 def _lines(y: alt.Y) -> Iterator[alt.Chart]:
     lines = alt.Chart(alt.NamedData("lines"))
     yield lines.mark_rule(strokeDash=[6, 4], stroke=SOFT, strokeWidth=1.5).encode(y)
-    ends: tuple[tuple[Literal["left", "right"], str, Any], ...] = (
-        ("left", "datum.left", 0),
-        ("right", "!datum.left", "width"),
-    )
-    for align, where, x in ends:
+    for where, x in (("datum.middle", alt.expr("width / 2")), ("!datum.middle", 8)):
         text = lines.transform_filter(where).mark_text(
-            align=align, baseline="bottom", dy=-2, color=SOFT, fontSize=11
+            align="left", baseline="bottom", dy=-2, color=SOFT, fontSize=11
         )
         yield text.encode(y, text="label:N", x=alt.value(x))
 
@@ -235,12 +231,12 @@ def confirmation_chart(report: Report) -> Chart | None:
     if not shown:
         return None
     names = [f"trial {each.trial}" for each in shown]
-    seeds = [
+    seeds: list[Row] = [
         {"name": f"trial {each.trial}", "error": 100 * error}
         for each in shown
         for error in each.errors
     ]
-    means = [
+    means: list[Row] = [
         {
             "name": f"trial {each.trial}",
             "mean": 100 * each.mean,
@@ -257,7 +253,7 @@ def confirmation_chart(report: Report) -> Chart | None:
     y = alt.Y("name:N", title=None, sort=names, axis=alt.Axis(grid=True))
 
     def x(field: str) -> alt.X:
-        return alt.X(f"{field}:Q", title=title, scale=axis)
+        return alt.X(f"{field}:Q", title=title, scale=axis, axis=alt.Axis(tickCount=8))
 
     by_mean = alt.Chart(alt.NamedData("means"))
     drawn = alt.layer(

@@ -31,18 +31,24 @@ def importance_chart(report: Report) -> Chart | None:
     """Return how much each searched value matters; None where that is not known."""
     if not report.importance:
         return None
-    rows = [{"path": path, "share": 100 * share} for path, share in report.importance.items()]
-    names = [row["path"] for row in rows]
+    shares = {path: 100 * share for path, share in report.importance.items()}
+    rows = [{"path": path, "share": share} for path, share in shares.items()]
+    names = list(shares)
     base = alt.Chart(alt.NamedData("shares")).encode(
         alt.Y("path:N", sort=names, title=None, axis=alt.Axis(labelLimit=260)),
-        alt.X("share:Q", title="share (%)", scale=alt.Scale(domain=[0, 112])),
+        alt.X(
+            "share:Q",
+            title="share (%)",
+            axis=alt.Axis(tickCount=5),
+            scale=alt.Scale(domain=[0, 1.12 * shares[names[0]]], nice=False),
+        ),
     )
     bars = base.mark_bar(color=SERIES[0], height=14)
     text = base.mark_text(align="left", dx=4).encode(text=alt.Text("share:Q", format=".0f"))
-    most, share = names[0], rows[0]["share"]
+    most, share = names[0], shares[names[0]]
     return Chart(
         "importance",
-        "What mattered",
+        "Importance of each searched value",
         "How much the values of the best tenth of the trials differ from those of all (PED-ANOVA), "
         "as a share of the whole. It tells what set the best apart, not in which direction: the "
         "charts below do. From few trials it is a hint and no more.",
@@ -170,9 +176,9 @@ def _categories(rows: Sequence[Row]) -> Any:
 
 def _points() -> alt.Chart:
     """Return marks for trials: circles, the winner a large diamond."""
-    return (
+    found: alt.Chart = (
         alt.Chart(alt.NamedData("trials"))
-        .mark_point(strokeWidth=1.5)
+        .mark_point(strokeWidth=1.5, opacity=1)
         .encode(
             shape=alt.condition("datum.best", alt.value("diamond"), alt.value("circle")),
             size=alt.condition("datum.best", alt.value(170), alt.value(45)),
@@ -180,3 +186,4 @@ def _points() -> alt.Chart:
             tooltip=_TOOLTIP,
         )
     )
+    return found

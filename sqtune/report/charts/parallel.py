@@ -11,7 +11,7 @@ import altair as alt
 
 from sqtune.config.parameters import label
 from sqtune.report.charts.mattered import is_log, is_numeric, searched
-from sqtune.report.charts.style import SERIES, SOFT, Chart, plural, sized, spec, wrapped
+from sqtune.report.charts.style import PAPER, SERIES, SOFT, Chart, plural, sized, spec, wrapped
 from sqtune.report.facts import Report
 from sqtune.search.records import TrialRecord
 
@@ -84,7 +84,7 @@ def _axis_of(report: Report, path: str, trials: Sequence[TrialRecord]) -> _Axis:
     names = sorted({label(trial.values[path]) for trial in having})
     at = {name: place / max(len(names) - 1, 1) for place, name in enumerate(names)}
     values = {trial.number: at[label(trial.values[path])] for trial in having}
-    return _Axis(path, values, [(place, _short(name)) for name, place in at.items()])
+    return _Axis(path, values, [(place, wrapped(name, 20)) for name, place in at.items()])
 
 
 def _measured(name: str, values: dict[int, float], *, log: bool = False) -> _Axis:
@@ -101,10 +101,6 @@ def _measured(name: str, values: dict[int, float], *, log: bool = False) -> _Axi
     return _Axis(name, {number: at(value) for number, value in values.items()}, ends)
 
 
-def _short(text: str, most: int = 20) -> str:
-    return text if len(text) <= most else f"{text[: most - 1]}…"
-
-
 def _parallel(num_axes: int) -> Any:
     x = alt.X("axis:Q", axis=None, scale=alt.Scale(domain=[-0.1, num_axes - 0.2], nice=False))
     how = ["this one", "best tenth", "others"]
@@ -117,14 +113,14 @@ def _parallel(num_axes: int) -> Any:
 
     lines = (
         alt.Chart(alt.NamedData("lines"))
-        .mark_line(interpolate="monotone")
+        .mark_line()
         .encode(
             x,
             y("at"),
             alt.Detail("trial:N"),
-            alt.Stroke("how:O", title=None, scale=by([SERIES[1], SERIES[0], SOFT])),
+            alt.Stroke("how:O", title=None, scale=by([SERIES[1], SERIES[0], SERIES[6]])),
             alt.StrokeWidth("how:O", title=None, scale=by([3.5, 1.6, 0.8])),
-            alt.Opacity("how:O", title=None, scale=by([1, 0.9, 0.35])),
+            alt.Opacity("how:O", title=None, scale=by([1, 0.9, 0.6])),
             tooltip=[
                 alt.Tooltip("trial:Q", title="trial"),
                 alt.Tooltip("error:Q", title="error (%)", format=".2f"),
@@ -134,13 +130,16 @@ def _parallel(num_axes: int) -> Any:
     heads = alt.Chart(alt.NamedData("heads"))
     posts = heads.mark_rule(stroke=SOFT).encode(x, y("low"), alt.Y2("high:Q"))
     names = heads.mark_text(align="left", baseline="bottom", fontWeight="bold", lineBreak="\n")
-    text = alt.Chart(alt.NamedData("labels")).mark_text(align="left", dx=5, fontSize=11)
+    labels = alt.Chart(alt.NamedData("labels")).encode(x, y("at"), text="label:N")
+    how_written: dict[str, Any] = {"align": "left", "dx": 5, "fontSize": 10.5, "lineBreak": "\n"}
+    halo = labels.mark_text(stroke=PAPER, strokeWidth=3, strokeJoin="round", **how_written)
     return sized(
         alt.layer(
             posts,
             lines,
             names.encode(x, y("above"), text="name:N"),
-            text.encode(x, y("at"), text="label:N"),
+            halo,
+            labels.mark_text(**how_written),
         ),
-        380,
+        400,
     )
