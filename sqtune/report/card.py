@@ -66,7 +66,7 @@ def overview(report: Report) -> Facts:
     begun = [trial for trial in trials if trial.duplicate_of is None and trial.epochs]
     asked = sum(trial.epochs_asked for trial in begun)
     facts = []
-    if winner is not None and winner.val_error is not None:
+    if report.is_search and winner is not None and winner.val_error is not None:
         images = winner.facts.get("num_validation")
         facts.append(("validation error", f"{percent(winner.val_error, images)} %"))
         facts.append(("size", kib(winner.size_bytes)))
@@ -146,7 +146,7 @@ def commands(report: Report) -> Iterator[Command]:
     yield Command(
         "Train it again, alone, from the file below", f"sqtune train --space {own}.json --out {own}"
     )
-    if report.confirms is None and report.comparison is None:
+    if report.is_search:
         yield Command("Train the best again with new seeds", f"sqtune confirm {name}{at}")
     export = f"sqtune export {name}{at} --trial {winner.number} --out deployed"
     yield Command("Write it as a packed file, proven equal to what was trained", export)

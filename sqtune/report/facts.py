@@ -13,7 +13,7 @@ from sqtune.config.space import SearchSpace
 from sqtune.errors import StoreError
 from sqtune.quant import Float
 from sqtune.search.compare import Row
-from sqtune.search.confirm import Confirmed
+from sqtune.search.confirm import SEED, Confirmed
 from sqtune.search.pareto import best, front, ranking
 from sqtune.search.records import TrialRecord
 from sqtune.search.view import StudyView
@@ -99,9 +99,10 @@ class Report:
     written_at: float
 
     @property
-    def several_objectives(self) -> bool:
-        """Whether more than the error is minimised."""
-        return len(self.space.search.objectives) > 1
+    def is_search(self) -> bool:
+        """Whether its values were searched: a comparison and a confirmation go through seeds."""
+        compares = self.space.search.sampler == "points" and SEED in self.space.space
+        return self.confirms is None and not compares
 
 
 def gather(

@@ -23,6 +23,13 @@ def finding(report: Report) -> str:
         return _compared(report.comparison)
     if report.winner is None:
         return _nothing(report)
+    if report.confirms is not None:
+        return (
+            f"These trainings with new seeds confirm the study “{report.confirms}” "
+            f"({counts_text(report.trials)}); its own report has their means."
+        )
+    if not report.is_search:
+        return f"This comparison has not come to its end yet: {counts_text(report.trials)}."
     return _found(report, report.winner)
 
 

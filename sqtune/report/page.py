@@ -48,7 +48,7 @@ def page(report: Report, charts: Charts | None = None) -> str:
     return template.render(
         report=report,
         generator=f"{GENERATOR} {sqtune.__version__}",
-        finding=finding(report),
+        finding=_unbroken(finding(report)),
         overview=card.overview(report),
         network=None if winner is None else card.network(report, winner),
         commands=list(card.commands(report)),
@@ -84,6 +84,13 @@ def _compared(report: Report) -> dict[str, Any] | None:
 def _still(chart: Chart) -> Markup:
     """Return a chart as it looks before a script draws it, or where none may."""
     return Markup("").join(Markup(svg(part)) for part in chart.parts)
+
+
+def _unbroken(text: str) -> str:
+    """Return a text in which a figure stays with its spread and its unit in one line."""
+    for before, after in ((" ± ", "\u00a0±\u00a0"), (" %", "\u00a0%"), (" KiB", "\u00a0KiB")):
+        text = text.replace(before, after)
+    return text
 
 
 def _base64(text: str) -> str:

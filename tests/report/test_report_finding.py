@@ -6,7 +6,9 @@ from dataclasses import replace
 
 import pytest
 
-from report.made_up import report, space
+from report.made_up import CONTENT, report, space
+from sqtune.report.card import commands
+from sqtune.report.charts import charts_of
 from sqtune.report.finding import finding, within_noise
 from sqtune.search.confirm import Confirmed
 
@@ -74,3 +76,15 @@ def test_a_confirmation_without_results_decides_nothing(tmp_path):
     attrs = {"confirmed": {"study": "other", "results": results}}
     found = report(tmp_path, ["finished"] * 4, attrs=attrs)
     assert found.winner == found.ranked[0]
+
+
+def test_a_confirmation_and_a_comparison_under_way_choose_no_winner(tmp_path):
+    seeds = {**CONTENT["space"], "seed": {"int": [0, 9]}}
+    of = space(space=seeds, search={"sampler": "points"})
+    found = report(tmp_path, ["finished"] * 12, of=of)
+    assert finding(found) == "This comparison has not come to its end yet: 12 finished."
+    charts = charts_of(found)
+    assert charts.mattered == charts.slices == ()
+    found = report(tmp_path, ["finished"] * 12, of=of, attrs={"confirms": "the study"})
+    assert "confirm the study “the study” (12 finished)" in finding(found)
+    assert not any("sqtune confirm" in command.text for command in commands(found))

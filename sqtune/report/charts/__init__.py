@@ -43,12 +43,13 @@ class Charts:
 
 def charts_of(report: Report) -> Charts:
     """Return the charts of a study."""
+    searched = report.is_search
     compared = None if report.comparison is None else comparison_chart(report.comparison)
     return Charts(
         compared=_known(compared),
         front=_known(front_chart(report), operations_chart(report), confirmation_chart(report)),
-        mattered=_known(importance_chart(report), parallel_chart(report)),
-        slices=tuple(slice_charts(report)),
+        mattered=_known(importance_chart(report), parallel_chart(report)) if searched else (),
+        slices=tuple(slice_charts(report)) if searched else (),
         trained=_known(curves_chart(report), layers_chart(report)),
         ended=_known(stopped_chart(report), epochs_chart(report)),
     )

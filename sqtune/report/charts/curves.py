@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import altair as alt
@@ -50,9 +50,10 @@ def curves_chart(report: Report) -> Chart | None:
     if thinned:
         caption += f" Long curves are thinned to {most} points each; their ends are exact."
     epochs = alt.Scale(domain=[0, longest], nice=False)
+    looks = _by_how(seen, len(trials))
     parts = (
-        spec(_errors(curves, seen, epochs), {"curves": curves, "ends": ends, "last": last}),
-        spec(_ratio(seen, epochs), {"ratios": ratios}),
+        spec(_errors(curves, looks, epochs), {"curves": curves, "ends": ends, "last": last}),
+        spec(_ratio(looks, epochs), {"ratios": ratios}),
     )
     return Chart("curves", "Learning curves", caption, f"{alt_text}.", parts)
 
@@ -115,13 +116,14 @@ def _steps(ratios: Sequence[float], most: int) -> Iterator[tuple[int, float]]:
         yield ends[place - 1], round(ratios[ends[place - 1] - 1], 4)
 
 
-def _by_how(seen: Sequence[str]) -> dict[str, Any]:
-    """Return how curves differ: by colour, dash and width."""
+def _by_how(seen: Sequence[str], num_trials: int) -> dict[str, Any]:
+    """Return how curves differ: by colour, dash, width and, where there are many, opacity."""
+    faint = 0.85 if num_trials <= 30 else 0.5 if num_trials <= 100 else 0.2
     looks = {
-        HOW[0]: (SERIES[1], [1, 0], 3.0),
-        HOW[1]: (SERIES[0], [1, 0], 1.0),
-        HOW[2]: (SOFT, [5, 3], 1.0),
-        HOW[3]: (SERIES[2], [2, 2], 1.5),
+        HOW[0]: (SERIES[1], [1, 0], 3.0, 1.0),
+        HOW[1]: (SERIES[0], [1, 0], 1.0, faint),
+        HOW[2]: (SOFT, [5, 3], 1.0, faint),
+        HOW[3]: (SERIES[2], [2, 2], 1.5, faint),
     }
     domain = list(seen)
 
@@ -132,6 +134,7 @@ def _by_how(seen: Sequence[str]) -> dict[str, Any]:
         "stroke": alt.Stroke("how:O", title=None, scale=by(0)),
         "strokeDash": alt.StrokeDash("how:O", title=None, scale=by(1)),
         "strokeWidth": alt.StrokeWidth("how:O", title=None, scale=by(2)),
+        "opacity": alt.Opacity("how:O", title=None, scale=by(3)),
         "detail": "trial:N",
     }
 
@@ -146,7 +149,7 @@ def _y(field: str, title: str, values: alt.Scale, ticks: int) -> alt.Y:
     return alt.Y(f"{field}:Q", title=title, scale=values, axis=axis)
 
 
-def _errors(curves: Sequence[Row], seen: Sequence[str], epochs: alt.Scale) -> Any:
+def _errors(curves: Sequence[Row], looks: Mapping[str, Any], epochs: alt.Scale) -> Any:
     y = _y("error", "error (%)", scale([row["error"] for row in curves]), 6)
     tooltip = [
         alt.Tooltip("trial:Q", title="trial"),
@@ -154,15 +157,14 @@ def _errors(curves: Sequence[Row], seen: Sequence[str], epochs: alt.Scale) -> An
         alt.Tooltip("error:Q", title="error (%)", format=".2f"),
     ]
     x = _x(epochs, None)
-    many = len(curves) > 400
-    lines = alt.Chart(alt.NamedData("curves")).mark_line(opacity=0.55 if many else 0.85)
+    lines = alt.Chart(alt.NamedData("curves")).mark_line()
     ends = alt.Chart(alt.NamedData("ends")).mark_point(
         shape=CROSS, size=60, stroke=SOFT, strokeWidth=1.5
     )
     last = alt.Chart(alt.NamedData("last"))
     return sized(
         alt.layer(
-            lines.encode(x, y, **_by_how(seen), tooltip=tooltip),
+            lines.encode(x, y, **looks, tooltip=tooltip),
             ends.encode(x, y, tooltip=tooltip),
             last.mark_point(size=70, filled=True, color=SERIES[1]).encode(x, y, tooltip=tooltip),
         ),
@@ -170,15 +172,13 @@ def _errors(curves: Sequence[Row], seen: Sequence[str], epochs: alt.Scale) -> An
     )
 
 
-def _ratio(seen: Sequence[str], epochs: alt.Scale) -> Any:
+def _ratio(looks: Mapping[str, Any], epochs: alt.Scale) -> Any:
     y = _y("ratio", "ratio", alt.Scale(domain=[0, 1.04], nice=False), 3)
-    looks = _by_how(seen)
-    for key in ("stroke", "strokeDash", "strokeWidth"):
-        looks[key] = looks[key].legend(None)
+    plain = {key: look if key == "detail" else look.legend(None) for key, look in looks.items()}
     drawn = (
         alt.Chart(alt.NamedData("ratios"))
-        .mark_line(interpolate="step-before", opacity=0.8)
-        .encode(_x(epochs, "epoch"), y, **looks)
+        .mark_line(interpolate="step-before")
+        .encode(_x(epochs, "epoch"), y, **plain)
     )
     return sized(drawn, 110)
 

@@ -182,14 +182,17 @@ def _methods(
     y = alt.Y("method:N", title=None, sort=names, axis=alt.Axis(labelLimit=160, grid=True))
     count = len(budgets)
     shift = alt.YOffset("budget:N", sort=budgets)
+    legend = alt.Legend(columns=2)  # a phone has room for no more
     colour = alt.Color(
         "budget:N",
         title=None,
+        legend=legend,
         scale=alt.Scale(domain=budgets, range=[SERIES[place % 7] for place in range(count)]),
     )
     shape = alt.Shape(
         "budget:N",
         title=None,
+        legend=legend,
         scale=alt.Scale(domain=budgets, range=[SHAPES[place % 7] for place in range(count)]),
     )
     by_mean = alt.Chart(alt.NamedData("means"))

@@ -51,7 +51,7 @@ CONFIG: Spec = {
         "titleFontSize": 12,
         "titleFontWeight": "normal",
         "symbolSize": 90,
-        "columns": 4,
+        "columns": 3,
         "labelLimit": 240,
     },
     "text": {"color": INK, "fontSize": 12},
