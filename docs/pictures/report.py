@@ -9,17 +9,14 @@ make test-browser                                        # once, for Playwright
 
 from __future__ import annotations
 
-import io
 import shutil
 import sys
 from pathlib import Path
 from typing import Any
 
-from PIL import Image
 from playwright.sync_api import sync_playwright
 
 HERE = Path(__file__).parent
-COLOURS = 128  # of a picture's palette: a third of the bytes
 VIEWS: dict[str, dict[str, Any]] = {
     "report-desktop": {"viewport": {"width": 1180, "height": 900}, "color_scheme": "light"},
     "report-dark": {"viewport": {"width": 1180, "height": 900}, "color_scheme": "dark"},
@@ -38,13 +35,10 @@ def main(page_file: Path) -> None:
             page = browser.new_page(**view)
             page.goto(page_file.absolute().as_uri())
             for box in page.locator("[data-chart]").all():
-                box.scroll_into_view_if_needed()
+                box.evaluate("each => each.scrollIntoView()")
             page.wait_for_function("!document.querySelector('[data-chart]:not(.drawn)')")
             page.locator(SHOWN[name]).evaluate("each => each.scrollIntoView()")
-            shot = Image.open(io.BytesIO(page.screenshot())).convert("RGB")
-            shot.quantize(COLOURS, dither=Image.Dither.NONE).save(
-                HERE / f"{name}.png", optimize=True
-            )
+            page.screenshot(path=HERE / f"{name}.png")
             page.close()
         browser.close()
 

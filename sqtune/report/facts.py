@@ -22,6 +22,7 @@ from sqtune.store import Store
 # of a trained network, as sqtune.train writes them; to import that takes torch
 WEIGHTS, CODES, ABOUT = "weights.safetensors", "codes.safetensors", "network.json"
 LAYERS = "layers.safetensors"
+MOST_SHOWN = 2_000  # trials with a mark and a row of their own: more make a page slow and large
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +98,18 @@ class Report:
     provenance: Mapping[str, str]
     options: str
     written_at: float
+
+    @property
+    def shown(self) -> tuple[TrialRecord, ...]:
+        """The trials that get a mark and a row: the best, and then the others by number."""
+        first = {trial.number for trial in self.ranked}
+        others = (trial for trial in self.trials if trial.number not in first)
+        return (*self.ranked, *others)[:MOST_SHOWN]
+
+    @property
+    def networks(self) -> tuple[TrialRecord, ...]:
+        """The finished ones among them, best first."""
+        return self.ranked[:MOST_SHOWN]
 
     @property
     def is_search(self) -> bool:

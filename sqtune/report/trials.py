@@ -59,10 +59,8 @@ class _Column:
 
 
 def trials_table(report: Report) -> Table:
-    """Return all trials: the finished ones, best first, then the others by number."""
-    ranked = list(report.ranked)
-    numbers = {trial.number for trial in ranked}
-    ordered = ranked + [trial for trial in report.trials if trial.number not in numbers]
+    """Return the trials that are shown: the finished ones, best first, then the others."""
+    ordered = report.shown
     columns = list(_columns(report))
     rows = [
         Row(
@@ -85,7 +83,7 @@ def _groups(report: Report, trial: TrialRecord) -> Iterator[str]:
 
 
 def _columns(report: Report) -> Iterator[_Column]:
-    trials = report.trials
+    trials = report.shown
     yield _Column("trial", lambda trial: Cell(str(trial.number), trial.number))
     yield _Column("state", _state, numeric=False)
     yield _Column("error %", lambda trial: _percent(trial.val_error))

@@ -54,7 +54,7 @@ def draw_all(page):
     """Go down the page until every chart is drawn."""
     boxes = page.locator("[data-chart]")
     for place in range(boxes.count()):
-        boxes.nth(place).scroll_into_view_if_needed()
+        boxes.nth(place).evaluate("each => each.scrollIntoView()")
         page.wait_for_selector(f"[data-chart] >> nth={place} >> .vega-embed svg")
     page.wait_for_function(
         "document.querySelectorAll('[data-chart].drawn').length ==="

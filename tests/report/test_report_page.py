@@ -12,7 +12,7 @@ import pytest
 
 from report.made_up import NAME, report, space, study, write_network
 from sqtune.config import load_space
-from sqtune.report import render
+from sqtune.report import facts, render
 from sqtune.report.card import commands, failures, files_to_save, stopped_groups
 from sqtune.report.facts import gather
 from sqtune.report.page import page
@@ -206,6 +206,16 @@ def test_a_thousand_trials_give_a_page(tmp_path):
     text = page(report(tmp_path, ["finished", "stopped", "failed", "refused"] * 250))
     assert text.count("<tr data-groups") == 1000
     assert len(text.encode()) < 8_000_000
+
+
+def test_of_more_trials_than_a_page_takes_the_best_are_shown(tmp_path, monkeypatch):
+    monkeypatch.setattr(facts, "MOST_SHOWN", 5)
+    found = report(tmp_path, ["failed", "stopped"] + ["finished"] * 8)
+    assert found.shown == found.ranked[:5]
+    text = page(found)
+    assert text.count("<tr data-groups") == 5
+    assert "the 5 best of 10 trials" in text
+    assert "The best of 8 finished networks" in text
 
 
 def test_the_script_is_kept_and_made_anew_where_it_cannot_be(tmp_path, monkeypatch):

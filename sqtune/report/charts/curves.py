@@ -23,7 +23,7 @@ GOING_ON = ("running", "interrupted", "paused")
 
 def curves_chart(report: Report) -> Chart | None:
     """Return error by epoch and, beneath, ratio by epoch; None before any epoch."""
-    trials = [trial for trial in report.trials if trial.epochs and trial.duplicate_of is None]
+    trials = [trial for trial in report.shown if trial.epochs and trial.duplicate_of is None]
     if not trials:
         return None
     trials.sort(key=lambda trial: trial is report.winner)  # drawn last, above the others

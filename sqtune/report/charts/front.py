@@ -32,7 +32,7 @@ NAMES = ("binary", "ternary", "uniform", "lsq", "lsq_ternary", "several", "float
 
 def front_chart(report: Report) -> Chart | None:
     """Return error against size; None without a finished trial."""
-    trials = [trial for trial in report.ranked if trial.size_bytes is not None]
+    trials = [trial for trial in report.networks if trial.size_bytes is not None]
     if not trials:
         return None
     line = [_row(trial, "size_bytes") for trial in reversed(report.front)]
@@ -84,7 +84,7 @@ def front_chart(report: Report) -> Chart | None:
 
 def operations_chart(report: Report) -> Chart | None:
     """Return error against bit operations, where these are an objective."""
-    trials = [trial for trial in report.ranked if trial.facts.get("bit_operations")]
+    trials = [trial for trial in report.networks if trial.facts.get("bit_operations")]
     if "bit_operations" not in report.space.search.objectives or not trials:
         return None
     rows: dict[str, list[Row]] = {
@@ -203,10 +203,10 @@ def _scatter(rows: dict[str, list[Row]], title: str, unit: str) -> alt.LayerChar
     ]
     layers = [
         *_lines(y()),
+        marks,
         bars.encode(x, y("low"), alt.Y2("high:Q"), stroke),
         front.encode(x, y(), order=alt.Order("cost:Q")),
         spread.encode(x, y("low"), alt.Y2("high:Q")),
-        marks,
         means.encode(x, y(), tooltip=about_means),
         ring.encode(x, y()),
         label.encode(x, y(), text=alt.value("this one")),

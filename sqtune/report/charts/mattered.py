@@ -61,7 +61,7 @@ def importance_chart(report: Report) -> Chart | None:
 def searched(report: Report) -> list[str]:
     """Return the searched values that differ between finished trials, most important first."""
     found: dict[str, set[str]] = {}
-    for trial in report.ranked:
+    for trial in report.networks:
         for path, value in trial.values.items():
             found.setdefault(path, set()).add(label(value))
     differing = [path for path in sorted(found) if len(found[path]) > 1]
@@ -76,14 +76,14 @@ def slice_charts(report: Report) -> list[Chart]:
 
 
 def _slice(report: Report, path: str, place: int) -> Chart:
-    trials = [trial for trial in report.ranked if path in trial.values]
+    trials = [trial for trial in report.networks if path in trial.values]
     numbers = is_numeric(report, path, trials)
     rows = [_slice_row(report, trial, path, numeric=numbers) for trial in trials]
     drawn = _numeric_slice(report, path, rows) if numbers else _categories(rows)
-    title = f"{path} (searched in {len(trials)} of {len(report.ranked)})"
+    title = f"{path} (searched in {len(trials)} of {len(report.networks)})"
     return Chart(
         f"slice-{place + 1:02d}",
-        path if len(trials) == len(report.ranked) else title,
+        path if len(trials) == len(report.networks) else title,
         "",
         f"Error of {plural(len(trials), 'network')} against {path}: {_in_words(rows, numbers)}.",
         (spec(drawn, {"trials": rows, **_medians(rows, numbers)}),),
