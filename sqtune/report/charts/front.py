@@ -203,9 +203,9 @@ def _scatter(rows: dict[str, list[Row]], title: str, unit: str) -> alt.LayerChar
     ]
     layers = [
         *_lines(y()),
+        front.encode(x, y(), order=alt.Order("cost:Q")),
         marks,
         bars.encode(x, y("low"), alt.Y2("high:Q"), stroke, tooltip=tooltip),
-        front.encode(x, y(), order=alt.Order("cost:Q")),
         spread.encode(x, y("low"), alt.Y2("high:Q")),
         means.encode(x, y(), tooltip=about_means),
         ring.encode(x, y(), tooltip=tooltip),
