@@ -36,7 +36,7 @@ def main(page_file: Path) -> None:
             page.goto(page_file.absolute().as_uri())
             for box in page.locator("[data-chart]").all():
                 box.evaluate("each => each.scrollIntoView()")
-            page.wait_for_function("!document.querySelector('[data-chart]:not(.drawn)')")
+            page.wait_for_selector("[data-chart]:not(.drawn)", state="detached")
             page.locator(SHOWN[name]).evaluate("each => each.scrollIntoView()")
             page.screenshot(path=HERE / f"{name}.png")
             page.close()

@@ -56,10 +56,7 @@ def draw_all(page):
     for place in range(boxes.count()):
         boxes.nth(place).evaluate("each => each.scrollIntoView()")
         page.wait_for_selector(f"[data-chart] >> nth={place} >> .vega-embed svg")
-    page.wait_for_function(
-        "document.querySelectorAll('[data-chart].drawn').length ==="
-        " document.querySelectorAll('[data-chart]').length"
-    )
+    page.wait_for_selector("[data-chart]:not(.drawn)", state="detached")
 
 
 def column(page, name):
