@@ -6,6 +6,7 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 BENCH_INSTALLED := $(VENV)/.installed-bench
 CLUSTER_INSTALLED := $(VENV)/.installed-cluster
+BROWSER_INSTALLED := $(VENV)/.installed-browser
 OLD_VENV := .venv-old
 OLD_INSTALLED := $(OLD_VENV)/.installed
 OLD_FILES := $(OLD_VENV)/files
@@ -14,7 +15,7 @@ SPACE ?= search_spaces/resnet.yaml
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-cluster test-old-runtime check lock bench format clean
+.PHONY: help setup demo test test-browser test-cluster test-old-runtime check lock bench format clean
 
 help:  ## list these commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-16s %s\n", $$1, $$2}'
@@ -61,6 +62,15 @@ $(CLUSTER_INSTALLED): requirements-cluster.lock requirements-test-cluster.lock $
 test-cluster: setup $(CLUSTER_INSTALLED)  ## what needs a cluster's own packages, root or PostgreSQL: jobs, nodes in namespaces, faults
 	$(BIN)/python -m pytest tests/cluster tests/search/test_cluster.py $(ARGS)
 
+# The browser itself is Debian's: apt-get install chromium.
+$(BROWSER_INSTALLED): requirements-browser.lock $(INSTALLED)
+	$(UV) pip install --quiet --python $(BIN)/python --no-deps -r requirements-browser.lock
+	@touch $@
+
+test-browser: setup $(BROWSER_INSTALLED)  ## what needs a browser: the report's page in Chromium
+	@command -v chromium >/dev/null || { echo "error: there is no chromium; apt-get install chromium" >&2; exit 2; }
+	$(BIN)/python -m pytest tests/browser $(ARGS)
+
 check: setup  ## ruff (lint and format), mypy --strict on the package, import-linter
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -105,6 +115,8 @@ lock: | $(UV)  ## write requirements.lock and those of benchmarks and clusters a
 	$(UV) pip compile --quiet --python $(BIN)/python --extra test-cluster --no-header --no-annotate --no-emit-index-url \
 	  --constraint requirements.lock --constraint requirements-cluster.lock pyproject.toml \
 	  | grep -vxFf requirements.lock -f requirements-cluster.lock > requirements-test-cluster.lock
+	$(UV) pip compile --quiet --python $(BIN)/python --extra test-browser --no-header --no-annotate --no-emit-index-url \
+	  --constraint requirements.lock pyproject.toml | grep -vxFf requirements.lock > requirements-browser.lock
 
 clean:  ## remove .venv and caches; stores of studies are left alone
 	rm -rf $(VENV) $(OLD_VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage

@@ -14,6 +14,7 @@ from sqtune.commands.doctor import doctor
 from sqtune.commands.export import export
 from sqtune.commands.plan import plan
 from sqtune.commands.predict import predict
+from sqtune.commands.report import report
 from sqtune.commands.search import search
 from sqtune.commands.show import show
 from sqtune.commands.stages import store
@@ -67,6 +68,7 @@ def main(context: click.Context) -> None:
       sqtune plan --space search_spaces/resnet.yaml    what it will cost
       sqtune search --space search_spaces/resnet.yaml  search; again: go on
       sqtune show                                      all trials, best first
+      sqtune report                                    one page: what was found
       sqtune best --max-size 20KiB                     the best under a budget
       sqtune confirm                                   again, with new seeds
       sqtune export --out deployed                     a packed, proven file
@@ -80,7 +82,7 @@ def main(context: click.Context) -> None:
 
 
 for _command in (
-    *(plan, search, show, confirm, compare, export, verify, predict),
+    *(plan, search, show, report, confirm, compare, export, verify, predict),
     *(submit, stop, logs, store, doctor),
 ):
     main.add_command(_command)

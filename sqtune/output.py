@@ -114,6 +114,7 @@ def print_outcome(
         out,
         {
             f"sqtune confirm {name}{at}{more}": "the best again, with new seeds",
+            f"sqtune report {name}{at}{more}": "what was found, on one page",
             ui: "every figure, in MLflow",
             f"sqtune export {name}{at}{more} --out deployed": "the best as a packed file, proven",
         },
@@ -267,23 +268,25 @@ def _hours(hours: float) -> str:
     return f"{hours:,.1f}" if hours >= 1 else f"{hours:.2g}"
 
 
-def check_new_folder(folder: Path) -> None:
+def check_new_folder(folder: Path, option: str = "--out") -> None:
     """Make the folder around a new one; refuse a place that cannot be written, before any work.
 
     Raises:
         ConfigError: Something is there already, or nothing can be written there.
     """
     if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
-        raise ConfigError(f"--out {folder}: exists and is not an empty folder. Give another path.")
+        raise ConfigError(
+            f"{option} {folder}: exists and is not an empty folder. Give another path."
+        )
     if folder.resolve() == Path.cwd():
-        raise ConfigError(f"--out {folder}: is the folder you are in. Give another path.")
+        raise ConfigError(f"{option} {folder}: is the folder you are in. Give another path.")
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=folder.parent):
             pass
     except OSError as error:
         raise ConfigError(
-            f"--out {folder}: cannot be written: {error.strerror}. Give another path."
+            f"{option} {folder}: cannot be written: {error.strerror}. Give another path."
         ) from None
 
 

@@ -59,7 +59,7 @@ class Store:
             )
         if is_url(place):
             url = str(place).rstrip("/")
-            store = cls(_cache() / file_name(url), url)
+            store = cls(cache_folder() / file_name(url), url)
             Mirror(store.root, url).open()
             return store
         root = folder_of(place).absolute()
@@ -275,8 +275,12 @@ class Store:
         return self.root / "locks" / f"{file_name(study)}.lock"
 
 
-def _cache() -> Path:
-    """Return where this machine keeps copies of what lies under URLs."""
+def cache_folder() -> Path:
+    """Return where this machine keeps what can be had again, such as copies of a URL's files.
+
+    Raises:
+        StoreError: There is no home folder.
+    """
     try:
         named = os.environ.get("XDG_CACHE_HOME")
         return (Path(named) if named else Path.home() / ".cache").absolute() / "sqtune"

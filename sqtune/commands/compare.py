@@ -23,7 +23,8 @@ from sqtune.options import (
     set_option,
     space_option,
 )
-from sqtune.output import check_new_folder, console, print_ending, print_json
+from sqtune.output import check_new_folder, console, print_ending, print_json, typed
+from sqtune.report import page_maker
 from sqtune.store import Store
 
 if TYPE_CHECKING:
@@ -94,7 +95,14 @@ def compare(
     progress = Progress(console(to_stderr=as_json), quiet)
     finisher = _Finisher(compared, seeds, places.store)
     text = json.dumps(space.model_dump(mode="json", by_alias=True), indent=1)
-    outcome = run_search(space, text, places, progress, finish=finisher.finish)
+    outcome = run_search(
+        space,
+        text,
+        places,
+        progress,
+        finish=finisher.finish,
+        page=page_maker(typed("store", "study_storage")),
+    )
     rows = finisher.rows
     if out is not None and finisher.files:
         out.mkdir(parents=True, exist_ok=True)

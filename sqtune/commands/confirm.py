@@ -22,7 +22,8 @@ from sqtune.options import (
     quiet_option,
     study_argument,
 )
-from sqtune.output import console, print_ending, print_json
+from sqtune.output import console, print_ending, print_json, typed
+from sqtune.report import page_maker
 from sqtune.store import Store
 
 if TYPE_CHECKING:
@@ -90,6 +91,7 @@ def confirm(
         progress,
         choose=lambda trials: (found := confirming.winner(chosen, trials, epochs)) and found[1],
         confirms=study.name,
+        page=page_maker(typed("store", "study_storage")),
     )
     results = confirming.confirmed(chosen, outcome.trials, epochs)
     found = confirming.winner(chosen, outcome.trials, epochs)

@@ -30,7 +30,9 @@ from sqtune.output import (
     print_ending,
     print_json,
     print_outcome,
+    typed,
 )
+from sqtune.report import page_maker
 from sqtune.store import Store
 
 
@@ -107,7 +109,14 @@ def search(
     places = Places(Store.at(store), study_storage, tracking_uri, address, working_dir, offline)
     progress = Progress(console(to_stderr=as_json), quiet)
     text = space_file.read_text(encoding="utf-8")
-    outcome = run_search(space, text, places, progress, warm_start=warm_start)
+    outcome = run_search(
+        space,
+        text,
+        places,
+        progress,
+        warm_start=warm_start,
+        page=page_maker(typed("store", "study_storage")),
+    )
     if as_json:
         print_json(outcome_data(outcome, places.store))
     else:

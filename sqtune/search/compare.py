@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 from sqtune.config.compare import Budget, Method
@@ -88,6 +88,23 @@ class Row:
                 "gain": None if gain is None else asdict(gain),
             }
         return {**self.method.model_dump(mode="json"), "budgets": budgets}
+
+    @classmethod
+    def from_data(cls, data: Mapping[str, Any]) -> Row:
+        """Return what `as_data` was called on, also where it has been JSON."""
+        method = Method.model_validate(
+            {key: item for key, item in data.items() if key != "budgets"}
+        )
+        cells, gains = dict[Budget, Cell](), dict[Budget, Gain | None]()
+        for name, known in data["budgets"].items():
+            budget: Budget = "paper" if name == "paper" else int(name)
+            gain = known["gain"]
+            gains[budget] = None if gain is None else Gain(**gain)
+            cell = {field.name: known[field.name] for field in fields(Cell)}
+            for errors in ("val_errors", "test_errors"):
+                cell[errors] = {int(seed): error for seed, error in known[errors].items()}
+            cells[budget] = Cell(**cell)
+        return cls(method, cells, gains)
 
 
 def rows(space: SearchSpace, num_seeds: int, trials: Sequence[TrialRecord]) -> list[Row]:

@@ -7,8 +7,8 @@ luck. The confirmation is a study of its own, so it resumes, is recorded and sha
 from __future__ import annotations
 
 import statistics
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 from sqtune.config.options import EarlyStopping, SearchOptions
@@ -58,6 +58,12 @@ class Confirmed:
         """Return it as plain data."""
         derived = {"mean": self.mean, "deviation": self.deviation} if self.errors else {}
         return {**asdict(self), "errors": list(self.errors), **derived}
+
+    @classmethod
+    def from_data(cls, data: Mapping[str, Any]) -> Confirmed:
+        """Return what `as_data` was called on."""
+        known = {field.name: data[field.name] for field in fields(cls)}
+        return cls(**{**known, "errors": tuple(data["errors"])})
 
 
 def distinct(trials: Sequence[TrialRecord], num_epochs: int | None) -> list[TrialRecord]:

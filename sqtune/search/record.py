@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from sqtune.search.prepare import prepared
@@ -11,7 +11,9 @@ from sqtune.search.records import TrialRecord
 from sqtune.search.study import Study
 from sqtune.store import Store
 from sqtune.tracking import Tracker
+from sqtune.tracking.page import PAGE
 
+Page = Callable[[Study, Sequence[TrialRecord], Store], str]
 BOOKKEEPING = ("seconds", "restored")  # of an epoch, for the study alone
 
 
@@ -83,6 +85,23 @@ def hand_over(study: Study, top: TrialRecord, tracker: Tracker, store: Store) ->
         [folder / WEIGHTS, folder / ABOUT],
         {"sqtune.test_error": f"{test_error:.6f}"},
     )
+
+
+def record_page(
+    page: Page,
+    study: Study,
+    trials: Sequence[TrialRecord],
+    tracker: Tracker,
+    store: Store,
+    say: Callable[[str], object],
+) -> None:
+    """Log a study's page to its run; what keeps it from being made is said and ends nothing."""
+    try:
+        text = page(study, trials, store)
+    except Exception as error:  # a picture of the results must not cost the results
+        say(f"no page for MLflow ({type(error).__name__}: {error}); see: sqtune report")
+    else:
+        tracker.log_texts({PAGE: text})
 
 
 def measure_test_error(study: Study, trial: TrialRecord, store: Store) -> float:

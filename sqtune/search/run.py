@@ -20,7 +20,7 @@ from sqtune.search.origin import leave_mark, remove_mark
 from sqtune.search.pareto import best, front
 from sqtune.search.prepare import file_hashes, footprints, prepare_data, stage_store
 from sqtune.search.progress import Progress
-from sqtune.search.record import hand_over, record_study, record_trial
+from sqtune.search.record import Page, hand_over, record_page, record_study, record_trial
 from sqtune.search.records import TrialRecord
 from sqtune.search.room import room_at_first, slots_counted
 from sqtune.search.storage import open_named, open_storage, study_names
@@ -89,6 +89,7 @@ def run_search(
     choose: Callable[[list[TrialRecord]], TrialRecord | None] = best,
     confirms: str | None = None,
     finish: Callable[[Study, Tracker], None] | None = None,
+    page: Page | None = None,
 ) -> Outcome:
     """Run a search, or go on with it, until its trials have ended or somebody stops it.
 
@@ -102,6 +103,7 @@ def run_search(
         confirms: The study that this one confirms.
         finish: Called once the trials have ended, before the study's MLflow run is ended; not after
             Ctrl-C, nor where nothing can be written.
+        page: Returns the study as an HTML page, for MLflow; called when all else is done.
 
     Raises:
         StudyError: The study exists with another space, or the one to start from does not.
@@ -169,7 +171,7 @@ def run_search(
                 database.hurried = lambda: limits.interrupted
             with stopped_by_signals(limits):
                 driver = _drive(study, places, machine, tracker, progress, limits)
-                return _wrap_up(driver, choose, finish)
+                return _wrap_up(driver, choose, finish, page)
         except ClusterError:
             tracker.end_study("KILLED", {})
             raise
@@ -250,6 +252,7 @@ def _wrap_up(
     driver: Driver,
     choose: Callable[[list[TrialRecord]], TrialRecord | None],
     finish: Callable[[Study, Tracker], None] | None,
+    page: Page | None,
 ) -> Outcome:
     """Leave study and MLflow consistent, whatever ended the trials, and name the best."""
     study, tracker, store = driver.study, driver.tracker, driver.store
@@ -278,6 +281,8 @@ def _wrap_up(
     if top is not None and top.val_error is not None:
         metrics["best_val_error"] = top.val_error
     tracker.end_study("FINISHED" if ending in GOOD_ENDINGS else "KILLED", metrics)
+    if page is not None and ending not in IN_A_HURRY:
+        record_page(page, study, trials, tracker, store, driver.say)
     tracker.close()
     hindrance = driver.limits.hindrance
     return Outcome(

@@ -14,6 +14,7 @@ from sqtune.config.space import SearchSpace
 from sqtune.config.trial import TrialConfig
 from sqtune.errors import StudyError, did_you_mean
 from sqtune.search.changes import refuse_changes, refuse_other_files
+from sqtune.search.importance import importance
 from sqtune.search.records import TrialRecord
 from sqtune.search.storage import study_names
 from sqtune.search.stored import CONFIG, record_of, with_results_of
@@ -79,6 +80,10 @@ class StudyView:
     def set_test_error(self, number: int, test_error: float) -> None:
         """Store the error (0..1) on the test split of a trial that was chosen."""
         self.set_attr("test_errors", {**self.attrs.get("test_errors", {}), str(number): test_error})
+
+    def importance(self) -> dict[str, float]:
+        """Return each searched value's share (0..1) in what sets the best trials apart."""
+        return importance(self._study, self.space.search.objectives.index("val_error"))
 
     def trial(self, number: int) -> TrialRecord:
         """Return one trial."""

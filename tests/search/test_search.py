@@ -95,6 +95,14 @@ def test_the_best_networks_files_in_mlflow_reload_to_the_same_error(searched, tm
     assert load_network(folder).config.nested() == best["config"]
 
 
+def test_the_studys_page_is_in_mlflow(searched):
+    store, _ = searched
+    pages = [path.read_text() for path in (store / "mlartifacts").rglob("report/report.html")]
+    [page] = [page for page in pages if "Study “small”" in page]  # a confirmation has its own
+    assert "finished networks is trial" in page
+    assert page.count('data-chart="layers"') == 1  # the winner's network was there
+
+
 def test_show_and_best_agree_with_the_search(searched):
     store, answer = searched
     content = json.loads(answer.stdout)

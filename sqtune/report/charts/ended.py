@@ -1,0 +1,219 @@
+"""What was stopped and when, what sharing saved, and methods beside each other."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import altair as alt
+
+from sqtune.report.charts.style import (
+    INK,
+    SERIES,
+    SHAPES,
+    SOFT,
+    Chart,
+    scale,
+    sized,
+    spec,
+)
+from sqtune.report.facts import Comparison, Report
+from sqtune.search.compare_table import budget_text
+from sqtune.search.records import TrialRecord
+
+Row = dict[str, Any]
+
+
+def rungs(trials: Sequence[TrialRecord]) -> list[tuple[int, int, int, int]]:
+    """Return where trials were stopped: epoch, epochs of the training, stopped there, went on.
+
+    Compared are trainings of equal length.
+    """
+    places = sorted(
+        {(len(t.epochs), t.config.num_epochs) for t in trials if t.state == "stopped"},
+        key=lambda place: (place[1], place[0]),
+    )
+    found = []
+    for epoch, num_epochs in places:
+        alike = [
+            trial
+            for trial in trials
+            if trial.config.num_epochs == num_epochs
+            and len(trial.epochs) >= epoch
+            and trial.duplicate_of is None
+        ]
+        here = sum(trial.state == "stopped" and len(trial.epochs) == epoch for trial in alike)
+        found.append((epoch, num_epochs, here, len(alike) - here))
+    return found
+
+
+def stopped_chart(report: Report) -> Chart | None:
+    """Return how many trials went on from each rung; None where none was stopped."""
+    found = rungs(report.trials)
+    if not found:
+        return None
+    rows, names = list[Row](), list[str]()
+    for epoch, num_epochs, here, on in found:
+        names.append(f"epoch {epoch} of {num_epochs}")
+        rows += list(_segments(names[-1], [("went on", on), ("stopped there", here)]))
+    alt_text = "; ".join(
+        f"after epoch {epoch} of {num_epochs} {here} stopped and {on} went on"
+        for epoch, num_epochs, here, on in found
+    )
+    return Chart(
+        "stopped",
+        "What was stopped, and when",
+        "At each rung a trial is compared with those that came as far; only the better part goes "
+        "on. A bar has all trials that reached the rung.",
+        f"{alt_text[:1].upper()}{alt_text[1:]}.",
+        (_bars(rows, names, ["went on", "stopped there"], "trials"),),
+    )
+
+
+def epochs_chart(report: Report) -> Chart | None:
+    """Return which of the epochs that were asked for were trained; None before any."""
+    begun = [trial for trial in report.trials if trial.epochs and trial.duplicate_of is None]
+    if not begun:
+        return None
+    asked = sum(trial.epochs_asked for trial in begun)
+    trained = sum(trial.epochs_trained for trial in begun)
+    shared = sum(trial.epochs_shared for trial in begun)
+    parts = [("trained", trained), ("shared", shared), ("not trained", asked - trained - shared)]
+    share = 100 * trained / asked
+    return Chart(
+        "epochs",
+        "Epochs that were saved",
+        "The epochs that the trials would train alone and to their end. Shared ones were trained "
+        "by another trial that begins alike, bit for bit the same; those not trained would have "
+        "come after a trial was stopped or failed, or are still to come.",
+        f"Of {asked:,} epochs {trained:,} were trained ({share:.0f} %), {shared:,} shared and "
+        f"{asked - trained - shared:,} not trained.",
+        (_bars(list(_segments("epochs", parts)), ["epochs"], [n for n, _ in parts], "epochs"),),
+    )
+
+
+def _segments(name: str, parts: Sequence[tuple[str, int]]) -> Iterator[Row]:
+    """Yield the parts of a bar, from left to right."""
+    end = 0
+    for place, (part, count) in enumerate(parts):
+        if count:
+            row = {"name": name, "part": part, "count": count, "from": end, "to": end + count}
+            yield {**row, "middle": end + count / 2, "text": f"{count:,}", "place": place}
+        end += count
+
+
+def _bars(rows: Sequence[Row], names: list[str], parts: list[str], unit: str) -> Any:
+    known = {row["part"] for row in rows}
+    looks = dict(zip(parts, (SERIES[5], SERIES[4], SERIES[6]), strict=False))
+    seen = [part for part in parts if part in known]
+    fills = alt.Scale(domain=seen, range=[looks[part] for part in seen])
+    axis = alt.Axis(labelLimit=200)
+    y = alt.Y("name:N", title=None, sort=names, axis=axis if len(names) > 1 else None)
+    most = max(row["to"] for row in rows)
+    wide = alt.Scale(domain=[0, most], nice=False)
+    ticks = alt.Axis(format=",d", tickMinStep=1, tickCount=6)
+    base = alt.Chart(alt.NamedData("parts"))
+    about = [alt.Tooltip("part:N", title="what"), alt.Tooltip("count:Q", title=unit)]
+    bars = base.mark_bar(stroke="var(--paper)", strokeWidth=2, height=24).encode(
+        alt.X("from:Q", title=unit, scale=wide, axis=ticks),
+        alt.X2("to:Q"),
+        y,
+        alt.Fill("part:N", title=None, scale=fills),
+        tooltip=about,
+    )
+    text = base.transform_filter(f"datum.count >= {most / 25}").mark_text(
+        fontWeight="bold", fontSize=12, color="#000000"
+    )
+    numbers = text.encode(alt.X("middle:Q", title=unit, scale=wide, axis=ticks), y, text="text:N")
+    return spec(sized(alt.layer(bars, numbers), 36 * len(names)), {"parts": rows})
+
+
+def comparison_chart(comparison: Comparison) -> Chart | None:
+    """Return the methods' test errors by budget; None before any training has ended."""
+    rows, num_epochs = comparison.rows, comparison.num_epochs
+    budgets = [budget_text(budget, num_epochs) for budget in rows[0].cells]
+    seeds, means = list[Row](), list[Row]()
+    for row in rows:
+        for budget, cell in row.cells.items():
+            if cell.mean is None:
+                continue
+            place = {"method": row.method.name, "budget": budget_text(budget, num_epochs)}
+            spread = cell.deviation or 0.0
+            seeds += [{**place, "error": 100 * error} for error in cell.test_errors.values()]
+            means.append(
+                {
+                    **place,
+                    "error": 100 * cell.mean,
+                    "low": 100 * (cell.mean - spread),
+                    "high": 100 * (cell.mean + spread),
+                    "seeds": len(cell.test_errors),
+                }
+            )
+    if not means:
+        return None
+    published = [
+        {"method": row.method.name, "error": 100 * row.method.published}
+        for row in rows
+        if row.method.published is not None
+    ]
+    text = "; ".join(f"{m['method']}, {m['budget']}: {m['error']:.2f} %" for m in means)
+    caption = (
+        "Small dots are seeds, large marks their mean with its standard deviation; one colour and "
+        "shape for each budget."
+    )
+    if published:
+        caption += " Vertical black ticks are what was published, on the paper's own images."
+    drawn = _methods([row.method.name for row in rows], budgets, means, published)
+    data = {"seeds": seeds, "means": means, "published": published}
+    parts = (spec(drawn, data),)
+    return Chart("compare", "The methods beside each other", caption, f"Mean: {text}.", parts)
+
+
+def _methods(
+    names: list[str], budgets: list[str], means: Sequence[Row], published: Sequence[Row]
+) -> Any:
+    ends = [row[end] for row in means for end in ("low", "high", "error")]
+    values = scale([max(end, 0.0) for end in (*ends, *(row["error"] for row in published))])
+    ticks = alt.Axis(format="~g", tickCount=6)
+
+    def x(field: str) -> alt.X:
+        return alt.X(f"{field}:Q", title="test error (%)", scale=values, axis=ticks)
+
+    y = alt.Y("method:N", title=None, sort=names, axis=alt.Axis(labelLimit=160, grid=True))
+    count = len(budgets)
+    shift = alt.YOffset("budget:N", sort=budgets)
+    legend = alt.Legend(columns=2)  # a phone has room for no more
+    colour = alt.Color(
+        "budget:N",
+        title=None,
+        legend=legend,
+        scale=alt.Scale(domain=budgets, range=[SERIES[place % 7] for place in range(count)]),
+    )
+    shape = alt.Shape(
+        "budget:N",
+        title=None,
+        legend=legend,
+        scale=alt.Scale(domain=budgets, range=[SHAPES[place % 7] for place in range(count)]),
+    )
+    by_mean = alt.Chart(alt.NamedData("means"))
+    known = alt.Chart(alt.NamedData("published")).mark_tick(thickness=3, size=34, color=INK)
+    dots = alt.Chart(alt.NamedData("seeds")).mark_circle(size=22, opacity=0.6, color=SOFT)
+    about = [
+        alt.Tooltip("method:N"),
+        alt.Tooltip("budget:N"),
+        alt.Tooltip("error:Q", title="mean (%)", format=".2f"),
+        alt.Tooltip("seeds:Q"),
+    ]
+    return sized(
+        alt.layer(
+            known.encode(x("error"), y, tooltip=[alt.Tooltip("error:Q", title="published (%)")]),
+            by_mean.mark_rule(strokeWidth=1.5, clip=True).encode(
+                x("low"), alt.X2("high:Q"), y, shift, colour
+            ),
+            dots.encode(x("error"), y, shift),
+            by_mean.mark_point(size=90, filled=True).encode(
+                x("error"), y, shift, colour, shape, tooltip=about
+            ),
+        ),
+        max(30, 18 * count) * len(names),
+    )

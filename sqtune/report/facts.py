@@ -1,0 +1,217 @@
+"""What the page shows of a study, as frozen data."""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from sqtune.config.space import SearchSpace
+from sqtune.errors import StoreError
+from sqtune.quant import Float
+from sqtune.search.compare import Row
+from sqtune.search.confirm import SEED, Confirmed
+from sqtune.search.pareto import best, front, ranking
+from sqtune.search.records import TrialRecord
+from sqtune.search.view import StudyView
+from sqtune.store import Store
+
+# of a trained network, as sqtune.train writes them; to import that takes torch
+WEIGHTS, CODES, ABOUT = "weights.safetensors", "codes.safetensors", "network.json"
+LAYERS = "layers.safetensors"
+MOST_SHOWN = 2_000  # trials with a mark and a row of their own: more make a page slow and large
+
+
+@dataclass(frozen=True, slots=True)
+class LayerErrors:
+    """What happened to the winner's layers.
+
+    Attributes:
+        names: Of the quantized layers, from the first to the last.
+        errors: Mean relative quantization error of a layer's filters, by layer and epoch; None in
+            a float warm-up.
+    """
+
+    names: tuple[str, ...]
+    errors: tuple[tuple[float | None, ...], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """What `sqtune compare` came to.
+
+    Attributes:
+        rows: One a method.
+        num_epochs: Of one stage.
+        num_seeds: Trainings of each method at each budget.
+    """
+
+    rows: tuple[Row, ...]
+    num_epochs: int
+    num_seeds: int
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """A study as the page shows it. Errors are shares (0..1).
+
+    Attributes:
+        name: The study's.
+        space: What is searched.
+        trials: All, by number.
+        ranked: The finished ones that repeat no other, best first.
+        front: Of error against size, best error first.
+        on_front: Numbers of the trials on the front of the study's own objectives.
+        winner: The lowest mean of the confirmed, or else the lowest error.
+        baseline: The best network of the study that stayed float.
+        start_error: Validation error of the float network that the winner started from, where that
+            is a folder of sqtune's.
+        confirmed: What new seeds gave, lowest mean first.
+        confirms: The study that this one confirms.
+        importance: Share (0..1) of each searched value, most important first.
+        layers: The winner's; None where its network is not here.
+        files: Bytes of the winner's files by name.
+        comparison: Of a study that `sqtune compare` made.
+        provenance: Versions, commit and machine of the study's beginning.
+        options: What a command on this study needs beside its name, quoted for a shell.
+        written_at: When this was gathered, seconds since 1970.
+    """
+
+    name: str
+    space: SearchSpace
+    trials: tuple[TrialRecord, ...]
+    ranked: tuple[TrialRecord, ...]
+    front: tuple[TrialRecord, ...]
+    on_front: frozenset[int]
+    winner: TrialRecord | None
+    baseline: TrialRecord | None
+    start_error: float | None
+    confirmed: tuple[Confirmed, ...]
+    confirms: str | None
+    importance: Mapping[str, float]
+    layers: LayerErrors | None
+    files: Mapping[str, int]
+    comparison: Comparison | None
+    provenance: Mapping[str, str]
+    options: str
+    written_at: float
+
+    @property
+    def shown(self) -> tuple[TrialRecord, ...]:
+        """The trials that get a mark and a row: the best, and then the others by number."""
+        first = {trial.number for trial in self.ranked}
+        others = (trial for trial in self.trials if trial.number not in first)
+        return (*self.ranked, *others)[:MOST_SHOWN]
+
+    @property
+    def networks(self) -> tuple[TrialRecord, ...]:
+        """The finished ones among them, best first."""
+        return self.ranked[:MOST_SHOWN]
+
+    @property
+    def is_search(self) -> bool:
+        """Whether its values were searched: a comparison and a confirmation go through seeds."""
+        compares = self.space.search.sampler == "points" and SEED in self.space.space
+        return self.confirms is None and not compares
+
+
+def gather(
+    study: StudyView, trials: Sequence[TrialRecord], store: Store, options: str = ""
+) -> Report:
+    """Return what the page shows of a study.
+
+    Args:
+        study: In its storage.
+        trials: All of them.
+        store: Where networks and comparisons lie.
+        options: What a command on the study needs beside its name, quoted for a shell.
+    """
+    attrs, objectives = study.attrs, study.space.search.objectives
+    ranked = [trial for trial in ranking(trials) if trial.duplicate_of is None]
+    told = attrs.get("confirmed") or {}
+    confirmed = tuple(Confirmed.from_data(each) for each in told.get("results", ()))
+    winner = _winner(trials, confirmed)
+    folder = None if winner is None else store.network(study.name, winner.number)
+    if folder is not None:
+        try:
+            store.fetch(folder)
+        except StoreError:  # a store that is away: the page goes without
+            folder = None
+    return Report(
+        name=study.name,
+        space=study.space,
+        trials=tuple(trials),
+        ranked=tuple(ranked),
+        front=tuple(front(trials)),
+        on_front=frozenset(trial.number for trial in front(trials, objectives)),
+        winner=winner,
+        baseline=next((trial for trial in ranked if trial.weight_bits == Float.bits), None),
+        start_error=None if winner is None else _start_error(winner),
+        confirmed=confirmed,
+        confirms=attrs.get("confirms"),
+        importance=study.importance(),
+        layers=None if folder is None else read_layers(folder),
+        files={} if folder is None else _files(folder),
+        comparison=_comparison(store.comparison(study.name)),
+        provenance=attrs.get("provenance", {}),
+        options=options,
+        written_at=time.time(),
+    )
+
+
+def _winner(trials: Sequence[TrialRecord], confirmed: Sequence[Confirmed]) -> TrialRecord | None:
+    by_number = {trial.number: trial for trial in trials}
+    means = [each for each in confirmed if each.errors and each.trial in by_number]
+    if means:
+        return by_number[min(means, key=lambda each: each.mean).trial]
+    return best(trials)
+
+
+def _start_error(winner: TrialRecord) -> float | None:
+    start = winner.config.start
+    if start is None:
+        return None
+    try:
+        about = Path(start.weights).expanduser() / ABOUT
+        result = json.loads(about.read_text(encoding="utf-8"))["about"]["result"]
+        return float(result["val_error"])
+    except (OSError, ValueError, KeyError, TypeError, RuntimeError):  # another kind of weights
+        return None
+
+
+def read_layers(folder: Path) -> LayerErrors | None:
+    """Return the layers' errors of a trained network; None where they are not known."""
+    from safetensors import SafetensorError, safe_open
+    from safetensors.numpy import load_file
+
+    try:
+        tensors = load_file(folder / LAYERS)
+        with safe_open(folder / CODES, framework="numpy") as file:
+            order = list(json.loads(file.metadata()["shapes"]))
+    except (OSError, SafetensorError):
+        return None
+    names = [name for name in order if f"{name}.error" in tensors]
+    errors = tuple(
+        tuple(None if math.isnan(error) else error for error in layer)
+        for layer in (tensors[f"{name}.error"].mean(axis=1).tolist() for name in names)
+    )
+    return LayerErrors(tuple(names), errors) if names else None
+
+
+def _files(folder: Path) -> dict[str, int]:
+    if not folder.is_dir():
+        return {}
+    return {path.name: path.stat().st_size for path in sorted(folder.iterdir())}
+
+
+def _comparison(folder: Path) -> Comparison | None:
+    """Return what a comparison wrote down at its end; None of other studies."""
+    try:
+        data = json.loads((folder / "compare.json").read_text(encoding="utf-8"))
+    except OSError:
+        return None
+    rows = tuple(Row.from_data(method) for method in data["methods"])
+    return Comparison(rows, data["num_epochs"], data["num_seeds"])

@@ -1,0 +1,170 @@
+"""Charts: every specification compiles without a warning, and shows what it says."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import vl_convert
+
+from report.made_up import LAYERS, report, space, study, write_network
+from sqtune.report.charts import charts_of
+from sqtune.report.charts.curves import MOST_POINTS
+from sqtune.report.facts import gather
+from sqtune.report.render import VEGA_LITE, picture, png, svg
+from sqtune.search.confirm import Confirmed
+from sqtune.store import Store
+
+MIXED = ["finished"] * 16 + ["stopped"] * 4 + ["failed", "refused", "running"]
+CONFIRMED = {
+    "study": "again",
+    "results": [
+        Confirmed(0, 0.1, (0.1, 0.12), 0, 9000).as_data(),
+        Confirmed(1, 0.2, (0.2,), 1, 8000).as_data(),
+    ],
+}
+
+
+def by_key(found):
+    return {chart.key: chart for chart in charts_of(found).all()}
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """A study in which there is something of everything, with the winner's network."""
+    store = Store.at(tmp_path_factory.mktemp("whole"))
+    made = study(MIXED, attrs={"confirmed": CONFIRMED})
+    write_network(store.network(made.name, 0))
+    return gather(made, made.trials(), store)
+
+
+def test_a_whole_study_has_every_chart(whole):
+    slices = {f"slice-{place:02d}" for place in range(1, 5)}
+    assert set(by_key(whole)) == slices | {
+        *("front", "confirmation", "importance", "parallel", "curves", "layers", "stopped"),
+        "epochs",
+    }
+
+
+def kinds_of_studies(tmp_path):
+    three = space(search={"objectives": ["val_error", "size_bytes", "bit_operations"]})
+    floats = space(
+        trial={"quantizer": {"name": "float"}}, space={"optimizer.lr": {"choice": [1, 2]}}
+    )
+    nothing = space(space={})
+    return {
+        "empty": report(tmp_path, []),
+        "one": report(tmp_path, ["finished"]),
+        "one, nothing searched": report(tmp_path, ["finished"], of=nothing),
+        "failed": report(tmp_path, ["failed"] * 3),
+        "refused": report(tmp_path, ["refused"] * 3),
+        "three objectives": report(tmp_path, MIXED, of=three),
+        "float": report(tmp_path, ["finished"] * 3, of=floats),
+    }
+
+
+def compiles(chart, capfd):
+    for part in (*chart.parts, picture(chart)):
+        vl_convert.vegalite_to_svg(part, vl_version=VEGA_LITE, show_warnings=True)
+        printed = capfd.readouterr()
+        assert not printed.out + printed.err, (chart.key, printed)
+
+
+def test_every_chart_of_every_kind_of_study_compiles_without_warnings(whole, tmp_path, capfd):
+    for found in (whole, *kinds_of_studies(tmp_path).values()):
+        for chart in charts_of(found).all():
+            compiles(chart, capfd)
+
+
+def test_a_warning_would_be_seen(capfd):
+    broken = {"data": {"values": [{"a": 1}]}, "mark": "point",
+              "encoding": {"shape": {"field": "a", "type": "quantitative"}}}  # fmt: skip
+    vl_convert.vegalite_to_svg(broken, vl_version=VEGA_LITE, show_warnings=True)
+    printed = capfd.readouterr()
+    assert "WARN" in (printed.out + printed.err).upper()
+
+
+def test_what_there_is_nothing_of_has_no_chart(tmp_path):
+    kinds = kinds_of_studies(tmp_path)
+    assert not by_key(kinds["empty"])
+    assert not by_key(kinds["refused"])
+    assert set(by_key(kinds["failed"])) == {"curves", "epochs"}
+    assert {"front", "operations"} <= set(by_key(kinds["three objectives"]))
+    assert set(by_key(kinds["one"])) == {"front", "curves", "epochs"}
+
+
+def test_the_front_is_that_of_error_and_size(whole):
+    part = by_key(whole)["front"].parts[0]
+    front = part["datasets"]["front"]
+    assert [row["trial"] for row in front] == [trial.number for trial in reversed(whole.front)]
+    assert len(part["datasets"]["trials"]) == 16
+    errors = [row["error"] for row in front]
+    assert errors == sorted(errors, reverse=True)
+    assert [row["seeds"] for row in part["datasets"]["confirmed"]] == [2, 1]
+
+
+def test_a_float_network_is_a_line_for_reference(tmp_path):
+    of = space(space={"quantizer.name": {"choice": ["float", "binary"]}})
+    found = report(tmp_path, ["finished"] * 8, of=of)
+    assert found.baseline is not None
+    lines = by_key(found)["front"].parts[0]["datasets"]["lines"]
+    assert [line["error"] for line in lines] == [100 * found.baseline.val_error]
+
+
+def test_curves_show_the_float_error_before_the_first_quantized_epoch(whole):
+    curves, ratios = by_key(whole)["curves"].parts
+    rows = curves["datasets"]["curves"]
+    assert {row["epoch"] for row in rows if row["trial"] == 0} == set(range(1, 9))
+    assert {row["how"] for row in rows} == {"this one", "finished", "stopped or failed", "going on"}
+    assert len({row["trial"] for row in curves["datasets"]["ends"]}) == 5
+    assert {row["ratio"] for row in ratios["datasets"]["ratios"]} >= {0.0, 0.5, 1.0}
+
+
+def test_long_curves_are_thinned_and_say_so(tmp_path):
+    of = space(trial={"network": {"name": "resnet8"}, "num_epochs": 400})
+    chart = by_key(report(tmp_path, ["finished"] * 100, of=of))["curves"]
+    assert len(chart.parts[0]["datasets"]["curves"]) <= MOST_POINTS
+    assert "thinned to 200 points" in chart.caption
+    last = [row for row in chart.parts[0]["datasets"]["curves"] if row["epoch"] == 400]
+    assert len(last) == 100
+
+
+def test_the_heat_map_has_layers_in_the_networks_order_and_leaves_float_epochs_out(whole):
+    part = by_key(whole)["layers"].parts[0]
+    rows = part["datasets"]["layers"]
+    assert list(dict.fromkeys(row["layer"] for row in rows)) == list(LAYERS)
+    assert {row["epoch"] for row in rows} == set(range(3, 9))
+    assert whole.layers.errors[0][:2] == (None, None)
+
+
+def test_stops_are_counted_at_their_rung(whole):
+    rows = by_key(whole)["stopped"].parts[0]["datasets"]["parts"]
+    assert {row["part"]: row["count"] for row in rows} == {"stopped there": 4, "went on": 18}
+
+
+def test_pictures_have_no_colour_of_the_page(whole):
+    chart = by_key(whole)["parallel"]
+    assert "var(--" in json.dumps(chart.parts[0])
+    assert "var(--" not in json.dumps(picture(chart))
+    assert png(chart).startswith(b"\x89PNG")
+
+
+def test_a_charts_text_is_escaped_in_its_still_picture(tmp_path):
+    evil = "</script><img src=x onerror=alert(1)>"
+    of = space(space={"selection.function": {"choice": ["linear", "softmax"]}}, name=evil)
+    found = report(tmp_path, ["finished"] * 4, of=of)
+    found.trials[0].values["selection.function"] = evil
+    still = "".join(svg(part) for chart in charts_of(found).all() for part in chart.parts)
+    assert "<img" not in still
+    assert "</script" not in still
+
+
+def test_the_float_network_at_the_start_is_a_line_for_reference(tmp_path):
+    (tmp_path / "float").mkdir()
+    result = {"about": {"result": {"val_error": 0.04}}}
+    (tmp_path / "float" / "network.json").write_text(json.dumps(result))
+    network = {"name": "resnet8", "width": 4}
+    for weights, errors in ((tmp_path / "float", [4.0]), (tmp_path / "other.pt", [])):
+        of = space(trial={"network": network, "start": {"weights": str(weights)}, "num_epochs": 2})
+        chart = by_key(report(tmp_path, ["finished"] * 2, of=of))["front"]
+        assert [line["error"] for line in chart.parts[0]["datasets"]["lines"]] == errors

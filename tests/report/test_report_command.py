@@ -1,0 +1,166 @@
+"""`sqtune report`: page, pictures, MLflow, and what is refused."""
+
+from __future__ import annotations
+
+import json
+import re
+
+import pytest
+from click.testing import CliRunner
+from mlflow import MlflowClient
+from search.studies import asked, finish, new_store, opened, space_of
+
+from report.made_up import report, space
+from sqtune.cli import main
+from sqtune.report.files import refuse_taken, write
+from sqtune.search.record import PAGE, record_page
+from sqtune.search.storage import open_storage
+from sqtune.search.study import Study
+from sqtune.tracking import Tracker
+
+SPACE = """
+name: my study
+trial: {network: {name: resnet8, width: 4}, num_epochs: 2}
+space: {optimizer.lr: {float: [0.02, 0.3], log: true}}
+search: {num_trials: 3, sampler: random}
+"""
+
+
+@pytest.fixture
+def store(tmp_path, monkeypatch):
+    """A store with a study of three trials whose trainings are made up."""
+    monkeypatch.chdir(tmp_path)
+    store = new_store(tmp_path / "store")
+    study = opened(store, space_of(tmp_path, SPACE))
+    for error in (0.3, 0.2, 0.4):
+        finish(study, asked(study), error)
+    return store
+
+
+def record(store):
+    """Give the study its run in MLflow."""
+    study = Study.load(open_storage(store, None), None)
+    tracker = Tracker(store.tracking_uri, store.artifacts, study.name, store.root)
+    tracker.start_study(study.attrs["uuid"], {"sqtune.space_hash": "abc"}, {}, {})
+    tracker.end_study("FINISHED", {})
+    tracker.close()
+    assert tracker.error is None
+
+
+def typed(store, *arguments):
+    words = ["report", "--store", store.root, *arguments]
+    return CliRunner().invoke(main, [str(word) for word in words])
+
+
+def logged(store):
+    """Return the page that MLflow has of the only study."""
+    client = MlflowClient(tracking_uri=store.tracking_uri)
+    [experiment] = [each for each in client.search_experiments() if each.name == "my study"]
+    [run] = client.search_runs([experiment.experiment_id])
+    assert run.info.status == "FINISHED"
+    return (store.artifacts / run.info.run_id / "artifacts" / PAGE).read_text()
+
+
+def test_the_page_is_written_logged_and_not_replaced_unasked(store, tmp_path):
+    record(store)
+    answer = typed(store)
+    assert answer.exit_code == 0, answer.output
+    [path] = tmp_path.glob("*.html")
+    assert re.fullmatch(r"my_study-[0-9a-f]{8}\.html", path.name)
+    text = path.read_text()
+    assert text == logged(store)
+    assert "The best of 3 finished networks is trial 1" in text
+    assert "--store" in text  # in the commands
+    again = typed(store)
+    assert again.exit_code == 2
+    assert f"--out {path.name}: exists. Give another path, or --force" in again.stderr
+    assert typed(store, "--force").exit_code == 0
+    mine = tmp_path / "mine.html"
+    mine.write_text("<p>mine")
+    refused = typed(store, "--out", mine, "--force")
+    assert refused.exit_code == 2
+    assert "no page of sqtune report" in refused.stderr
+    assert mine.read_text() == "<p>mine"
+
+
+def test_json_says_what_was_written_and_pictures_are_pictures(store, tmp_path):
+    out, folder = tmp_path / "new" / "page.html", tmp_path / "charts"
+    answer = typed(store, "my study", "--out", out, "--png", folder, "--json")
+    assert answer.exit_code == 0, answer.output
+    told = json.loads(answer.stdout)
+    assert told["report"] == str(out)
+    assert told["bytes"] == out.stat().st_size
+    assert told["finding"].startswith("The best of 3")
+    assert told["mlflow_run"] is None
+    pictures = sorted(folder.iterdir())
+    assert [str(picture) for picture in pictures] == told["pictures"]
+    assert [picture.stem.split("-", 1)[1] for picture in pictures] == told["charts"]
+    assert all(picture.read_bytes().startswith(b"\x89PNG") for picture in pictures)
+    taken = typed(store, "--out", tmp_path / "other.html", "--png", folder)
+    assert "--png" in taken.stderr
+    assert not (tmp_path / "other.html").exists()
+
+
+def test_an_empty_study_has_a_page_all_the_same(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    store = new_store(tmp_path / "store")
+    opened(store, space_of(tmp_path, SPACE))
+    answer = typed(store, "--json")
+    assert answer.exit_code == 0, answer.output
+    assert json.loads(answer.stdout)["charts"] == []
+    assert not (store.root / "mlflow.db").exists()
+
+
+def test_a_tracking_server_that_is_away_is_a_warning(store):
+    answer = typed(store, "--tracking-uri", "http://127.0.0.1:9")
+    assert answer.exit_code == 0
+    assert "warning: MLflow does not have the page" in answer.stderr
+
+
+def test_places_that_cannot_be_written_are_refused(store, tmp_path):
+    assert "is a folder" in typed(store, "--out", tmp_path).stderr
+    (tmp_path / "file").write_text("x")
+    assert "cannot be written" in typed(store, "--out", tmp_path / "file" / "page.html").stderr
+
+
+def test_a_page_is_written_as_a_whole(tmp_path):
+    out = tmp_path / "page.html"
+    refuse_taken(out, force=False)
+    write(out, "text")
+    assert [path.name for path in tmp_path.iterdir()] == ["page.html"]
+
+
+def test_a_page_that_cannot_be_made_ends_no_search():
+    said = []
+
+    def broken(*_):
+        raise ZeroDivisionError("oh")
+
+    record_page(broken, None, [], None, None, said.append)
+    assert said == ["no page for MLflow (ZeroDivisionError: oh); see: sqtune report"]
+
+
+def test_a_comparison_has_its_methods_on_the_page(tmp_path):
+    """From what `sqtune compare` wrote down, without training anything."""
+    from sqtune.config.compare import Method
+    from sqtune.report.page import page
+    from sqtune.search.compare import Cell, Gain, Row
+
+    method = Method(name="BWN", values={"quantizer": {"name": "binary"}}, published=0.1)
+    other = Method(name="SQ", values={"quantizer": {"name": "binary"}}, against="BWN")
+    errors = {0: 0.2, 1: 0.3, 2: 0.25}
+    cell = Cell(4, 1.0, {}, errors, 0, cut_short=False)
+    rows = [
+        Row(method, {"paper": cell, 1: cell}, {"paper": None, 1: None}),
+        Row(other, {"paper": cell, 1: cell}, {"paper": Gain(0.1, 0.01, 3), 1: Gain(0.0, 0.1, 3)}),
+    ]
+    assert [Row.from_data(json.loads(json.dumps(row.as_data()))) for row in rows] == rows
+    folder = new_store(tmp_path / "store").comparison("made up")
+    folder.mkdir(parents=True)
+    data = {"methods": [row.as_data() for row in rows], "num_epochs": 4, "num_seeds": 3}
+    (folder / "compare.json").write_text(json.dumps(data))
+    text = page(report(tmp_path, ["finished"] * 6, of=space()))
+    assert "The lowest mean test error has BWN" in text
+    assert "1 ahead, 1 within the noise" in text
+    assert "published, BWN: 10.00 %" in text
+    assert text.count("25.00 ± 5.00") >= 4
