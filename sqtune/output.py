@@ -46,10 +46,10 @@ def console(*, to_stderr: bool = False) -> Console:
     """
     from rich.console import Console
 
-    out = Console(stderr=to_stderr, markup=False)
+    out = Console(stderr=to_stderr, markup=False, force_jupyter=False)
     if out.is_terminal:
         return out
-    return Console(stderr=to_stderr, markup=False, width=PLAIN_WIDTH)
+    return Console(stderr=to_stderr, markup=False, force_jupyter=False, width=PLAIN_WIDTH)
 
 
 def print_json(content: dict[str, Any]) -> None:
@@ -118,6 +118,8 @@ def print_outcome(
     }
     shown = [f"{step}        {what}" for step, what in steps.items()]
     out.print(f"study     {places.place}", highlight=False, soft_wrap=True)
+    if outcome.front_page is not None:
+        out.print(f"front     {outcome.front_page}", highlight=False, soft_wrap=True)
     out.print("next      " + "\n          ".join(shown), highlight=False, soft_wrap=True)
 
 
