@@ -14,8 +14,10 @@ from sqtune.tracking.runs import FRONT_TAG, TRIAL_TAG
 KIND_TAG, VIEW_TAG = "mlflow.experimentKind", "mlflow.sharedViewState."
 FRONT, TRIALS = "sqtune-front", "sqtune-trials"
 COLUMNS = ("val_error", "size_bytes", "bits")
-LINES = ("val_error", "train_loss", "ratio", "val_error_hybrid", "quantization_error")
-LINES += ("changed_rows", "lr", "images_per_second")
+LINES = (
+    *("val_error", "train_loss", "ratio", "val_error_hybrid", "quantization_error"),
+    *("changed_rows", "lr", "images_per_second"),
+)
 BARS = ("size_bytes", "bits", "seconds")
 MOST_SEARCHED = 12  # columns of searched values
 SECTION = {"name": "Model metrics", "display": True, "isReordered": False, "deleted": False}
@@ -50,12 +52,12 @@ def _charts() -> list[dict[str, Any]]:
 
     MLflow puts charts of its own before the others for metrics that have none here.
     """
-    scatter = {
+    scatter: dict[str, Any] = {
         "type": "SCATTER",
         "xaxis": {"key": "size_bytes", "type": "METRIC"},
         "yaxis": {"key": "val_error", "type": "METRIC"},
     }
-    lines = [
+    lines: list[dict[str, Any]] = [
         {
             "type": "LINE",
             "metricKey": name,
@@ -69,7 +71,9 @@ def _charts() -> list[dict[str, Any]]:
         }
         for name in LINES
     ]
-    bars = [{"type": "BAR", "metricKey": name, "displayName": name} for name in BARS]
+    bars: list[dict[str, Any]] = [
+        {"type": "BAR", "metricKey": name, "displayName": name} for name in BARS
+    ]
     own = {"metricSectionId": "sqtune", "deleted": False, "isGenerated": False}
     return [
         {"uuid": f"sqtune-{place}", "runsCountToCompare": 100, **own, **chart}
