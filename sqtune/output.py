@@ -46,10 +46,11 @@ def console(*, to_stderr: bool = False) -> Console:
     """
     from rich.console import Console
 
-    out = Console(stderr=to_stderr, markup=False, force_jupyter=False)
+    out = Console(stderr=to_stderr, markup=False)
     if out.is_terminal:
         return out
-    return Console(stderr=to_stderr, markup=False, force_jupyter=False, width=PLAIN_WIDTH)
+    plain: Any = {"force_terminal": False, "force_jupyter": False}  # a notebook's takes lines, too
+    return Console(stderr=to_stderr, markup=False, width=PLAIN_WIDTH, **plain)
 
 
 def print_json(content: dict[str, Any]) -> None:
