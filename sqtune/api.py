@@ -24,6 +24,9 @@ if TYPE_CHECKING:
     from sqtune.notebook import Study
     from sqtune.search.run import Outcome, Places
 
+# Of tqdm, which Optuna imports, in notebooks without widgets; nobody sees its bars here.
+warnings.filterwarnings("ignore", "IProgress not found")
+
 RAISED: dict[str, type[SqtuneError]] = {
     "failures": TrainingError,
     "unwritable": StoreError,
