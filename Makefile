@@ -75,6 +75,7 @@ check: setup  ## ruff (lint and format), mypy --strict on the package, import-li
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/mypy tests/api/typed_example.py
 	$(BIN)/lint-imports --no-cache
 
 format: setup  ## put the code into its standard form

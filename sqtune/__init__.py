@@ -1,20 +1,44 @@
-"""sqtune: finds the most accurate low-bit network that fits a device."""
+"""sqtune: finds the most accurate low-bit network that fits a device.
+
+    study = sqtune.search("search_spaces/resnet.yaml", trials=24)
+    study.front
+    study.best(max_size="20KiB").export("deployed")
+
+`sqtune.open_study` reads a study that was searched before, `sqtune.load` gives a trained network
+back in torch. The method alone is in `sqtune.quant`.
+"""
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from sqtune.api import open_study, search
     from sqtune.deploy.load import load
+    from sqtune.errors import SqtuneError
+    from sqtune.notebook import Study, Trial
 
 __version__ = "0.1.0"
-__all__ = ["__version__", "load"]
+__all__ = ["SqtuneError", "Study", "Trial", "__version__", "load", "open_study", "search"]
+
+_HOMES = {
+    "SqtuneError": "sqtune.errors",
+    "Study": "sqtune.notebook",
+    "Trial": "sqtune.notebook",
+    "load": "sqtune.deploy.load",
+    "open_study": "sqtune.api",
+}
 
 
 def __getattr__(name: str) -> Any:
-    """Import `load` at its first use: importing sqtune stays light."""
-    if name == "load":
-        from sqtune.deploy.load import load
-
-        return load
+    """Import a public name at its first use: importing sqtune stays light."""
+    if name == "search":
+        return import_module("sqtune.search")  # which can be called
+    if name in _HOMES:
+        return getattr(import_module(_HOMES[name]), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

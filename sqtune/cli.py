@@ -226,13 +226,18 @@ def ui(port: int | None, store: str, as_json: bool) -> None:
     from sqtune.mlflow_ui import serve
 
     places = Store.at(store)
-    serve(
-        places,
-        port,
-        on_start=lambda url: (
-            print_json({"url": url}) if as_json else click.echo(f"MLflow: {url}  (Ctrl-C ends it)")
-        ),
-    )
+
+    def on_start(url: str, study: str | None, pages: dict[str, str]) -> None:
+        if as_json:
+            print_json({"url": url, "study": study, "pages": pages})
+            return
+        click.echo(f"MLflow    {url}  (Ctrl-C ends it)")
+        if study is not None:
+            click.echo(f"study     {study}")
+        for name, page in pages.items():
+            click.echo(f"{name:10}{page}")
+
+    serve(places, port, on_start)
 
 
 @main.command()

@@ -14,14 +14,20 @@ from collections.abc import Callable
 from sqtune.errors import StoreError, TrackingError
 from sqtune.store import Store
 from sqtune.tracking import quiet_environment
+from sqtune.tracking.pages import charts_page, front_page, latest_study, study_page
 
 FIRST_PORT, LAST_PORT = 5000, 5099
 START_SECONDS = 60.0
 BY_HAND = "What it says: mlflow server --backend-store-uri sqlite:///STORE/mlflow.db"
 
 
-def serve(store: Store, port: int | None, on_start: Callable[[str], object]) -> None:
-    """Run the server until it is interrupted; call `on_start` with its URL once it answers.
+def serve(
+    store: Store, port: int | None, on_start: Callable[[str, str | None, dict[str, str]], object]
+) -> None:
+    """Run the server until it is interrupted; call `on_start` once it answers.
+
+    It is told the server's URL, the study recorded last, and addresses of that one's pages by what
+    they show.
 
     Raises:
         StoreError: The store has no tracking database.
@@ -49,7 +55,7 @@ def serve(store: Store, port: int | None, on_start: Callable[[str], object]) -> 
     before = signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         _wait_for(server, url)
-        on_start(url)
+        on_start(url, *_latest(url))
         server.wait()
     finally:
         if server.poll() is None:
@@ -60,6 +66,13 @@ def serve(store: Store, port: int | None, on_start: Callable[[str], object]) -> 
                 os.killpg(server.pid, signal.SIGKILL)
                 server.wait()
         signal.signal(signal.SIGTERM, before)
+
+
+def _latest(url: str) -> tuple[str | None, dict[str, str]]:
+    study, experiment = latest_study(url) or (None, "")
+    shown = {"trials": study_page, "front": front_page, "charts": charts_page}
+    pages = {name: f"{url}/{page(experiment)}" for name, page in shown.items()}
+    return study, {} if study is None else pages
 
 
 def free_port(port: int | None = None) -> int:

@@ -55,7 +55,8 @@ def console(*, to_stderr: bool = False) -> Console:
     out = Console(stderr=to_stderr, markup=False)
     if out.is_terminal:
         return out
-    return Console(stderr=to_stderr, markup=False, width=PLAIN_WIDTH)
+    plain: Any = {"force_terminal": False, "force_jupyter": False}  # a notebook's takes lines, too
+    return Console(stderr=to_stderr, markup=False, width=PLAIN_WIDTH, **plain)
 
 
 def print_json(content: dict[str, Any]) -> None:
@@ -109,6 +110,8 @@ def print_outcome(
         return
     print_best(out, outcome.best, outcome.network)
     out.print(f"study     {places.place}", highlight=False, soft_wrap=True)
+    if outcome.front_page is not None:
+        out.print(f"front     {outcome.front_page}", highlight=False, soft_wrap=True)
     ui = f"sqtune ui{typed('store')}" if tracking_uri is None else without_password(tracking_uri)
     say_next(
         out,

@@ -59,6 +59,15 @@ def settings() -> dict[str, str]:
     return content
 
 
+def setting(name: str, given: str | None = None) -> str | None:
+    """Return a setting: as given, else from its environment variable, else from the settings file.
+
+    Raises:
+        ConfigError: The settings file cannot be used.
+    """
+    return given or os.environ.get(VARIABLES[name]) or settings().get(name)
+
+
 def without_password(url: str) -> str:
     """Return a URL as it may be shown: its password, if it has one, replaced by ***.
 

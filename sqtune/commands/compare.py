@@ -23,7 +23,7 @@ from sqtune.options import (
     set_option,
     space_option,
 )
-from sqtune.output import check_new_folder, console, print_ending, print_json, typed
+from sqtune.output import check_new_folder, console, print_ending, print_json
 from sqtune.report import page_maker
 from sqtune.store import Store
 

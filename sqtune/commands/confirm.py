@@ -22,7 +22,7 @@ from sqtune.options import (
     quiet_option,
     study_argument,
 )
-from sqtune.output import console, print_ending, print_json, typed
+from sqtune.output import console, print_ending, print_json
 from sqtune.report import page_maker
 from sqtune.store import Store
 

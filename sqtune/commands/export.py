@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from sqtune.completion import complete_folder, complete_trial
-from sqtune.errors import ConfigError, ExportError, StudyError
+from sqtune.errors import ConfigError
 from sqtune.next_steps import after_export, say_next
 from sqtune.options import (
     json_option,
@@ -28,20 +28,8 @@ from sqtune.store import Store
 
 if TYPE_CHECKING:
     from sqtune.deploy.manifest import Source
+    from sqtune.search.chosen import Chosen
     from sqtune.search.records import TrialRecord
-
-
-@dataclass(frozen=True, slots=True)
-class Chosen:
-    """What is exported.
-
-    Attributes:
-        folder: The trained network.
-        source: Where it comes from.
-    """
-
-    folder: Path
-    source: Source
 
 
 @click.command()
@@ -171,6 +159,8 @@ def _chosen(
         StudyError: There is no such study, trial or run.
         ExportError: The trial has no finished network.
     """
+    from sqtune.search.chosen import Chosen, asked_for, chosen_network
+
     ways = {
         "--trial": trial is not None,
         "--run": run_id is not None,
@@ -183,8 +173,9 @@ def _chosen(
     if network is not None:
         if name is not None:
             raise ConfigError(f"--network is a folder, not one of study {name!r}: leave one out.")
-        source: Source = {"study": None, "trial": None, "run_id": None, "network": str(network)}
-        return Chosen(network, source)
+        return Chosen(
+            network, {"study": None, "trial": None, "run_id": None, "network": str(network)}
+        )
     from sqtune.search import pareto
     from sqtune.search.look import load_study
 
@@ -192,7 +183,7 @@ def _chosen(
     max_size, max_error, knee = limits
     found: TrialRecord | None
     if trial is not None or run_id is not None:
-        found = _asked_for(study.name, trials, trial, run_id)
+        found = asked_for(study.name, trials, trial, run_id)
     elif knee and (max_size is not None or max_error is not None):
         raise ConfigError("--knee weighs error against size by itself: leave out the other limits.")
     elif knee:
@@ -201,43 +192,7 @@ def _chosen(
         found = pareto.best(trials, max_size, max_error)
     if found is None:
         raise nothing_fits(study.name, trials, max_size, max_error)
-    number = found.number if found.duplicate_of is None else found.duplicate_of
-    by_number = {each.number: each for each in trials}
-    folder = places.network(study.name, number)
-    if places.url is not None:
-        from sqtune.search.prepare import prepared
-
-        places.fetch(folder)
-        prepared(by_number[number].config, places)
-    return Chosen(
-        folder,
-        {
-            "study": study.name,
-            "trial": number,
-            "run_id": by_number[number].run_id,
-            "network": str(folder),
-        },
-    )
-
-
-def _asked_for(
-    study: str, trials: list[TrialRecord], number: int | None, run_id: str | None
-) -> TrialRecord:
-    """Return the trial of a number or an MLflow run; it has to be finished."""
-    for trial in trials:
-        if trial.number != number and (run_id is None or trial.run_id != run_id):
-            continue
-        if trial.val_error is None:
-            raise ExportError(
-                f'trial {trial.number} of "{study}" is {trial.state}: only a finished trial has a '
-                f"network to export{'' if trial.ended else ' (let the search go on)'}; see: "
-                f"sqtune show {shlex.quote(study)}"
-            )
-        return trial
-    what = f"trial {number}" if run_id is None else f"MLflow run {run_id}"
-    raise StudyError(
-        f'there is no {what} in "{study}"; see: sqtune show {shlex.quote(study)} --json'
-    )
+    return chosen_network(places, study.name, trials, found)
 
 
 def _register(

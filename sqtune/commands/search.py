@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import json
-import shlex
 import sys
 from pathlib import Path
 
 import click
 
 from sqtune.completion import complete_study
-from sqtune.errors import ConfigError
 from sqtune.options import (
     INTERRUPTED,
     cluster_options,
@@ -87,31 +84,26 @@ def search(
     sqtune search --space search_spaces/resnet.yaml --trials 48 --time-limit 2h
     sqtune search --space my.yaml --set trial.num_epochs=2 --name quick
     """
-    from sqtune.config import load_space
+    from sqtune.config.asked import asked_space
+    from sqtune.config.load import space_text
 
-    extra = {
-        "search.num_trials": trials,
-        "search.max_concurrent": concurrent,
-        "search.time_limit_seconds": time_limit,
-        "search.target_error": target_error,
-    }
-    more = [f"{path}={value}" for path, value in extra.items() if value is not None]
-    more += [f"name={json.dumps(name)}"] if name is not None else []
-    space = load_space(space_file, [*overrides, *more])
-    if space.compare is not None:
-        raise ConfigError(
-            f"{space_file}: its methods are fixed, there is nothing to search. Compare them: "
-            f"sqtune compare --space {shlex.quote(str(space_file))}"
-        )
+    space = asked_space(
+        space_file,
+        overrides,
+        name=name,
+        num_trials=trials,
+        max_concurrent=concurrent,
+        time_limit_seconds=time_limit,
+        target_error=target_error,
+    )
     from sqtune.search.progress import Progress
     from sqtune.search.run import Places, run_search
 
     places = Places(Store.at(store), study_storage, tracking_uri, address, working_dir, offline)
     progress = Progress(console(to_stderr=as_json), quiet)
-    text = space_file.read_text(encoding="utf-8")
     outcome = run_search(
         space,
-        text,
+        space_text(space_file),
         places,
         progress,
         warm_start=warm_start,

@@ -53,10 +53,11 @@ def show(
         raise ConfigError("--watch and --json exclude each other: leave one out.")
     study, trials = load_study(store, study_storage, name)
     if as_json:
-        from sqtune.search.pareto import front
+        from sqtune.search.pareto import compared, front
         from sqtune.search.tables import as_data
 
-        on_front = [trial.number for trial in front(trials, study.space.search.objectives)]
+        found = front(trials, compared(study.space.search.objectives))
+        on_front = [trial.number for trial in found]
         shown = [as_data(trial) for trial in trials]
         print_json({"study": study.name, "front": on_front, "trials": shown})
         return

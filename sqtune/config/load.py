@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ from sqtune.config.options import SearchOptions
 from sqtune.config.paths import Keys, NoSuchEntryError, keys_of, put
 from sqtune.config.space import SearchSpace
 from sqtune.config.trial import TrialConfig
-from sqtune.config.yaml_file import YamlFile, parse_value, read_yaml
+from sqtune.config.yaml_file import YamlFile, as_if_read, parse_value, read_yaml
 from sqtune.errors import ConfigError, did_you_mean
 
 WHOLE = ("name", "points", "compare", "target")  # sections that an override may put in as a whole
@@ -25,11 +25,15 @@ HOMES = {  # of fields whose section was left out
 }
 
 
-def load_space(path: Path, overrides: Sequence[str] = ()) -> SearchSpace:
+Source = Path | Mapping[str, Any]  # a space file, or its content
+NAMELESS = "study"  # the name of what has none
+
+
+def load_space(source: Source, overrides: Sequence[str] = ()) -> SearchSpace:
     """Read and check a space file.
 
     Args:
-        path: The YAML file.
+        source: The YAML file, or what would be in it.
         overrides: `PATH=VALUE` each, the path starting with a section of the file, the value as
             YAML. A fixed value takes the place of a searched one, and of its values in points;
             points that have another one there are left out.
@@ -37,18 +41,23 @@ def load_space(path: Path, overrides: Sequence[str] = ()) -> SearchSpace:
     Raises:
         ConfigError: Something breaks a rule; the message names place, rule and remedy.
     """
-    file = read_yaml(path)
-    content = {"name": path.stem, **file.content}
+    file = read_yaml(source) if isinstance(source, Path) else as_if_read(source)
+    content = {"name": source.stem if isinstance(source, Path) else NAMELESS, **file.content}
     origin = {name: _override(content, name) for name in overrides}
     try:
         space = SearchSpace.model_validate_json(json.dumps(content))
     except ValidationError as error:
         raise _located(file, origin, explain(error, SearchSpace)) from None
     except ValueError as error:  # json: NaN, infinity
-        raise ConfigError(f"{path}: {error}") from None
+        raise ConfigError(f"{file.place}: {error}") from None
     for problem in problems(space):
         raise _located(file, origin, problem)
     return space
+
+
+def space_text(source: Source) -> str:
+    """Return a space file's text; of a program's content, JSON, which is YAML too."""
+    return (read_yaml(source) if isinstance(source, Path) else as_if_read(source)).text
 
 
 def _override(content: dict[str, Any], text: str) -> Keys:
@@ -129,5 +138,5 @@ def _located(file: YamlFile, origin: dict[str, Keys], problem: tuple[Keys, str])
             inside = ".".join(str(key) for key in keys[len(path) :])
             return ConfigError(f"--set {override}: {f'{inside}: ' if inside else ''}{message}")
     line = file.line(keys)
-    place = f"{file.path}:{line}" if line else str(file.path)
+    place = f"{file.place}:{line}" if line else file.place
     return ConfigError(f"{place}: {dotted}: {message}" if dotted else f"{place}: {message}")

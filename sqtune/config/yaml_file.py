@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from numbers import Integral, Real
 from pathlib import Path
 from typing import Any
 
@@ -17,15 +19,17 @@ from sqtune.errors import ConfigError
 
 @dataclass(frozen=True, slots=True)
 class YamlFile:
-    """A YAML mapping read from a file.
+    """A YAML mapping read from a file, or what a program gave in its place.
 
     Attributes:
-        path: The file.
+        place: The file.
         content: Plain dicts, lists and scalars.
+        text: As it was written.
     """
 
-    path: Path
+    place: str
     content: dict[str, Any]
+    text: str
     _tree: CommentedMap
 
     def line(self, keys: Sequence[str | int]) -> int | None:
@@ -74,7 +78,16 @@ def read_yaml(path: Path) -> YamlFile:
             f"{path}: holds no mapping. A space file has the keys trial:, space:, search: and "
             "resources:."
         )
-    return YamlFile(path, _plain(tree), tree)
+    return YamlFile(str(path), _plain(tree), text, tree)
+
+
+def as_if_read(content: Mapping[str, Any]) -> YamlFile:
+    """Return what a program gave instead of a file; its values have no lines.
+
+    Tuples count as lists, paths as texts and numbers of numpy as numbers.
+    """
+    plain = _plain(content)
+    return YamlFile("the given space", plain, json.dumps(plain, indent=1), CommentedMap())
 
 
 def parse_value(text: str) -> Any:
@@ -93,14 +106,13 @@ def parse_value(text: str) -> Any:
 
 
 def _plain(node: Any) -> Any:
-    """Return ruamel's annotated data as plain dicts, lists and scalars."""
-    if isinstance(node, dict):
+    """Return ruamel's annotated data, or a program's, as plain dicts, lists and scalars."""
+    if isinstance(node, Mapping):
         return {str(key): _plain(value) for key, value in node.items()}
-    if isinstance(node, list):
+    if isinstance(node, list | tuple):
         return [_plain(value) for value in node]
     if isinstance(node, bool) or node is None:
         return node
-    for kind in (int, float, str):
-        if isinstance(node, kind):
-            return kind(node)
-    return str(node)  # dates and other YAML types are no values of ours
+    if isinstance(node, Integral):
+        return int(node)
+    return float(node) if isinstance(node, Real) else str(node)  # dates are no values of ours

@@ -289,9 +289,9 @@ def _run_wave(
             storage_path=str(folder.parent),
             callbacks=[_Events(wave)],
             stop=_Reports(wave),
-            # Ray would begin a leg again only if its worker died in it, not on its way to it.
-            failure_config=tune.FailureConfig(max_failures=0),
+            failure_config=tune.FailureConfig(max_failures=0),  # Ray counts no death before a leg
             checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
+            progress_reporter=tune.CLIReporter(),  # a notebook's own wipes what stands there
             verbose=0,
         ),
     )

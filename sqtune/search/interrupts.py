@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
@@ -21,7 +22,13 @@ def stopped_by_ray(limits: Limits) -> Iterator[None]:
 
 @contextmanager
 def stopped_by_signals(limits: Limits) -> Iterator[None]:
-    """Let Ctrl-C and SIGTERM end the search in good order; a second one ends it at once."""
+    """Let Ctrl-C and SIGTERM end the search in good order; a second one ends it at once.
+
+    In a thread beside the main one, which alone is told of signals, nothing changes.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
 
     def stop(signum: int, frame: FrameType | None) -> None:
         del signum, frame

@@ -77,6 +77,11 @@ def front(
     return ranking([trial for _, trial in on_front])
 
 
+def compared(objectives: Sequence[Objective]) -> Sequence[Objective]:
+    """Return what a study's front is drawn in: its objectives; error and size where it has one."""
+    return objectives if len(objectives) > 1 else ERROR_AND_SIZE
+
+
 def objective_values(
     trial: TrialRecord, objectives: Sequence[Objective]
 ) -> tuple[float | None, ...]:

@@ -22,6 +22,7 @@ from ray.exceptions import (  # noqa: E402
 )
 
 from sqtune.config.options import Resources  # noqa: E402
+from sqtune.errors import ResourceError  # noqa: E402
 from sqtune.search.machine import ACCELERATOR  # noqa: E402
 from sqtune.search.mishaps import Death  # noqa: E402
 
@@ -136,6 +137,19 @@ class Waiting:
         if count_slots(self._resources):
             return f"waiting for room for a trial ({asked}): others hold the nodes, or it is slow"
         return f"waiting for a node with {asked}: there is none now"
+
+
+def refuse_second_ray() -> None:
+    """Refuse to start Ray in a process in which it runs.
+
+    Raises:
+        ResourceError: It does.
+    """
+    if ray.is_initialized():
+        raise ResourceError(
+            "Ray runs in this process already: another search is at work in it, or ray.init() was "
+            "called. Wait for that search, or call ray.shutdown(); the same call then goes on."
+        )
 
 
 def asked_text(resources: Resources) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 
 QUIET = {
@@ -27,3 +28,4 @@ def quieten(*, cluster: bool = False) -> None:
     mode = {"RAY_AUTH_MODE": "token" if cluster else "disabled"}
     for name, value in {**QUIET, **mode}.items():
         os.environ.setdefault(name, value)
+    logging.getLogger("ray.widgets.util").setLevel(logging.WARNING)  # in notebooks it misses some

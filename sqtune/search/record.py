@@ -9,8 +9,9 @@ from typing import Any
 from sqtune.search.prepare import prepared
 from sqtune.search.records import TrialRecord
 from sqtune.search.study import Study
+from sqtune.search.tables import trial_line
 from sqtune.store import Store
-from sqtune.tracking import Tracker
+from sqtune.tracking import NOTE_TAG, Tracker
 from sqtune.tracking.page import PAGE
 
 Page = Callable[[Study, Sequence[TrialRecord], Store], str]
@@ -29,6 +30,10 @@ def record_study(study: Study, space_text: str, tracker: Tracker, store: Store) 
             "space.yaml": space_text,
             "space.json": json.dumps(space.model_dump(mode="json", by_alias=True), indent=1),
         },
+        searched=[
+            f"{path}.name" if isinstance(parameter.samples()[0], dict) else path
+            for path, parameter in space.space.items()
+        ],
     )
     for trial in study.trials():
         if trial.state in ("finished", "failed", "stopped") and trial.counts:
@@ -57,16 +62,19 @@ def recorded_end(trial: TrialRecord, store: Store, study: str) -> dict[str, Any]
 
     known = {"size_bytes": trial.size_bytes, "bits": trial.weight_bits, "seconds": trial.seconds}
     metrics = {key: float(value) for key, value in known.items() if value is not None}
+    note = {NOTE_TAG: " ".join(trial_line(trial).split())[:5000]}
     if trial.state == "stopped":
-        return {"status": "KILLED", "metrics": metrics, "tags": {"sqtune.state": "stopped"}}
+        tags = {"sqtune.state": "stopped", **note}
+        return {"status": "KILLED", "metrics": metrics, "tags": tags}
     if trial.val_error is None:
-        return {"status": "FAILED", "tags": {"sqtune.failure": (trial.failure or "")[:5000]}}
+        tags = {"sqtune.failure": (trial.failure or "")[:5000], **note}
+        return {"status": "FAILED", "tags": tags}
     folder = store.network(study, trial.number)
     files = (folder / CODES, folder / LAYERS)  # a network of long ago has but the first
     return {
         "status": "FINISHED",
         "metrics": metrics,
-        "tags": {"sqtune.node": str(trial.facts["node"])},
+        "tags": {"sqtune.node": str(trial.facts["node"]), **note},
         "files": [file for file in files if store.url is not None or file.exists()],
     }
 

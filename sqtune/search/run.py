@@ -11,13 +11,14 @@ from sqtune.config.space import SearchSpace
 from sqtune.errors import ClusterError, StudyError
 from sqtune.provenance import provenance
 from sqtune.search.courses import Courses
+from sqtune.search.described import description
 from sqtune.search.driver import Driver
 from sqtune.search.interrupts import stopped_by_ray, stopped_by_signals
 from sqtune.search.lease import leased
 from sqtune.search.limits import GOOD_ENDINGS, Ending, Limits
 from sqtune.search.machine import Machine
 from sqtune.search.origin import leave_mark, remove_mark
-from sqtune.search.pareto import best, front
+from sqtune.search.pareto import best, compared, front
 from sqtune.search.prepare import file_hashes, footprints, prepare_data, stage_store
 from sqtune.search.progress import Progress
 from sqtune.search.record import Page, hand_over, record_page, record_study, record_trial
@@ -45,6 +46,7 @@ class Outcome:
         tracking_problem: Why MLflow does not have everything; None if it has.
         stage_problem: Why a checkpoint could not be stored; None if all could.
         why: More on why it ended, where there is more.
+        front_page: Address of the front's runs in MLflow; None where no server has them.
     """
 
     study: str
@@ -56,6 +58,7 @@ class Outcome:
     tracking_problem: str | None
     stage_problem: str | None
     why: str | None
+    front_page: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -240,11 +243,15 @@ def _ray(places: Places, machine: Machine, progress: Progress) -> AbstractContex
     if places.address is None:
         progress.say("starting Ray on this machine ...")
         from sqtune.search.executor import local_ray
+        from sqtune.search.placing import refuse_second_ray
 
+        refuse_second_ray()
         return local_ray(machine.cpus, machine.gpus)
     progress.say(f"joining the Ray cluster at {places.address} ...")
     from sqtune.search.nodes import joined
+    from sqtune.search.placing import refuse_second_ray
 
+    refuse_second_ray()
     return joined(places.address, places.working_dir, progress.say)
 
 
@@ -272,7 +279,9 @@ def _wrap_up(
         trials = [top if trial.number == top.number else trial for trial in trials]
     if finish is not None and ending not in IN_A_HURRY:
         finish(study, tracker)
-    tracker.tag_front([trial.number for trial in front(trials, study.space.search.objectives)])
+    on_front = front(trials, compared(study.space.search.objectives))
+    tracker.tag_front([trial.number for trial in on_front])
+    tracker.describe(description(study.name, trials, on_front))
     metrics = {
         "trials_ended": float(driver.counted),
         "epochs_asked": float(sum(trial.epochs_asked for trial in trials)),
@@ -295,4 +304,5 @@ def _wrap_up(
         tracking_problem=None if tracker.error is None else str(tracker.error),
         stage_problem=next(filter(None, (t.facts.get("stage_problem") for t in trials)), None),
         why=study.exhausted if ending == "exhausted" else hindrance and hindrance[1],
+        front_page=tracker.front_page,
     )

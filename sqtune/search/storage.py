@@ -92,7 +92,8 @@ def open_storage(store: Store, url: str | None, *, mend: bool = False) -> BaseSt
         return open_named(url)
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     try:
-        lock = _KernelLock(store.journal.with_suffix(".journal.lock"))
+        # not ".lock", which is a symbolic link of Optuna's own writers, such as its dashboard
+        lock = _KernelLock(store.journal.with_suffix(".journal.flock"))
         if mend and store.journal.exists():
             _mend(store.journal, lock)
         return JournalStorage(_Journal(store.journal, lock))

@@ -12,6 +12,7 @@ from typing import Any
 
 import optuna
 from optuna.storages import BaseStorage
+from optuna.study.study import _SYSTEM_ATTR_METRIC_NAMES as NAMES
 from optuna.trial import TrialState
 
 from sqtune.config.space import SearchSpace
@@ -94,6 +95,7 @@ class Study(StudyView):
                 directions=["minimize"] * len(space.search.objectives),
                 load_if_exists=True,
             )
+            storage.set_study_system_attr(created._study_id, NAMES, list(space.search.objectives))
             study = cls(created, space)
             study.set_attr("uuid", uuid.uuid4().hex)
             study.set_attr("provenance", dict(provenance))

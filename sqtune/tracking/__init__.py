@@ -17,10 +17,11 @@ from typing import Any
 from sqtune.errors import TrackingError
 from sqtune.settings import without_password
 from sqtune.tracking.jobs import Job, Jobs, Kind, Left
+from sqtune.tracking.runs import NOTE_TAG
 from sqtune.tracking.worker import Worker, first_line
 from sqtune.tracking.writer import RunStatus, Writer, quiet_environment
 
-__all__ = ["RunStatus", "Tracker", "quiet_environment"]
+__all__ = ["NOTE_TAG", "RunStatus", "Tracker", "quiet_environment"]
 
 
 class Tracker:
@@ -52,6 +53,7 @@ class Tracker:
         self._missing: TrackingError | None = None
         self.new_run_ids: queue.SimpleQueue[tuple[int, str]] = queue.SimpleQueue()
         writer = Writer(uri, artifacts, study, lambda *new: self.new_run_ids.put(new), fetch)
+        self._writer = writer
         self._worker = Worker(writer, self._jobs, patient=offline)
 
     @property
@@ -63,6 +65,11 @@ class Tracker:
     def trouble(self) -> str | None:
         """What keeps something from being recorded just now, and may pass; None if nothing does."""
         return self._worker.trouble
+
+    @property
+    def front_page(self) -> str | None:
+        """Address of the page of the front's runs; None where no server has them."""
+        return self._writer.front_page
 
     def wait_until_connected(self) -> None:
         """Wait until the tracking store has answered.
@@ -85,13 +92,16 @@ class Tracker:
         tags: Mapping[str, str],
         params: Mapping[str, Any],
         texts: Mapping[str, str],
+        searched: Sequence[str] = (),
     ) -> None:
         """Create the study's run, or open the one there is; write tags, parameters and files.
 
         `uuid` is the study's identity: two studies of one name on a server are kept apart.
+        `searched` are the parameters that differ between trials, for the page of the front.
         """
         words = _as_text(params)
-        self._put("start_study", None, uuid=uuid, tags=dict(tags), params=words, time_ms=_now_ms())
+        more = {"time_ms": _now_ms(), "searched": list(searched)}
+        self._put("start_study", None, uuid=uuid, tags=dict(tags), params=words, **more)
         self.log_texts(texts)
 
     def log_texts(self, texts: Mapping[str, str]) -> None:
@@ -146,6 +156,13 @@ class Tracker:
     def tag_front(self, numbers: Collection[int]) -> None:
         """Tag the runs of these trials sqtune.front=true and all others false."""
         self._put("tag_front", None, numbers=sorted(numbers))
+
+    def describe(self, text: str) -> None:
+        """Put a text in Markdown on the pages of the experiment and of the study's run.
+
+        Links to `trial:NUMBER`, `front` and `charts` become links to their pages.
+        """
+        self._put("describe", None, text=text)
 
     def end_study(self, status: RunStatus, metrics: Mapping[str, float]) -> None:
         """End the study's run with its summary."""

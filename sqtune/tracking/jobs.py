@@ -21,6 +21,7 @@ Kind = Literal[
     "record_ended_trial",
     "choose",
     "tag_front",
+    "describe",
     "end_study",
 ]
 

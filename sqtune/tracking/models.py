@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 from sqtune.errors import TrackingError
 from sqtune.store import file_name
 from sqtune.tracking.model_folder import MODEL_FILE, write_model
+from sqtune.tracking.runs import NOTE_TAG
 from sqtune.tracking.worker import first_line
 from sqtune.tracking.writer import QUIET, SQLITE, quiet_environment
 
@@ -118,25 +119,48 @@ def _register(
     client: MlflowClient, study: str, run: Run, folder: Path, manifest: Mapping[str, Any]
 ) -> Registered:
     name = model_name(study)
-    tags = _tags(study, (folder / MODEL_FILE).read_bytes(), manifest)
+    data = (folder / MODEL_FILE).read_bytes()
+    tags = _tags(study, data, manifest)
     same = f"name = '{name}' and tags.`{SHA256_TAG}` = '{tags[SHA256_TAG]}'"
     versions: list[ModelVersion] = list(client.search_model_versions(same))
     new = not versions
     if new:
         model = _logged_model(client, run, folder, manifest, tags)
+        about = _about(study, f"models:/{model.model_id}", len(data), manifest)
         _make_registered_model(client, name, study)
         # not "models:/ID": MLflow looks that up in the tracking store of the process
         source = model.artifact_location
         version = client.create_model_version(
-            name, source, run.info.run_id, tags=tags, model_id=model.model_id
+            name, source, run.info.run_id, tags, description=about, model_id=model.model_id
         )
         # servers do this themselves: the model's page shows the version
         shown = json.dumps([{"name": name, "version": version.version}])
-        client.set_logged_model_tags(model.model_id, {"mlflow.modelVersions": shown})
+        more = {"mlflow.modelVersions": shown, NOTE_TAG: about}
+        client.set_logged_model_tags(model.model_id, more)
     else:
         version = max(versions, key=lambda each: int(each.version))
     client.set_registered_model_alias(name, ALIAS, str(version.version))
     return Registered(name, int(version.version), f"models:/{name}@{ALIAS}", new)
+
+
+def _about(study: str, uri: str, num_bytes: int, manifest: Mapping[str, Any]) -> str:
+    """Return what an exported file is, how good, and how to run it, in Markdown."""
+    errors, source = manifest["errors"], manifest["source"]
+    measured = [
+        f"{split} error {100 * errors[key]:.2f} % of {errors[f'num_{key}']:,} images"
+        for split, key in (("validation", "validation"), ("test", "test"))
+        if errors.get(key) is not None
+    ]
+    pixels = " x ".join(map(str, manifest["input"]["shape"]))
+    return (
+        f'Trial {source["trial"]} of the study "{study}" as an ONNX file of {num_bytes:,} bytes: '
+        f"{', '.join(measured)}, measured with the file.\n\n"
+        f"It takes images as they are (uint8, N x {pixels}) and gives the logits of "
+        f"{len(manifest['classes'])} classes.\n\n"
+        "```python\nimport mlflow\n\n"
+        f'model = mlflow.pyfunc.load_model("{uri}")\n'
+        f'logits = model.predict(images)["{manifest["output"]["name"]}"]\n```'
+    )
 
 
 def _tags(study: str, data: bytes, manifest: Mapping[str, Any]) -> dict[str, str]:

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 STUDY_TAG, TRIAL_TAG = "sqtune.study_uuid", "sqtune.trial"
 STATE_TAG, FRONT_TAG, BEST_TAG = "sqtune.state", "sqtune.front", "sqtune.best"
 STOPPED = "stopped"
+NOTE_TAG = "mlflow.note.content"  # what MLflow's pages show as the description, in Markdown
 RETRIES = "MLFLOW_HTTP_REQUEST_MAX_RETRIES"
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import sqlite3
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import closing
@@ -11,7 +12,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from sqtune.errors import TrackingError
-from sqtune.tracking.runs import BEST_TAG, FRONT_TAG, RETRIES, STATE_TAG, STOPPED, Run, Runs
+from sqtune.tracking.pages import charts_page, front_page, on_server, run_page
+from sqtune.tracking.runs import (
+    BEST_TAG,
+    FRONT_TAG,
+    NOTE_TAG,
+    RETRIES,
+    STATE_TAG,
+    STOPPED,
+    Run,
+    Runs,
+)
+from sqtune.tracking.views import experiment_tags
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -66,6 +78,13 @@ class Writer:
         self._experiment_id = ""
         self._last_ms: dict[int, int] = {}  # time of a trial's last epoch
 
+    @property
+    def front_page(self) -> str | None:
+        """Address of the front's runs; None where no server has them."""
+        return (
+            on_server(self._uri, front_page(self._experiment_id)) if self._experiment_id else None
+        )
+
     def connect(self) -> None:
         """Reach the tracking store and open the study's experiment, or create it."""
         quiet_environment()
@@ -92,9 +111,16 @@ class Writer:
         return True
 
     def start_study(
-        self, uuid: str, tags: Mapping[str, str], params: Mapping[str, str], time_ms: int
+        self,
+        uuid: str,
+        tags: Mapping[str, str],
+        params: Mapping[str, str],
+        time_ms: int,
+        searched: Sequence[str] = (),
     ) -> None:
         """Create the study's run, or open the one there is; write tags and parameters."""
+        for key, value in experiment_tags(searched).items():
+            self._client.set_experiment_tag(self._experiment_id, key, value)
         self._runs = Runs(self._client, self._experiment_id, self._study, uuid)
         self._runs.load()
         parent = self._runs.open(None, {}, time_ms)
@@ -188,6 +214,18 @@ class Writer:
             if run.front != front:
                 self._client.set_tag(run.id, FRONT_TAG, "true" if front else "false")
                 run.front = front
+
+    def describe(self, text: str) -> None:
+        """Put a text on the pages of the experiment and of the study's run, its links resolved."""
+        experiment = self._experiment_id
+        pages = {"front": front_page(experiment), "charts": charts_page(experiment)}
+        for number, run in self._runs.trials().items():
+            pages[f"trial:{number}"] = run_page(experiment, run.id)
+        linked = re.sub(
+            r"\]\((trial:\d+|front|charts)\)", lambda link: f"]({pages.get(link[1], '#')})", text
+        )
+        self._client.set_experiment_tag(experiment, NOTE_TAG, linked)
+        self._client.set_tag(self._run(None).id, NOTE_TAG, linked)
 
     def end_study(self, status: RunStatus, metrics: Mapping[str, float], time_ms: int) -> None:
         """End the study's run with its summary."""

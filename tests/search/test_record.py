@@ -30,4 +30,6 @@ def test_the_metric_bits_is_the_average_of_the_weights(tmp_path, trial, bits):
     assert end["metrics"] == {"bits": bits, "size_bytes": 2048.0, "seconds": 2.5}
     stopped = recorded_end(replace(trial, state="stopped"), Store.at(tmp_path), "study")
     assert stopped["metrics"] == end["metrics"]
-    assert (stopped["status"], stopped["tags"]) == ("KILLED", {"sqtune.state": "stopped"})
+    note = {"mlflow.note.content": "trial 0 stopped 1/12: stopped"}
+    assert stopped["status"] == "KILLED"
+    assert stopped["tags"] == {"sqtune.state": "stopped", **note}

@@ -125,6 +125,29 @@ def test_the_end_of_a_trial_may_be_told_twice(tmp_path):
     assert history(tmp_path, trials[0], "train_loss") == [1, 2]
 
 
+def test_the_descriptions_links_lead_to_the_pages(tmp_path):
+    with tracking(tmp_path) as tracker:
+        tracker.start_trial(0, {})
+        tracker.end_trial(0, "FINISHED")
+        tracker.describe("Best: [0](trial:0), [9](trial:9); [front](front), [all](charts). (front)")
+        tracker.end_study("FINISHED", {})
+        assert tracker.front_page is None  # no server has it
+    parent, trials = runs(tmp_path)
+    experiment = parent.info.experiment_id
+    at = f"#/experiments/{experiment}/runs"
+    training = "workflowType=machine_learning"
+    note = (
+        f"Best: [0]({at}/{trials[0].info.run_id}?{training}), [9](#); "
+        f"[front]({at}?{training}&viewStateShareKey=sqtune-front), "
+        f"[all]({at}?{training}&viewStateShareKey=sqtune-trials&compareRunsMode=CHART). (front)"
+    )
+    assert parent.data.tags["mlflow.note.content"] == note
+    client = MlflowClient(tracking_uri=f"sqlite:///{tmp_path / 'mlflow.db'}")
+    tags = client.get_experiment(experiment).tags
+    assert tags["mlflow.note.content"] == note
+    assert tags["mlflow.experimentKind"] == "custom_model_development"
+
+
 def test_the_front_is_tagged_and_only_what_changes_is_written(tmp_path, monkeypatch):
     written: list[str] = []
     set_tag = MlflowClient.set_tag

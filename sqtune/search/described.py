@@ -1,0 +1,66 @@
+"""A study in a few words of Markdown, for the pages that MLflow has of it."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Sequence
+
+from sqtune.search.pareto import best
+from sqtune.search.records import TrialRecord
+from sqtune.search.tables import (
+    bits_text,
+    counts_text,
+    kib,
+    percent,
+    quantizer_text,
+    schedule_text,
+)
+
+MOST_ROWS = 12
+HEAD = ("trial", "error %", "bits", "size", "quantizer", "ratio schedule")
+
+
+def description(study: str, trials: Sequence[TrialRecord], front: Sequence[TrialRecord]) -> str:
+    """Return what a study came to: the best, the front as a table, where to find more.
+
+    The targets of its links are `trial:NUMBER`, `front` and `charts`, for `Tracker.describe`.
+
+    Args:
+        study: Its name.
+        trials: All of them.
+        front: Those of the front, the smallest error first.
+    """
+    top = best(trials)
+    parts = [f"{counts_text(trials)}."]
+    if top is not None:  # in the first paragraph, all that is shown of it at first
+        parts[0] = f"Best: [trial {top.number}](trial:{top.number}), {_words(top)}. {parts[0]}"
+    if front:
+        rows = [HEAD, ["---"] * len(HEAD), *(_row(trial) for trial in front[:MOST_ROWS])]
+        table = "\n".join(f"| {' | '.join(row)} |" for row in rows)
+        left = len(front) - MOST_ROWS
+        parts.append(f"The front, error against size{f', and {left} more' if left > 0 else ''}:")
+        parts.append(table)
+    parts.append("[The runs of the front alone](front) · [charts of all trials](charts)")
+    name = shlex.quote(study)
+    parts.append(f"In a terminal: `sqtune show {name}`, `sqtune best {name}`.")
+    return "\n\n".join(parts)
+
+
+def _words(trial: TrialRecord) -> str:
+    error = percent(trial.val_error or 0.0, trial.facts.get("num_validation"))
+    words = f"validation error {error} %"
+    if trial.test_error is not None:
+        words += f", test error {percent(trial.test_error)} %"
+    return f"{words}, {bits_text(trial)}, {kib(trial.size_bytes)}"
+
+
+def _row(trial: TrialRecord) -> list[str]:
+    cells = [
+        f"[{trial.number}](trial:{trial.number})",
+        percent(trial.val_error or 0.0, trial.facts.get("num_validation")),
+        bits_text(trial),
+        kib(trial.size_bytes),
+        quantizer_text(trial.config),
+        schedule_text(trial.config),
+    ]
+    return [cell.replace("|", r"\|") for cell in cells]

@@ -1,0 +1,188 @@
+"""Studies as notebooks see them, made without training anything."""
+
+from __future__ import annotations
+
+import math
+from xml.etree import ElementTree as ET
+
+import numpy as np
+import pandas as pd
+import pytest
+from search.studies import asked, finish, new_store, on_digits, opened, space_of
+
+import sqtune
+from sqtune.config.space import SearchSpace
+from sqtune.config.trial import TrialConfig
+from sqtune.quant import Ternary
+from sqtune.search.records import TrialRecord
+from sqtune.search.run import Places
+from sqtune.search.study import Study
+from sqtune.store import Store
+
+SPACE = """
+name: {name!r}
+trial: {{network: {{name: resnet8, width: 4}}, num_epochs: 2}}
+space:
+  optimizer.lr: {{float: [0.02, 0.3], log: true}}
+  quantizer.name: {{choice: [binary, uniform]}}
+  quantizer.bits: {{int: [2, 4], when: {{quantizer.name: uniform}}}}
+search: {{num_trials: 1000, sampler: random}}
+"""
+ODD = "Zif fern <b>数字</b> & ö"
+
+
+@pytest.fixture
+def driven(tmp_path):
+    """Return a store and a study that is driven there."""
+
+    def make(name: str = "small") -> tuple[Store, Study]:
+        store = new_store(tmp_path / "store")
+        return store, opened(
+            store, space_of(tmp_path, SPACE.format(name=name)), footprint=on_digits
+        )
+
+    return make
+
+
+def html(study: sqtune.Study) -> str:
+    """Return what a notebook shows; it has to be well-formed."""
+    shown = study._repr_html_()
+    ET.fromstring(f"<body>{shown}</body>")
+    return shown
+
+
+def check_png(study: sqtune.Study) -> None:
+    assert study.plot_front()._repr_png_().startswith(b"\x89PNG")
+
+
+def test_what_is_not_there_is_said(tmp_path, driven):
+    with pytest.raises(sqtune.SqtuneError, match="there is no study in"):
+        sqtune.open_study(store=tmp_path / "nowhere")
+    store, _ = driven()
+    with pytest.raises(sqtune.SqtuneError, match=r'there is no study "smal".*"small"'):
+        sqtune.open_study("smal", store=store.root)
+
+
+def test_a_study_without_trials(driven):
+    store, _ = driven(ODD)
+    study = sqtune.open_study(store=store.root)
+    assert (study.name, study.ending) == (ODD, None)
+    assert study.trials.empty
+    assert study.front.empty
+    assert "val_error" in study.trials.columns
+    assert repr(study) == f'<Study "{ODD}": no trials yet>'
+    assert "Zif fern &lt;b&gt;数字&lt;/b&gt; &amp; ö" in html(study)
+    check_png(study)
+    with pytest.raises(sqtune.SqtuneError, match=r"no trial of .* has finished yet"):
+        study.best()
+
+
+def test_a_study_of_failures_shows_the_first(driven):
+    store, driver = driven()
+    for _ in range(2):
+        driver.fail(asked(driver).number, "Traceback\nthe loss <became> nan in epoch 1.")
+    study = sqtune.open_study(store=store.root)
+    assert list(study.trials.state) == ["failed", "failed"]
+    assert study.trials.failure.str.contains("became").all()
+    assert study.trials.val_error.isna().all()
+    assert "2 failed" in html(study)
+    assert "the loss &lt;became&gt; nan in epoch 1." in html(study)
+    check_png(study)
+    with pytest.raises(sqtune.SqtuneError, match=r"trial 1 .* is failed"):
+        study.trial(1)
+    with pytest.raises(sqtune.SqtuneError, match="there is no trial 7"):
+        study.trial(7)
+
+
+def test_one_trial_is_its_own_front(driven):
+    store, driver = driven()
+    finish(driver, asked(driver), 0.1)
+    study = sqtune.open_study(store=store.root)
+    best = study.best()
+    assert best.val_error == 0.1
+    assert best.val_error_standard_error == pytest.approx(math.sqrt(0.09 / 449))
+    assert (best.number, best.test_error) == (0, None)
+    assert best.config["network"] == {"name": "resnet8", "width": 4}
+    assert list(study.front.index) == [0]
+    assert study.best(knee=True).number == 0
+    assert list(best.epochs.index) == [1, 2]
+    assert list(best.epochs.val_error) == [0.1, 0.1]
+    assert best.network == store.network("small", 0)
+    assert repr(best).startswith("<trial   0  error 10.00 ± 1.42 %")
+    check_png(study)
+
+
+def test_the_table_has_every_figure(driven):
+    store, driver = driven()
+    errors = iter((0.3, 0.2, 0.4, 0.1, 0.25))
+    for error in errors:
+        finish(driver, asked(driver), error)
+    running = asked(driver)
+    driver.report(running.number, 1, {"train_loss": 2.0, "val_error": 0.5})
+    study = sqtune.open_study(store=store.root)
+    table = study.trials
+    assert table.index.name == "number"
+    assert list(table.index) == list(range(6))
+    assert list(table.state) == ["finished"] * 5 + ["interrupted"]
+    assert table.val_error.dtype == np.float64
+    assert list(table.val_error[:5]) == [0.3, 0.2, 0.4, 0.1, 0.25]
+    assert pd.isna(table.val_error[5])
+    assert table.size_bytes.dtype == "Int64"
+    assert list(table.epochs) == [2] * 5 + [1]
+    assert table["optimizer.lr"].between(0.02, 0.3).all()
+    assert set(table["quantizer.name"]) <= {"binary", "uniform"}
+    bits = table["quantizer.bits"]
+    assert (bits.isna() == (table["quantizer.name"] == "binary")).all()
+    assert list(study.front.index) == list(table[table.on_front].sort_values("val_error").index)
+    top = study.best()
+    assert top.number == table.val_error.idxmin()
+    smallest = study.best(max_error="50%")
+    assert smallest.size_bytes == table.size_bytes.min()
+    assert study.best(smallest.size_bytes).size_bytes == smallest.size_bytes
+    table["val_error"] = 0  # a table is the caller's own
+    assert study.trials.val_error[0] == 0.3
+
+
+@pytest.mark.parametrize(
+    ("limits", "message"),
+    [
+        ({"max_size": 10}, r"no network of \"small\" fits; the smallest, trial 0, takes"),
+        ({"max_size": "20 furlongs"}, "max_size: '20 furlongs' is not a size"),
+        ({"max_error": 3}, "max_error: 3 is not an error: write 1% or 0.01"),
+        ({"max_error": "1%"}, "the best, trial 0, has 10.00 %"),
+        ({"max_error": 0.2, "knee": True}, "leave out the other limits"),
+    ],
+)
+def test_limits_that_nothing_meets(driven, limits, message):
+    store, driver = driven()
+    finish(driver, asked(driver), 0.1)
+    with pytest.raises(sqtune.SqtuneError, match=message):
+        sqtune.open_study(store=store.root).best(**limits)
+
+
+def test_a_thousand_trials_with_forty_columns(tmp_path):
+    draw = np.random.default_rng(0)
+    config = TrialConfig(quantizer=Ternary())
+    trials = [
+        TrialRecord(
+            number=number,
+            state="finished",
+            values={f"regularization.part_{index}": draw.random() for index in range(40)},
+            config=config,
+            epochs=tuple({"val_error": error, "time": 0.0} for error in draw.random(3)),
+            facts={"size_bytes": int(draw.integers(10_000, 900_000)), "num_validation": 449},
+            failure=None,
+            run_id=None,
+            test_error=None,
+        )
+        for number in range(1000)
+    ]
+    space = SearchSpace(name="many")
+    study = sqtune.Study(space, trials, Places(Store.at(tmp_path)))
+    assert study.trials.shape == (1000, 57)
+    shown = html(study)
+    assert len(shown) < 20_000
+    assert shown.count("<tr") <= 12
+    assert "..." in shown
+    assert repr(study).count("\n") == 0
+    check_png(study)
