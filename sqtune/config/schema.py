@@ -12,7 +12,9 @@ def space_file_schema() -> dict[str, Any]:
     """Return the schema: a SearchSpace with a TrialConfig under `trial` and an optional name."""
     schema = SearchSpace.model_json_schema()
     trial = TrialConfig.model_json_schema()
-    schema["$defs"] |= trial.pop("$defs")
+    of_trial = trial.pop("$defs")
+    assert not schema["$defs"].keys() & of_trial.keys(), "two classes of one name"
+    schema["$defs"] |= of_trial
     network = trial["properties"]["network"]
     network["anyOf"] = network.pop("oneOf")  # {width: 8}, a resnet20, looks like others as well
     schema["$defs"]["TrialConfig"] = trial

@@ -47,3 +47,17 @@ def test_a_shipped_space_fits_the_schema(path):
 )
 def test_the_schema_knows_rules_activations_and_networks(trial, valid):
     assert is_valid({"trial": trial}) is valid
+
+
+@pytest.mark.parametrize(
+    ("content", "valid"),
+    [
+        ({"stages": {"url": "s3://bucket/stages", "max_size": 1000}}, True),
+        ({"stages": {"ratios": [0.5, 1]}}, False),
+        ({"trial": {"schedule": {"name": "stages", "ratios": [0.5, 1]}}}, True),
+        ({"trial": {"schedule": {"name": "stages", "url": "s3://bucket/stages"}}}, False),
+    ],
+    ids=str,
+)
+def test_the_schema_tells_the_place_of_stages_from_a_schedule(content, valid):
+    assert is_valid(content) is valid
