@@ -5,6 +5,7 @@ One ResNet-8 on handwritten digits is trained; everything in a figure is compute
 
 from __future__ import annotations
 
+import json
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -36,15 +37,17 @@ DASHES: Sequence[Any] = ("-", "--", "-.", ":", (0, (5, 1)), (0, (1, 1)))
 EPOCHS = 32
 DRAWS = 20_000
 LAYER = "group2.0.conv1.weight"
-CONFIG = TrialConfig.model_validate(
-    {
-        "data": {"name": "digits", "crop_padding": 1, "mirror": False},
-        "network": {"name": "resnet8", "width": 16},
-        "quantizer": {"name": "binary"},
-        "schedule": {"name": "exponential"},
-        "batch_size": 64,
-        "num_epochs": EPOCHS,
-    }
+CONFIG = TrialConfig.model_validate_json(
+    json.dumps(
+        {
+            "data": {"name": "digits", "crop_padding": 1, "mirror": False},
+            "network": {"name": "resnet8", "width": 16},
+            "quantizer": {"name": "binary"},
+            "schedule": {"name": "exponential"},
+            "batch_size": 64,
+            "num_epochs": EPOCHS,
+        }
+    )
 )
 
 
@@ -108,7 +111,7 @@ def rows(history: dict[str, torch.Tensor]) -> Figure:
         axes.set_ylabel("filter, by its first error")
         figure.colorbar(image, ax=axes, label=label)
     epochs = range(1, EPOCHS + 1)
-    below.step(epochs, [epoch_ratio(CONFIG.schedule, epoch - 1, EPOCHS) for epoch in epochs],
+    below.step(epochs, [epoch_ratio(CONFIG.schedule, epoch, EPOCHS) for epoch in epochs],
                where="mid", color=BLUE)  # fmt: skip
     below.set(xlabel="epoch", ylabel="ratio", ylim=(0, 1.1))
     return figure

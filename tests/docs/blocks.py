@@ -25,9 +25,13 @@ def blocks(document: str, *languages: str) -> list[tuple[str, str]]:
 
 
 def commands(document: str) -> list[str]:
-    """Return the lines of a document's blocks that call sqtune, indented blocks included."""
+    """Return what a document's blocks, indented ones included, call sqtune with.
+
+    Two spaces end a command: what follows says what it is for.
+    """
     text = (ROOT / document).read_text(encoding="utf-8")
     lines = [line.strip() for _, code in blocks(document, "", "bash") for line in code.splitlines()]
     lines += [line.strip() for line in text.splitlines() if line.startswith("    ")]
     joined = "\n".join(lines).replace("\\\n", " ")
-    return [line for line in joined.splitlines() if line.startswith("sqtune ")]
+    calls = (line.partition("  ")[0] for line in joined.splitlines())
+    return [line for line in calls if line.startswith("sqtune ")]

@@ -16,7 +16,11 @@ pytestmark = pytest.mark.timeout(600)
 
 def run(kind: str, text: str, folder: Path) -> str:
     """Run a block in a folder; return what it printed."""
-    command = [sys.executable, "-c", text] if kind == "python" else ["bash", "-euo", "pipefail", "-c", text]
+    command = (
+        [sys.executable, "-c", text]
+        if kind == "python"
+        else ["bash", "-euo", "pipefail", "-c", text]
+    )
     environ = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
     done = subprocess.run(
         command, cwd=folder, env=environ, capture_output=True, text=True, check=False
