@@ -3,35 +3,22 @@
 from __future__ import annotations
 
 import re
-import sys
 from pathlib import Path
 from typing import Any
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 project = "sqtune"
 author = "the authors of sqtune"
 extensions = [
     "myst_parser",
-    "sphinx.ext.autodoc",
-    "sphinx.ext.napoleon",
     "sphinx_copybutton",
 ]
 exclude_patterns = ["_build"]
-myst_enable_extensions = ["colon_fence", "dollarmath", "deflist"]
 myst_heading_anchors = 4
 html_theme = "furo"
 html_title = "sqtune"
-html_static_path: list[str] = []
-html_show_sphinx = False
-html_theme_options = {"sidebar_hide_name": False}
-autodoc_typehints = "description"
-autodoc_member_order = "bysource"
-autodoc_preserve_defaults = True
-autodoc_class_signature = "separated"
-copybutton_exclude = ".linenos, .gp, .go"
+html_show_sphinx = html_show_copyright = False
+highlight_language = "none"  # of blocks that name none
 pygments_style, pygments_dark_style = "friendly", "monokai"
-suppress_warnings = ["misc.highlighting_failure"]
 
 DOCS = Path(__file__).resolve().parent
 LINK = re.compile(r"(?<!!)\[([^\]]+)\]\(([^):#\s]+)(#[^)\s]*)?\)")

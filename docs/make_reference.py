@@ -12,8 +12,8 @@ from sqtune.config.schema import space_file_schema
 PAGE = Path(__file__).with_name("space-reference.md")
 HEAD = """# Every field of a space file
 
-Made from the schema (`make reference`). [Space files](space-files.md) explains; this page lists. A dotted path such as
-`optimizer.lr` is what `space:` and `--set trial.optimizer.lr=0.1` take.
+Made from the schema (`make reference`). [Space files](space-files.md) explains; this page lists.
+A dotted path such as `optimizer.lr` is what `space:` and `--set trial.optimizer.lr=0.1` take.
 """
 _ATTRIBUTE = re.compile(r"^    (\w+): (.*?)(?=^    \w|\Z)", re.DOTALL | re.MULTILINE)
 SECTIONS = {
@@ -69,7 +69,13 @@ def _default(field: Mapping[str, Any]) -> str:
     value = field["default"]
     if value is None:
         return "none"
-    return "its own" if isinstance(value, Mapping) else _code(value)
+    return (
+        "see there"
+        if isinstance(value, Mapping) and value
+        else _code("{}")
+        if isinstance(value, Mapping)
+        else _code(value)
+    )
 
 
 def _values(schema: Mapping[str, Any], field: Mapping[str, Any]) -> str:
