@@ -99,8 +99,13 @@ def _values(schema: Mapping[str, Any], field: Mapping[str, Any]) -> str:
         return f"list of {_values(schema, items)}"
     if kind == "object":
         return "mapping"
-    names = {"integer": "whole number", "number": "number", "string": "text", "boolean": "true, false",
-             "null": "none"}  # fmt: skip
+    names = {
+        "integer": "whole number",
+        "number": "number",
+        "string": "text",
+        "boolean": "true, false",
+        "null": "none",
+    }
     return names.get(str(kind), "any value") + _bounds(field)
 
 

@@ -1,4 +1,4 @@
-"""Every sqtune command in the documents has a name and options that exist, and values of their type."""
+"""Every sqtune command in the documents has a name, options and values that exist."""
 
 from __future__ import annotations
 

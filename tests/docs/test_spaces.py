@@ -34,8 +34,10 @@ def test_a_whole_space_file_loads(document, number, text, tmp_path, monkeypatch)
 @pytest.mark.parametrize(("document", "number", "text"), PARTS)
 def test_a_part_of_a_space_file_has_no_field_that_does_not_exist(document, number, text, tmp_path):
     (tmp_path / "space.yaml").write_text(text)
+    problem = ""
     try:
         load_space(tmp_path / "space.yaml")
     except ConfigError as error:
-        of_the_reader = ("there is no module mypackage", "no such folder or file")
-        assert any(text in str(error) for text in of_the_reader), error
+        problem = str(error)
+    of_the_reader = ("there is no module mypackage", "no such folder or file")
+    assert not problem or any(text in problem for text in of_the_reader)
