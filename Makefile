@@ -15,7 +15,7 @@ SPACE ?= search_spaces/resnet.yaml
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-browser test-cluster test-old-runtime check lock bench format clean
+.PHONY: help setup demo test test-browser test-cluster test-old-runtime check lock bench docs reference figures format clean
 
 help:  ## list these commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-16s %s\n", $$1, $$2}'
@@ -77,6 +77,15 @@ check: setup  ## ruff (lint and format), mypy --strict on the package, import-li
 	$(BIN)/mypy
 	$(BIN)/mypy tests/api/typed_example.py
 	$(BIN)/lint-imports --no-cache
+
+docs: setup  ## build the site from docs/ into docs/_build/html, links checked
+	$(BIN)/python -m sphinx -W --keep-going -q -b html docs docs/_build/html
+
+reference: setup  ## write docs/space-reference.md anew from the schema of space files
+	$(BIN)/python docs/make_reference.py
+
+figures: setup  ## draw the figures of docs/method.md anew
+	$(BIN)/python docs/make_figures.py
 
 format: setup  ## put the code into its standard form
 	$(BIN)/ruff check --fix .

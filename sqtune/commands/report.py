@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 import click
 
 from sqtune.errors import TrackingError
+from sqtune.next_steps import typed
 from sqtune.options import json_option, options, places_options
-from sqtune.output import check_new_folder, console, print_json, typed
+from sqtune.output import check_new_folder, console, print_json
 from sqtune.store import Store, file_name
 
 if TYPE_CHECKING:

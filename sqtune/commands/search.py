@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 
 from sqtune.completion import complete_study
+from sqtune.next_steps import typed
 from sqtune.options import (
     INTERRUPTED,
     cluster_options,
@@ -27,7 +28,6 @@ from sqtune.output import (
     print_ending,
     print_json,
     print_outcome,
-    typed,
 )
 from sqtune.report import page_maker
 from sqtune.store import Store

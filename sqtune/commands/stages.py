@@ -86,10 +86,10 @@ def prune(
 
 
 def _open(places: Store, stages: str | None) -> Any:
-    from sqtune.config.options import Stages
+    from sqtune.config.options import StageOptions
     from sqtune.train.stage_store import StageStore
 
-    return StageStore(stages or places.stages, Stages().max_size)
+    return StageStore(stages or places.stages, StageOptions().max_size)
 
 
 def _show(places: Store, stages: str | None, as_json: bool) -> None:

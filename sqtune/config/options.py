@@ -122,7 +122,7 @@ class Target(Strict):
     """Multiply-adds for one image, such as 20M."""
 
 
-class Stages(Strict):
+class StageOptions(Strict):
     """Where stages of training are kept, so that trials that begin alike train them once."""
 
     url: str | None = None

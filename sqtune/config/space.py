@@ -10,7 +10,7 @@ from typing import Annotated, Any
 from pydantic import Field, JsonValue
 
 from sqtune.config.compare import Comparison
-from sqtune.config.options import Resources, SearchOptions, Stages, Target
+from sqtune.config.options import Resources, SearchOptions, StageOptions, Target
 from sqtune.config.parameters import Parameter
 from sqtune.config.paths import get, keys_of, put
 from sqtune.config.training import Strict
@@ -35,7 +35,7 @@ class SearchSpace(Strict):
     """Methods that `sqtune compare` trains alike; nothing is searched then."""
     target: Target | None = None
     """What the network has to fit into."""
-    stages: Stages = Stages()
+    stages: StageOptions = StageOptions()
     """Where stages of training are kept."""
     resources: Resources = Resources()
     """What one trial gets."""

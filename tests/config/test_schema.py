@@ -49,7 +49,15 @@ def test_the_schema_knows_rules_activations_and_networks(trial, valid):
     assert is_valid({"trial": trial}) is valid
 
 
-def test_where_stages_are_kept_is_no_ratio_schedule():
-    assert is_valid({"stages": {"url": "s3://bucket/stages", "max_size": "2GiB"}})
-    assert not is_valid({"stages": {"ratios": [0.5, 1]}})
-    assert is_valid({"trial": {"schedule": {"name": "stages", "ratios": [0.5, 1]}}})
+@pytest.mark.parametrize(
+    ("content", "valid"),
+    [
+        ({"stages": {"url": "s3://bucket/stages", "max_size": 1000}}, True),
+        ({"stages": {"ratios": [0.5, 1]}}, False),
+        ({"trial": {"schedule": {"name": "stages", "ratios": [0.5, 1]}}}, True),
+        ({"trial": {"schedule": {"name": "stages", "url": "s3://bucket/stages"}}}, False),
+    ],
+    ids=str,
+)
+def test_the_schema_tells_the_place_of_stages_from_a_schedule(content, valid):
+    assert is_valid(content) is valid

@@ -1,0 +1,45 @@
+"""The tutorial and the cookbook's commands, as a reader would type them."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from .blocks import blocks
+
+pytestmark = pytest.mark.timeout(600)
+
+
+def run(kind: str, text: str, folder: Path) -> str:
+    """Run a block in a folder; return what it printed."""
+    command = (
+        [sys.executable, "-c", text]
+        if kind == "python"
+        else ["bash", "-euo", "pipefail", "-c", text]
+    )
+    environ = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+    done = subprocess.run(
+        command, cwd=folder, env=environ, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, f"{text}\n{done.stdout}\n{done.stderr}"
+    return done.stdout
+
+
+def test_tutorial_and_cookbook_run_as_they_stand(tmp_path):
+    printed = {}
+    for kind, text in blocks("docs/tutorial.md", "python", "yaml", "bash"):
+        if kind == "yaml":
+            name = text.splitlines()[0].removeprefix("# ")
+            (tmp_path / name).write_text(text)
+        else:
+            printed[text.split("\n", 1)[0]] = run(kind, text, tmp_path)
+    assert "trials    6 finished" in printed["sqtune search --space my-images.yaml"]
+    assert "digit-" in printed["sqtune export --out deployed"]  # of predict, in the same block
+    for _, text in blocks("docs/cookbook.md", "bash"):
+        run("bash", text, tmp_path)
+    assert (tmp_path / "report.html").stat().st_size > 100_000
+    assert list((tmp_path / "deployed-c").glob("*.c"))
