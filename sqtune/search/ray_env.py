@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import os
-import warnings
 
 QUIET = {
     "RAY_AIR_NEW_OUTPUT": "0",
@@ -29,6 +28,4 @@ def quieten(*, cluster: bool = False) -> None:
     mode = {"RAY_AUTH_MODE": "token" if cluster else "disabled"}
     for name, value in {**QUIET, **mode}.items():
         os.environ.setdefault(name, value)
-    # In notebooks: widgets that nobody asked for are missed aloud.
-    logging.getLogger("ray.widgets.util").setLevel(logging.WARNING)
-    warnings.filterwarnings("ignore", "IProgress not found")
+    logging.getLogger("ray.widgets.util").setLevel(logging.WARNING)  # in notebooks it misses some
