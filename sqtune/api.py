@@ -22,7 +22,7 @@ from sqtune.store import DEFAULT_STORE, Store
 
 if TYPE_CHECKING:
     from sqtune.notebook import Study
-    from sqtune.search.run import Outcome, Places
+    from sqtune.search.outcome import Outcome, Places
 
 # Of tqdm, which Optuna imports, in notebooks without widgets; nobody sees its bars here.
 warnings.filterwarnings("ignore", "IProgress not found")
@@ -148,7 +148,7 @@ def _places(
     *,
     offline: bool = False,
 ) -> Places:
-    from sqtune.search.run import Places
+    from sqtune.search.outcome import Places
 
     cluster = setting("address", address)
     return Places(

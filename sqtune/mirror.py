@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import uuid
 from collections.abc import Iterable
@@ -131,3 +132,18 @@ class Mirror:
 
     def _name(self, path: Path) -> str:
         return path.relative_to(self.root).as_posix()
+
+
+def cache_folder() -> Path:
+    """Return where this machine keeps what can be had again, such as copies of a URL's files.
+
+    Raises:
+        StoreError: There is no home folder.
+    """
+    try:
+        named = os.environ.get("XDG_CACHE_HOME")
+        return (Path(named) if named else Path.home() / ".cache").absolute() / "sqtune"
+    except RuntimeError as error:
+        raise StoreError(
+            f"there is no home folder ({error}). Give XDG_CACHE_HOME, a folder for copies."
+        ) from error

@@ -18,8 +18,8 @@ from sqtune.output import console, nothing_fits
 from sqtune.search import pareto
 from sqtune.search.chosen import Chosen, asked_for, chosen_network
 from sqtune.search.limits import Ending
+from sqtune.search.outcome import Places
 from sqtune.search.records import TrialRecord
-from sqtune.search.run import Places
 from sqtune.search.tables import (
     as_data,
     counts_text,

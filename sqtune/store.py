@@ -28,7 +28,7 @@ from pathlib import Path
 
 from sqtune.errors import StoreError
 from sqtune.files import folder_of, is_url
-from sqtune.mirror import PATIENCE_SECONDS, Mirror
+from sqtune.mirror import PATIENCE_SECONDS, Mirror, cache_folder
 
 DEFAULT_STORE = "sqtune-store"
 
@@ -273,21 +273,6 @@ class Store:
 
     def _lock(self, study: str) -> Path:
         return self.root / "locks" / f"{file_name(study)}.lock"
-
-
-def cache_folder() -> Path:
-    """Return where this machine keeps what can be had again, such as copies of a URL's files.
-
-    Raises:
-        StoreError: There is no home folder.
-    """
-    try:
-        named = os.environ.get("XDG_CACHE_HOME")
-        return (Path(named) if named else Path.home() / ".cache").absolute() / "sqtune"
-    except RuntimeError as error:
-        raise StoreError(
-            f"there is no home folder ({error}). Give XDG_CACHE_HOME, a folder for copies."
-        ) from error
 
 
 def file_name(name: str) -> str:

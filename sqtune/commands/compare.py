@@ -88,8 +88,9 @@ def compare(
     space = comparison_space(compared, seeds)
     if out is not None:
         check_new_folder(out)
+    from sqtune.search.outcome import Places
     from sqtune.search.progress import Progress
-    from sqtune.search.run import Places, run_search
+    from sqtune.search.run import run_search
 
     places = Places(Store.at(store), study_storage, tracking_uri, address, working_dir, offline)
     progress = Progress(console(to_stderr=as_json), quiet)

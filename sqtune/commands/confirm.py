@@ -69,9 +69,10 @@ def confirm(
     from sqtune.search import confirm as confirming
     from sqtune.search.limits import GOOD_ENDINGS
     from sqtune.search.look import load_study
+    from sqtune.search.outcome import Places
     from sqtune.search.pareto import candidates, front, ranking
     from sqtune.search.progress import Progress
-    from sqtune.search.run import Places, run_search
+    from sqtune.search.run import run_search
 
     study, trials = load_study(store, study_storage, name)
     several = len(study.space.search.objectives) > 1

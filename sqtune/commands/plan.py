@@ -4,13 +4,20 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from sqtune.next_steps import say_next, space_typed, typed
 from sqtune.options import json_option, options, set_option, space_option, store_option
-from sqtune.output import console, print_json, print_plan
+from sqtune.output import console, print_json
 from sqtune.store import Store
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from sqtune.config.space import SearchSpace
+    from sqtune.search.plan import Plan
 
 
 @click.command()
@@ -41,8 +48,75 @@ def plan(space_file: Path, overrides: tuple[str, ...], store: str, as_json: bool
         print_json({"space": space.name, **asdict(made)})
         return
     out, again = console(), f"{space_typed(space_file, overrides)}{typed('store')}"
-    print_plan(out, space, made)
+    _print(out, space, made)
     if compared:
         say_next(out, {f"sqtune compare{again}": "train the methods, seed by seed"})
     else:
         say_next(out, {f"sqtune search{again}": "search; the same command again goes on"})
+
+
+def _print(out: Console, space: SearchSpace, plan: Plan) -> None:
+    """Print what a search is about to do."""
+    from sqtune.config.parameters import label
+    from sqtune.search.tables import count_text, kib
+
+    survey, trials, cost = plan.survey, plan.trials, plan.cost
+    whole = survey.configurations is not None
+    points = "endless" if survey.points is None else f"{survey.points:,}"
+    refused = f"{100 * survey.refused:.1f}"
+    if whole:
+        points += f" ({survey.configurations:,} different configurations)"
+    else:
+        refused += f" ± {100 * survey.refused_standard_error:.1f}"
+        points += f"; {survey.looked_at:,} drawn at random"
+    lines = [f"points    {points}"]
+    if space.target is not None:
+        lines[0] += f": {refused} % do not fit the target"
+    low, high = survey.size_bytes
+    lines.append(f"size      {kib(low)} to {kib(high)} ({plan.form})")
+    lines.append(f"RAM       {kib(survey.ram_bytes[0])} to {kib(survey.ram_bytes[1])}")
+    lines.append("MACs      {} to {}".format(*map(count_text, survey.macs)))
+    of_all = "" if trials.trials == space.search.num_trials else f" of {space.search.num_trials:,}"
+    asked = space.search.sampler
+    by = asked if trials.sampler == asked else f"{trials.sampler} in place of {asked}, which learns"
+    free = f"{trials.refused:,} proposals refused, {trials.repeated:,} repeated"
+    lines.append(f"trials    {trials.trials:,}{of_all}, proposed by {by}; {free}")
+    if trials.epochs_asked:
+        share = f"{100 * trials.epochs / trials.epochs_asked:.0f}"
+        lines.append(
+            f"epochs    {trials.epochs:,} of {trials.epochs_asked:,} ({share} %): "
+            f"{trials.stages:,} different stages of {trials.stages_asked:,}"
+        )
+    if cost is None:
+        lines.append(f"time      {plan.no_cost}")
+    else:
+        lines += [] if cost.note is None else [f"GPU       {cost.note}"]
+        hours = f"{_hours(cost.cpu_hours)} CPU-hours"
+        hours += f", {_hours(cost.gpu_hours)} GPU-hours" if cost.gpu_hours else ""
+        lines.append(f"time      {_time(cost.seconds)} ({hours}), {cost.slots} at once")
+        lines.append(
+            f"          an epoch of {label(cost.typical)} takes {cost.epoch_seconds:.1f} s "
+            f"(measured on {cost.probed_images:,} images)"
+        )
+    if space.search.early_stopping.name != "none":
+        lines.append("          without what early stopping saves")
+    for line in lines:
+        out.print(line, highlight=False, soft_wrap=True)
+
+
+def _time(seconds: float) -> str:
+    """Return an estimated time, no finer than it is known.
+
+    >>> _time(6), _time(70), _time(600), _time(243_700)
+    ('less than a minute', 'about 1.2 minutes', 'about 10 minutes', 'about 67.7 hours')
+    """
+    minutes = seconds / 60
+    if minutes < 1:
+        return "less than a minute"
+    if minutes < 120:
+        return f"about {minutes:.1f} minutes" if minutes < 10 else f"about {minutes:.0f} minutes"
+    return f"about {minutes / 60:.1f} hours"
+
+
+def _hours(hours: float) -> str:
+    return f"{hours:,.1f}" if hours >= 1 else f"{hours:.2g}"

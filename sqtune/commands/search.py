@@ -96,8 +96,9 @@ def search(
         time_limit_seconds=time_limit,
         target_error=target_error,
     )
+    from sqtune.search.outcome import Places
     from sqtune.search.progress import Progress
-    from sqtune.search.run import Places, run_search
+    from sqtune.search.run import run_search
 
     places = Places(Store.at(store), study_storage, tracking_uri, address, working_dir, offline)
     progress = Progress(console(to_stderr=as_json), quiet)

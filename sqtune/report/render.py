@@ -10,8 +10,8 @@ import os
 from typing import Any
 
 from sqtune.errors import StoreError
+from sqtune.mirror import cache_folder
 from sqtune.report.charts.style import COLOURS, Chart, Spec
-from sqtune.store import cache_folder
 
 VEGA_LITE = "6.4"  # the version that Altair writes
 STILL_WIDTH = 760  # pixels of a chart where nothing says how wide it is

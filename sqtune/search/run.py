@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
-from pathlib import Path
 
 from sqtune.config.space import SearchSpace
 from sqtune.errors import ClusterError, StudyError
@@ -18,6 +16,7 @@ from sqtune.search.lease import leased
 from sqtune.search.limits import GOOD_ENDINGS, Ending, Limits
 from sqtune.search.machine import Machine
 from sqtune.search.origin import leave_mark, remove_mark
+from sqtune.search.outcome import Outcome, Places
 from sqtune.search.pareto import best, compared, front
 from sqtune.search.prepare import file_hashes, footprints, prepare_data, stage_store
 from sqtune.search.progress import Progress
@@ -26,60 +25,9 @@ from sqtune.search.records import TrialRecord
 from sqtune.search.room import room_at_first, slots_counted
 from sqtune.search.storage import open_named, open_storage, study_names
 from sqtune.search.study import Study
-from sqtune.store import Store
 from sqtune.tracking import Tracker
 
 IN_A_HURRY: tuple[Ending, ...] = ("interrupted", "unwritable", "unsuited node", "taken over")
-
-
-@dataclass(frozen=True, slots=True)
-class Outcome:
-    """What a search came to.
-
-    Attributes:
-        study: The study's name.
-        space: What was searched.
-        ending: Why it ended.
-        trials: All trials.
-        best: The best network; None if no trial finished.
-        network: Its folder.
-        tracking_problem: Why MLflow does not have everything; None if it has.
-        stage_problem: Why a checkpoint could not be stored; None if all could.
-        why: More on why it ended, where there is more.
-        front_page: Address of the front's runs in MLflow; None where no server has them.
-    """
-
-    study: str
-    space: SearchSpace
-    ending: Ending
-    trials: list[TrialRecord]
-    best: TrialRecord | None
-    network: Path | None
-    tracking_problem: str | None
-    stage_problem: str | None
-    why: str | None
-    front_page: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Places:
-    """Where a search keeps things, and where it trains.
-
-    Attributes:
-        store: The store.
-        study_storage: URL of Optuna's storage; None for the store's journal.
-        tracking_uri: MLflow's tracking URI; None for the store's database.
-        address: Of a Ray cluster, "auto" or HOST:PORT; None trains on this machine alone.
-        working_dir: Folder that a cluster's workers get a copy of, and import from.
-        offline: Whether MLflow's server need not answer.
-    """
-
-    store: Store
-    study_storage: str | None = None
-    tracking_uri: str | None = None
-    address: str | None = None
-    working_dir: Path | None = None
-    offline: bool = False
 
 
 def run_search(

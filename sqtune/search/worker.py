@@ -243,8 +243,7 @@ class Leg:
             return Path(os.devnull).open("a", encoding="utf-8")
 
     def _say_epoch(self, epoch: dict[str, float]) -> None:
-        shown = {key: f"{value:.4g}" for key, value in epoch.items()}
-        self._say("  ".join(f"{key} {value}" for key, value in shown.items()))
+        self._say("  ".join(f"{key} {value:.4g}" for key, value in epoch.items()))
 
     def _say_ending(self, report: dict[str, Any]) -> None:
         faulthandler.cancel_dump_traceback_later()

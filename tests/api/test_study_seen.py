@@ -14,8 +14,8 @@ import sqtune
 from sqtune.config.space import SearchSpace
 from sqtune.config.trial import TrialConfig
 from sqtune.quant import Ternary
+from sqtune.search.outcome import Places
 from sqtune.search.records import TrialRecord
-from sqtune.search.run import Places
 from sqtune.search.study import Study
 from sqtune.store import Store
 
