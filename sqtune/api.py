@@ -194,5 +194,5 @@ def _raise_or_warn(outcome: Outcome) -> None:
         failure = next(filter(None, (trial.failure for trial in outcome.trials)), "").strip()
         raise TrainingError(
             f'no trial of "{outcome.study}" has finished; the first failed: '
-            f"{failure.splitlines()[-1] if failure else 'unknown'}"
+            f"{failure.splitlines()[-1] if failure else 'unknown'}. See: sqtune logs TRIAL"
         )

@@ -124,10 +124,10 @@ def compare(
         _print(progress.console, compared, rows, seeds, folder)
         at = typed("store", "study_storage", "tracking_uri")
         again = f"{space_typed(space_file, overrides)} --seeds {seeds + 2}{typed('name')}{at}"
-        show = f"sqtune show {shlex.quote(outcome.study)}{typed('store', 'study_storage')}"
+        page = f"sqtune report {shlex.quote(outcome.study)}{typed('store', 'study_storage')}"
         say_next(
             progress.console,
-            {f"sqtune compare{again}": "adds two seeds", show: "every training, best first"},
+            {f"sqtune compare{again}": "adds two seeds", page: "what was found, on one page"},
         )
     print_ending(outcome)
     if outcome.ending == "interrupted":

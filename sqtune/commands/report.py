@@ -10,7 +10,7 @@ import click
 
 from sqtune.errors import TrackingError
 from sqtune.next_steps import typed
-from sqtune.options import json_option, options, places_options
+from sqtune.options import json_option, options, places_options, study_argument
 from sqtune.output import check_new_folder, console, print_json
 from sqtune.store import Store, file_name
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.argument("name", required=False)
+@study_argument
 @click.option("--out", type=Path, metavar="FILE", help="The page to write; by default NAME.html.")
 @click.option(
     "--png", "pictures", type=Path, metavar="DIR", help="Also write each chart to this new folder."

@@ -164,6 +164,7 @@ def _next_steps(name: str, trials: list[TrialRecord]) -> dict[str, str]:
     smallest = best(trials, max_error=1.0)
     if smallest is not None and smallest.size_bytes is not None:
         budget = smallest.size_bytes // 1024 + 2  # KiB, somewhat above it
+        steps[f"sqtune report {name}{at}"] = "what was found, on one page"
         steps[f"sqtune best {name}{at} --max-size {budget}KiB"] = "the best under a size budget"
     failed = next((trial.number for trial in trials if trial.failure), None)
     if failed is not None:

@@ -49,8 +49,8 @@ def said(*arguments: object) -> str:
 @pytest.mark.parametrize(
     ("command", "following"),
     [
-        (("show",), ["best", "logs"]),
-        (("show", NAME), ["best", "logs"]),
+        (("show",), ["report", "best", "logs"]),
+        (("show", NAME), ["report", "best", "logs"]),
         (("best", NAME), ["export"]),
         (("logs", 1), ["show"]),
         (("store",), ["show"]),
