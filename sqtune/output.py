@@ -42,13 +42,11 @@ PLAIN_WIDTH = 120  # columns of a table that no terminal shows
 def console(*, to_stderr: bool = False) -> Console:
     """Return where people read; what no terminal shows is 120 columns wide.
 
-    Nothing is markup: patterns and paths have brackets of their own. A letter that the terminal's
-    encoding has not becomes a "?".
+    Nothing is markup: patterns and paths have brackets of their own. Unknown letters become "?".
     """
     from rich.console import Console
 
-    stream = sys.stderr if to_stderr else sys.stdout
-    if isinstance(stream, io.TextIOWrapper):
+    if isinstance(stream := sys.stderr if to_stderr else sys.stdout, io.TextIOWrapper):
         stream.reconfigure(errors="replace")
     out = Console(stderr=to_stderr, markup=False)
     if out.is_terminal:
@@ -87,9 +85,7 @@ def print_outcome(
 
     objectives, target = outcome.space.search.objectives, outcome.space.target
     width = out.width if out.is_terminal else None
-    out.print(
-        trials_table(outcome.trials, most=30, objectives=objectives, target=target, width=width)
-    )
+    out.print(trials_table(outcome.trials, 30, objectives=objectives, target=target, width=width))
     lines = [f"trials    {counts_text(outcome.trials)}", *epochs_line(outcome.trials)]
     for line in lines:
         out.print(line, highlight=False, soft_wrap=True)

@@ -42,6 +42,8 @@ class Sheet:
     def cut(self, text: str, width: int) -> str:
         """Return text as it can be shown, no wider than so many columns."""
         text = "".join(letter if letter.isprintable() else " " for letter in text)
+        if self.ascii_only:
+            text = text.replace("±", "+-")
         text = text.encode(self.encoding, "replace").decode(self.encoding)
         if cell_len(text) <= width:
             return text
