@@ -67,9 +67,9 @@ $(BROWSER_INSTALLED): requirements-browser.lock $(INSTALLED)
 	$(UV) pip install --quiet --python $(BIN)/python --no-deps -r requirements-browser.lock
 	@touch $@
 
-test-browser: setup $(BROWSER_INSTALLED)  ## what needs a browser: the report's page in Chromium
+test-browser: setup $(BROWSER_INSTALLED)  ## what needs a browser: the report and MLflow's pages in Chromium, and Optuna's dashboard
 	@command -v chromium >/dev/null || { echo "error: there is no chromium; apt-get install chromium" >&2; exit 2; }
-	$(BIN)/python -m pytest tests/browser $(ARGS)
+	$(BIN)/python -m pytest tests/browser tests/tracking/test_mlflow_pages.py tests/search/test_dashboard.py $(ARGS)
 
 check: setup  ## ruff (lint and format), mypy --strict on the package, import-linter
 	$(BIN)/ruff check .
@@ -125,7 +125,7 @@ lock: | $(UV)  ## write requirements.lock and those of benchmarks and clusters a
 	$(UV) pip compile --quiet --python $(BIN)/python --extra test-cluster --no-header --no-annotate --no-emit-index-url \
 	  --constraint requirements.lock --constraint requirements-cluster.lock pyproject.toml \
 	  | grep -vxFf requirements.lock -f requirements-cluster.lock > requirements-test-cluster.lock
-	$(UV) pip compile --quiet --python $(BIN)/python --extra test-browser --no-header --no-annotate --no-emit-index-url \
+	$(UV) pip compile --quiet --python $(BIN)/python --extra test-browser --extra dashboard --no-header --no-annotate --no-emit-index-url \
 	  --constraint requirements.lock pyproject.toml | grep -vxFf requirements.lock > requirements-browser.lock
 
 clean:  ## remove .venv and caches; stores of studies are left alone

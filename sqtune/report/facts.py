@@ -14,7 +14,7 @@ from sqtune.errors import StoreError
 from sqtune.quant import Float
 from sqtune.search.compare import Row
 from sqtune.search.confirm import SEED, Confirmed
-from sqtune.search.pareto import best, front, ranking
+from sqtune.search.pareto import best, compared, front, ranking
 from sqtune.search.records import TrialRecord
 from sqtune.search.view import StudyView
 from sqtune.store import Store
@@ -146,7 +146,7 @@ def gather(
         trials=tuple(trials),
         ranked=tuple(ranked),
         front=tuple(front(trials)),
-        on_front=frozenset(trial.number for trial in front(trials, objectives)),
+        on_front=frozenset(trial.number for trial in front(trials, compared(objectives))),
         winner=winner,
         baseline=next((trial for trial in ranked if trial.weight_bits == Float.bits), None),
         start_error=None if winner is None else _start_error(winner),
