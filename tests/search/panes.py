@@ -59,7 +59,9 @@ class Panes:
         subprocess.run([*self._command, "kill-server"], check=False, capture_output=True)
 
     def _do(self, *command: str) -> list[str]:
-        env = dict(os.environ)  # without the LINES and COLUMNS that readline exports behind it
+        env = {**os.environ}
+        for name in ("LINES", "COLUMNS"):  # which readline exports, before or behind os.environ
+            env.pop(name, None)
         done = subprocess.run([*self._command, *command], check=True, capture_output=True, env=env)
         return done.stdout.decode().splitlines()
 
