@@ -1,14 +1,24 @@
-"""The order of the files: the longest first, so that two workers end together; what is traced."""
+"""The order of the files: the longest first, so that two workers end together; a real browser."""
 
 from __future__ import annotations
 
+import shutil
+from collections.abc import Iterator
+from typing import Any
+
 import pytest
+
+CHROMIUM = shutil.which("chromium") or shutil.which(
+    "chromium-browser"
+)  # Debian's, not a downloaded one
 
 # With real processes: minutes each. The others take seconds and fill up what is left.
 LONGEST = (
     "tests/search/test_crashes.py",
     "tests/search/test_search.py",
     "tests/search/test_cluster.py",
+    "tests/docs/test_tutorial.py",
+    "tests/api/test_search_call.py",
     "tests/tracking/test_search_outage.py",
     "tests/tracking/test_outage.py",
     "tests/search/test_early_stopping.py",
@@ -25,3 +35,17 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         # Tracing doubles the time of the many examples of a law; other tests take the same lines.
         if getattr(getattr(item, "function", None), "is_hypothesis_test", False):
             item.add_marker("no_cover")
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Any]:
+    """Return a browser; skip where it or Playwright is missing."""
+    api = pytest.importorskip("playwright.sync_api", reason="needs make test-browser")
+    if CHROMIUM is None:
+        pytest.skip("needs Chromium: apt-get install chromium")
+    with api.sync_playwright() as playwright:
+        # root has no sandbox of Chromium's, and a container little shared memory
+        arguments = ["--no-sandbox", "--disable-dev-shm-usage"]
+        started = playwright.chromium.launch(executable_path=CHROMIUM, args=arguments)
+        yield started
+        started.close()

@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import re
-import shutil
 
 import pytest
 
 from sqtune.tracking import Tracker
 from sqtune.tracking.pages import charts_page, latest_study, study_page
 
-browser_api = pytest.importorskip("playwright.sync_api", reason="make test-browser installs it")
-CHROMIUM = shutil.which("chromium")
 pytestmark = [
-    pytest.mark.skipif(CHROMIUM is None, reason="needs Debian's chromium"),
+    pytest.mark.browser,
     pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::ResourceWarning"),
 ]
 
@@ -22,7 +19,7 @@ FRONT = {1, 3}
 
 
 @pytest.fixture(scope="module")
-def pages(one_server):
+def pages(browser, one_server):
     """Return the addresses of a study's pages on a server: the front, all trials, charts."""
     if not one_server.runs:
         one_server.start()
@@ -46,18 +43,10 @@ def pages(one_server):
     return tracker.front_page, *(f"{one_server.uri}/{page}" for page in others)
 
 
-@pytest.fixture(scope="module")
-def chromium():
-    with browser_api.sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        yield browser
-        browser.close()
-
-
 @pytest.fixture
-def page(chromium):
+def page(browser):
     """Return a page that must not fail."""
-    opened = chromium.new_page(viewport={"width": 2200, "height": 900})
+    opened = browser.new_page(viewport={"width": 2200, "height": 900})
     problems = []
     opened.on("pageerror", lambda error: problems.append(str(error)))
     yield opened
