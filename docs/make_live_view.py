@@ -15,8 +15,9 @@ from pathlib import Path
 from rich.console import Console
 
 from sqtune.config import load_space
+from sqtune.search.outcome import Places
 from sqtune.search.progress import Progress
-from sqtune.search.run import Places, run_search
+from sqtune.search.run import run_search
 from sqtune.search.sheet import Sheet
 from sqtune.store import Store
 

@@ -8,9 +8,8 @@ from typing import Any
 
 import pytest
 
-CHROMIUM = shutil.which("chromium") or shutil.which(
-    "chromium-browser"
-)  # Debian's, not a downloaded one
+# Debian's, not a downloaded one.
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 
 # With real processes: minutes each. The others take seconds and fill up what is left.
 LONGEST = (
