@@ -12,7 +12,7 @@ from rich.console import Console
 from search.studies import asked, new_store, opened, space_of
 
 from sqtune.cli import main
-from sqtune.next_steps import say_next
+from sqtune.next_steps import say_next, typed
 
 NAME = "mein Versuch 语"
 SPACE = f"""
@@ -98,3 +98,11 @@ def test_a_purpose_stands_below_its_command_where_there_is_no_room_beside_it(wid
         say_next(out, {"sqtune show resnet": "all trials", "sqtune best resnet": "the best of all"})
     assert len(capture.get().splitlines()) == lines
     assert next_steps(capture.get()) == [["show", "resnet"], ["best", "resnet"]]
+
+
+def test_a_password_that_was_typed_is_not_said_again():
+    words = ["--study-storage", "postgresql://me:secret@db.internal/studies"]
+    with main.commands["show"].make_context("show", words):
+        said_again = typed("study_storage")
+    assert "postgresql://me:***@db.internal/studies" in said_again
+    assert "secret" not in said_again

@@ -94,6 +94,8 @@ def test_what_there_is_nothing_of_has_no_chart(tmp_path):
 
 
 def test_the_front_is_that_of_error_and_size(whole):
+    assert len(whole.front) > 1
+    assert whole.on_front == {trial.number for trial in whole.front}
     part = by_key(whole)["front"].parts[0]
     front = part["datasets"]["front"]
     assert [row["trial"] for row in front] == [trial.number for trial in reversed(whole.front)]

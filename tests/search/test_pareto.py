@@ -10,7 +10,15 @@ from hypothesis import strategies as st
 
 from sqtune.config.trial import TrialConfig
 from sqtune.quant import Float, Ternary
-from sqtune.search.pareto import best, front, knee, objective_values, ranking
+from sqtune.search.pareto import (
+    ERROR_AND_SIZE,
+    best,
+    compared,
+    front,
+    knee,
+    objective_values,
+    ranking,
+)
 from sqtune.search.records import TrialRecord
 
 
@@ -98,6 +106,8 @@ def test_a_front_by_hand():
     assert numbers(front(TRIALS)) == [3, 2, 0]
     assert numbers(front(TRIALS, ["val_error"])) == [3]
     assert front([]) == []
+    assert compared(["val_error"]) == ERROR_AND_SIZE
+    assert compared(["val_error", "bit_operations"]) == ["val_error", "bit_operations"]
 
 
 def test_bit_operations_can_be_an_objective():

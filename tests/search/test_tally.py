@@ -159,3 +159,12 @@ def test_the_pace_is_that_of_the_last_reports():
     for i in range(1, 151):
         pace.trained([10.0], 199 + 10.0 * i)
     assert pace.seconds_left(5, [], 199 + 1500) == pytest.approx(50)
+
+
+def test_nobody_knows_before_as_many_epochs_as_trials_that_run():
+    pace, running = Pace(), [(4, None, 0.0)] * 6
+    for i in range(1, 6):
+        pace.trained([1.0], float(i))
+    assert pace.seconds_left(20, running, 5.0) is None
+    pace.trained([1.0], 6.0)
+    assert pace.seconds_left(20, running, 6.0) == pytest.approx(20)
