@@ -115,11 +115,12 @@ bench: setup $(BENCH_INSTALLED)  ## measure what the README claims (about three 
 	$(BIN)/python benchmarks/tracking_cost.py
 	$(BIN)/python benchmarks/deploy.py
 
+# brevitas 0.13.4 asks for setuptools<81 and imports nothing of it; torch is locked with a later one.
 lock: | $(UV)  ## write requirements.lock and those of benchmarks and clusters anew from pyproject.toml
 	$(UV) pip compile --quiet --python $(BIN)/python --extra dev --no-header --no-annotate --no-emit-index-url \
 	  --upgrade pyproject.toml -o requirements.lock
 	$(UV) pip compile --quiet --python $(BIN)/python --extra bench --no-header --no-annotate --no-emit-index-url \
-	  --constraint requirements.lock pyproject.toml | grep -vxFf requirements.lock > requirements-bench.lock
+	  --override <(echo setuptools) --constraint requirements.lock pyproject.toml | grep -vxFf requirements.lock > requirements-bench.lock
 	$(UV) pip compile --quiet --python $(BIN)/python --extra cluster --no-header --no-annotate --no-emit-index-url \
 	  --constraint requirements.lock pyproject.toml | grep -vxFf requirements.lock > requirements-cluster.lock
 	$(UV) pip compile --quiet --python $(BIN)/python --extra test-cluster --no-header --no-annotate --no-emit-index-url \
