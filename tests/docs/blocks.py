@@ -1,8 +1,11 @@
-"""The code blocks of a Markdown document."""
+"""The code blocks of a Markdown document, and a reader who runs them."""
 
 from __future__ import annotations
 
+import os
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
@@ -25,13 +28,41 @@ def blocks(document: str, *languages: str) -> list[tuple[str, str]]:
 
 
 def commands(document: str) -> list[str]:
-    """Return what a document's blocks, indented ones included, call sqtune with.
+    """Return what a document's blocks, indented ones included, call sqtune with."""
+    text = (ROOT / document).read_text(encoding="utf-8")
+    lines = [code for _, code in blocks(document, "", "bash")]
+    lines += [line for line in text.splitlines() if line.startswith("    ")]
+    return commands_in("\n".join(lines))
+
+
+def commands_in(text: str) -> list[str]:
+    """Return the lines of a block that call sqtune.
 
     Two spaces end a command: what follows says what it is for.
     """
-    text = (ROOT / document).read_text(encoding="utf-8")
-    lines = [line.strip() for _, code in blocks(document, "", "bash") for line in code.splitlines()]
-    lines += [line.strip() for line in text.splitlines() if line.startswith("    ")]
-    joined = "\n".join(lines).replace("\\\n", " ")
-    calls = (line.partition("  ")[0] for line in joined.splitlines())
+    joined = re.sub(r"\\\n\s*", "", text)
+    calls = (line.strip().partition("  ")[0] for line in joined.splitlines())
     return [line for line in calls if line.startswith("sqtune ")]
+
+
+def run(kind: str, text: str, folder: Path) -> str:
+    """Run a block of Python or bash in a folder; return what it printed.
+
+    Raises:
+        AssertionError: It failed.
+    """
+    command = (
+        [sys.executable, "-c", text]
+        if kind == "python"
+        else ["bash", "-euo", "pipefail", "-c", text]
+    )
+    done = subprocess.run(
+        command, cwd=folder, env=environment(), capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, f"{text}\n{done.stdout}\n{done.stderr}"
+    return done.stdout
+
+
+def environment() -> dict[str, str]:
+    """Return the environment of a shell in which `sqtune` is this one."""
+    return {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}

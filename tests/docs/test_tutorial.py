@@ -2,31 +2,11 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
-from pathlib import Path
-
 import pytest
 
-from .blocks import blocks
+from .blocks import blocks, run
 
 pytestmark = pytest.mark.timeout(600)
-
-
-def run(kind: str, text: str, folder: Path) -> str:
-    """Run a block in a folder; return what it printed."""
-    command = (
-        [sys.executable, "-c", text]
-        if kind == "python"
-        else ["bash", "-euo", "pipefail", "-c", text]
-    )
-    environ = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
-    done = subprocess.run(
-        command, cwd=folder, env=environ, capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, f"{text}\n{done.stdout}\n{done.stderr}"
-    return done.stdout
 
 
 def test_tutorial_and_cookbook_run_as_they_stand(tmp_path):
