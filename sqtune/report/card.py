@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from sqtune.report.charts.ended import rungs
-from sqtune.report.charts.style import plural
 from sqtune.report.facts import WEIGHTS, Report
 from sqtune.report.finding import reason_of
 from sqtune.search.fit import nearest
@@ -22,6 +21,7 @@ from sqtune.search.tables import (
     duration,
     kib,
     percent,
+    plural,
     quantizer_text,
     schedule_text,
     selection_text,

@@ -13,7 +13,8 @@ from sqtune.config.space import SearchSpace
 from sqtune.errors import StoreError
 from sqtune.quant import Float
 from sqtune.search.compare import Row
-from sqtune.search.confirm import SEED, Confirmed
+from sqtune.search.confirm import SEED, best_by_mean
+from sqtune.search.confirmed import Confirmation, Confirmed, confirmations
 from sqtune.search.pareto import best, compared, front, ranking
 from sqtune.search.records import TrialRecord
 from sqtune.search.view import StudyView
@@ -65,11 +66,13 @@ class Report:
         ranked: The finished ones that repeat no other, best first.
         front: Of error against size, best error first.
         on_front: Numbers of the trials on the front of the study's own objectives.
-        winner: The lowest mean of the confirmed, or else the lowest error.
+        winner: The lowest mean of the confirmed, or else the lowest error; of a confirmation the
+            training that `sqtune confirm` hands over.
         baseline: The best network of the study that stayed float.
         start_error: Validation error of the float network that the winner started from, where that
             is a folder of sqtune's.
         confirmed: What new seeds gave, lowest mean first.
+        confirmed_epochs: What those were trained for instead; None where as the search had done.
         confirms: The study that this one confirms.
         importance: Share (0..1) of each searched value, most important first.
         layers: The winner's; None where its network is not here.
@@ -90,6 +93,7 @@ class Report:
     baseline: TrialRecord | None
     start_error: float | None
     confirmed: tuple[Confirmed, ...]
+    confirmed_epochs: int | None
     confirms: str | None
     importance: Mapping[str, float]
     layers: LayerErrors | None
@@ -131,9 +135,10 @@ def gather(
     """
     attrs, objectives = study.attrs, study.space.search.objectives
     ranked = [trial for trial in ranking(trials) if trial.duplicate_of is None]
-    told = attrs.get("confirmed") or {}
-    confirmed = tuple(Confirmed.from_data(each) for each in told.get("results", ()))
-    winner = _winner(trials, confirmed)
+    by_number = {trial.number: trial for trial in trials}
+    confirmed, confirmed_epochs = _confirmed(confirmations(study.name, attrs), by_number)
+    choose = best if attrs.get("confirms") is None else best_by_mean
+    winner = by_number[confirmed[0].trial] if confirmed else choose(trials)
     folder = None if winner is None else store.network(study.name, winner.number)
     if folder is not None:
         try:
@@ -151,6 +156,7 @@ def gather(
         baseline=next((trial for trial in ranked if trial.weight_bits == Float.bits), None),
         start_error=None if winner is None else _start_error(winner),
         confirmed=confirmed,
+        confirmed_epochs=confirmed_epochs,
         confirms=attrs.get("confirms"),
         importance=study.importance(),
         layers=None if folder is None else read_layers(folder),
@@ -162,12 +168,24 @@ def gather(
     )
 
 
-def _winner(trials: Sequence[TrialRecord], confirmed: Sequence[Confirmed]) -> TrialRecord | None:
-    by_number = {trial.number: trial for trial in trials}
-    means = [each for each in confirmed if each.errors and each.trial in by_number]
-    if means:
-        return by_number[min(means, key=lambda each: each.mean).trial]
-    return best(trials)
+def _confirmed(
+    known: Sequence[Confirmation], by_number: Mapping[int, TrialRecord]
+) -> tuple[tuple[Confirmed, ...], int | None]:
+    """Return what decides of all that was confirmed, and what that was trained for instead.
+
+    A budget that is the search's own comes first, and then the longest.
+    """
+    found = []
+    for confirmation in known:
+        results = [each for each in confirmation.results if each.errors]
+        results = sorted(
+            (each for each in results if each.trial in by_number), key=lambda each: each.mean
+        )
+        own = {by_number[each.trial].config.num_epochs for each in results}
+        epochs = None if own <= {confirmation.num_epochs} else confirmation.num_epochs
+        if results:
+            found.append((tuple(results), epochs))
+    return min(found, key=lambda each: each[1] is not None, default=((), None))
 
 
 def _start_error(winner: TrialRecord) -> float | None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import shlex
 from collections.abc import Sequence
 
-from sqtune.search.pareto import best
 from sqtune.search.records import TrialRecord
 from sqtune.search.tables import (
     bits_text,
@@ -20,7 +19,12 @@ MOST_ROWS = 12
 HEAD = ("trial", "error %", "bits", "size", "quantizer", "ratio schedule")
 
 
-def description(study: str, trials: Sequence[TrialRecord], front: Sequence[TrialRecord]) -> str:
+def description(
+    study: str,
+    trials: Sequence[TrialRecord],
+    top: TrialRecord | None,
+    front: Sequence[TrialRecord],
+) -> str:
     """Return what a study came to: the best, the front as a table, where to find more.
 
     The targets of its links are `trial:NUMBER`, `front` and `charts`, for `Tracker.describe`.
@@ -28,9 +32,9 @@ def description(study: str, trials: Sequence[TrialRecord], front: Sequence[Trial
     Args:
         study: Its name.
         trials: All of them.
+        top: The one that was handed over, or would be; None before any.
         front: Those of the front, the smallest error first.
     """
-    top = best(trials)
     parts = [f"{counts_text(trials)}."]
     if top is not None:  # in the first paragraph, all that is shown of it at first
         parts[0] = f"Best: [trial {top.number}](trial:{top.number}), {_words(top)}. {parts[0]}"

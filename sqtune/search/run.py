@@ -229,7 +229,7 @@ def _wrap_up(
         finish(study, tracker)
     on_front = front(trials, compared(study.space.search.objectives))
     tracker.tag_front([trial.number for trial in on_front])
-    tracker.describe(description(study.name, trials, on_front))
+    tracker.describe(description(study.name, trials, top, on_front))
     metrics = {
         "trials_ended": float(driver.counted),
         "epochs_asked": float(sum(trial.epochs_asked for trial in trials)),

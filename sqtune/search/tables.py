@@ -52,6 +52,15 @@ def count_text(number: float | None) -> str:
     return f"{number:.3g}{units[power]}"
 
 
+def plural(count: int, one: str, many: str | None = None) -> str:
+    """Return a count with its noun.
+
+    >>> plural(1, "trial"), plural(1200, "trial")
+    ('1 trial', '1,200 trials')
+    """
+    return f"{count:,} {one if count == 1 else many or one + 's'}"
+
+
 def duration(seconds: float) -> str:
     """Return a time as minutes:seconds, or hours:minutes:seconds.
 

@@ -12,7 +12,7 @@ from sqtune.report.charts import charts_of
 from sqtune.report.charts.curves import MOST_POINTS
 from sqtune.report.facts import gather
 from sqtune.report.render import VEGA_LITE, picture, png, svg
-from sqtune.search.confirm import Confirmed
+from sqtune.search.confirmed import Confirmed
 from sqtune.store import Store
 
 MIXED = ["finished"] * 16 + ["stopped"] * 4 + ["failed", "refused", "running"]
@@ -103,6 +103,16 @@ def test_the_front_is_that_of_error_and_size(whole):
     errors = [row["error"] for row in front]
     assert errors == sorted(errors, reverse=True)
     assert [row["seeds"] for row in part["datasets"]["confirmed"]] == [2, 1]
+
+
+def test_a_confirmed_networks_bar_has_both_ends_on_a_logarithmic_axis(tmp_path):
+    told = Confirmed(0, 0.1, (0.0, 0.0, 0.02), 0, 9000).as_data()
+    attrs = {"confirmed": {"study": "again", "results": [told]}}
+    part = by_key(report(tmp_path, ["finished"] * 12, attrs=attrs))["front"].parts[0]
+    [row] = part["datasets"]["confirmed"]
+    [bar] = [each for each in part["layer"] if each["data"] == {"name": "confirmed"}][:1]
+    assert bar["encoding"]["y"]["scale"]["type"] == "log"
+    assert 0 < row["low"] < row["error"] < row["high"]
 
 
 def test_a_float_network_is_a_line_for_reference(tmp_path):

@@ -13,7 +13,6 @@ from sqtune.report.charts.style import (
     INK,
     SERIES,
     Chart,
-    plural,
     scale,
     sized,
     spec,
@@ -21,6 +20,7 @@ from sqtune.report.charts.style import (
 )
 from sqtune.report.facts import Report
 from sqtune.search.records import TrialRecord
+from sqtune.search.tables import plural
 
 Row = dict[str, Any]
 MOST_SLICES = 12

@@ -128,15 +128,6 @@ def scale(values: Iterable[float], *, log: bool | None = None) -> alt.Scale:
     return alt.Scale(domain=[max(floor, low - room), high + room], nice=False, zero=False)
 
 
-def plural(count: int, one: str, many: str | None = None) -> str:
-    """Return a count with its noun.
-
-    >>> plural(1, "trial"), plural(1200, "trial")
-    ('1 trial', '1,200 trials')
-    """
-    return f"{count:,} {one if count == 1 else many or one + 's'}"
-
-
 def wrapped(text: str, width: int = 24, most_lines: int = 3) -> str:
     """Return a text in lines, the rest of a long one left out.
 
