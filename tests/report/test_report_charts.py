@@ -8,6 +8,7 @@ import pytest
 import vl_convert
 
 from report.made_up import LAYERS, report, space, study, write_network
+from sqtune.config.parameters import label
 from sqtune.report.charts import charts_of
 from sqtune.report.charts.curves import MOST_POINTS
 from sqtune.report.facts import gather
@@ -152,6 +153,19 @@ def test_the_heat_map_has_layers_in_the_networks_order_and_leaves_float_epochs_o
 def test_stops_are_counted_at_their_rung(whole):
     rows = by_key(whole)["stopped"].parts[0]["datasets"]["parts"]
     assert {row["part"]: row["count"] for row in rows} == {"stopped there": 4, "went on": 18}
+
+
+def test_long_values_that_begin_alike_are_categories_of_their_own(tmp_path, capfd):
+    ratios = [0, 0.5, 0.75, 0.875, 1]
+    long = [{"name": "stages", "ratios": ratios, "starts": [0, 0.2, 0.4, 0.6, last]}
+            for last in (0.8, 0.9)]  # fmt: skip
+    found = report(tmp_path, ["finished"] * 8, of=space(space={"schedule": {"choice": long}}))
+    chart = by_key(found)["slice-01"]
+    medians = chart.parts[0]["datasets"]["medians"]
+    assert sorted(row["value"] for row in medians) == sorted(map(label, long))
+    assert any(chart.alt.endswith(f"has {row['value']}.") for row in medians)
+    compiles(chart, capfd)
+    assert svg(chart.parts[0]).count(">starts=[0, 0.2, 0.4, …<") == 2  # short on the axis
 
 
 def test_pictures_have_no_colour_of_the_page(whole):
