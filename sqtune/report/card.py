@@ -9,8 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from sqtune.report.charts.ended import rungs
-from sqtune.report.facts import WEIGHTS, Report
+from sqtune.report.facts import WEIGHTS, Report, stops
 from sqtune.report.finding import reason_of
 from sqtune.search.fit import nearest
 from sqtune.search.records import TrialRecord
@@ -156,15 +155,15 @@ def commands(report: Report) -> Iterator[Command]:
 def stopped_groups(report: Report) -> list[Group]:
     """Return which trials were stopped where."""
     groups = []
-    for epoch, num_epochs, _, _ in rungs(report.trials):
+    for stop in stops(report.trials):
         here = [
             trial
             for trial in report.trials
             if trial.state == "stopped"
-            and (len(trial.epochs), trial.config.num_epochs) == (epoch, num_epochs)
+            and (len(trial.epochs), trial.config.num_epochs) == (stop.epoch, stop.num_epochs)
         ]
         why = next((trial.why for trial in here if trial.why), "")
-        groups.append(Group(f"after epoch {epoch} of {num_epochs}", _numbers(here), why))
+        groups.append(Group(f"after epoch {stop.epoch} of {stop.num_epochs}", _numbers(here), why))
     return groups
 
 

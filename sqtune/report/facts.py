@@ -56,6 +56,25 @@ class Comparison:
 
 
 @dataclass(frozen=True, slots=True)
+class Stop:
+    """A rung at which trials were stopped.
+
+    Attributes:
+        epoch: After which it is.
+        num_epochs: Of the whole training.
+        stopped: Trials that were stopped there.
+        held: Trials that are paused there.
+        went_on: Trials that were trained further.
+    """
+
+    epoch: int
+    num_epochs: int
+    stopped: int
+    held: int
+    went_on: int
+
+
+@dataclass(frozen=True, slots=True)
 class Report:
     """A study as the page shows it. Errors are shares (0..1).
 
@@ -198,6 +217,23 @@ def _start_error(winner: TrialRecord) -> float | None:
         return float(result["val_error"])
     except (OSError, ValueError, KeyError, TypeError, RuntimeError):  # another kind of weights
         return None
+
+
+def stops(trials: Sequence[TrialRecord]) -> list[Stop]:
+    """Return where trials were stopped, by the length of the training and the epoch.
+
+    Compared are trainings of equal length. One that failed or still runs has not yet been judged
+    at the rung that it reached last.
+    """
+    own = [trial for trial in trials if trial.duplicate_of is None]
+    places = {(t.config.num_epochs, len(t.epochs)) for t in own if t.state == "stopped"}
+    found = []
+    for num_epochs, epoch in sorted(places):
+        alike = [trial for trial in own if trial.config.num_epochs == num_epochs]
+        here = [trial.state for trial in alike if len(trial.epochs) == epoch]
+        went_on = sum(len(trial.epochs) > epoch for trial in alike)
+        found.append(Stop(epoch, num_epochs, here.count("stopped"), here.count("paused"), went_on))
+    return found
 
 
 def read_layers(folder: Path) -> LayerErrors | None:

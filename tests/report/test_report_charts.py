@@ -152,7 +152,21 @@ def test_the_heat_map_has_layers_in_the_networks_order_and_leaves_float_epochs_o
 
 def test_stops_are_counted_at_their_rung(whole):
     rows = by_key(whole)["stopped"].parts[0]["datasets"]["parts"]
-    assert {row["part"]: row["count"] for row in rows} == {"stopped there": 4, "went on": 18}
+    assert {row["part"]: row["count"] for row in rows} == {"stopped there": 4, "went on": 16}
+
+
+def test_what_is_held_at_a_rung_has_not_gone_on(tmp_path):
+    states = ["finished", "stopped", "paused", "paused", "interrupted", "failed", "repeated"]
+    found = report(tmp_path, states)
+    chart = by_key(found)["stopped"]
+    rows = chart.parts[0]["datasets"]["parts"]
+    counts = {row["part"]: row["count"] for row in rows}
+    assert counts == {"went on": 1, "held there": 2, "stopped there": 1}
+    assert chart.alt == "After epoch 4 of 8 1 stopped, 2 are held there and 1 went on."
+    curves = by_key(found)["curves"].parts[0]["datasets"]["curves"]
+    going_on = {row["trial"] for row in curves if row["how"] == "going on"}
+    assert going_on == {2, 3, 4}
+    assert 6 not in {row["trial"] for row in curves}
 
 
 def test_long_values_that_begin_alike_are_categories_of_their_own(tmp_path, capfd):

@@ -190,6 +190,17 @@ def test_the_table_has_every_trial_best_first(whole):
     assert set(table.groups) == {"on the front", *MIXED}
 
 
+def test_a_repeated_trial_has_the_results_of_the_one_that_it_repeats(tmp_path):
+    found = report(tmp_path, ["finished", "finished", "repeated", "paused", "interrupted"])
+    assert found.trials[2].epochs[-1]["val_error"] == found.trials[0].val_error
+    assert [trial.number for trial in found.ranked if trial.duplicate_of is not None] == []
+    table = trials_table(found)
+    assert {"repeated", "paused", "interrupted"} < set(table.groups)
+    [row] = [row for row in table.rows if row.number == 2]
+    assert row.cells[-1].text == "as trial 0, which it repeats"
+    assert Parsed(page(found))
+
+
 def test_two_hundred_trials_of_sixty_epochs_stay_under_five_megabytes(tmp_path):
     of = space(trial={"network": {"name": "resnet8"}, "num_epochs": 60})
     text = page(report(tmp_path, ["finished"] * 200, of=of))
