@@ -82,6 +82,7 @@ def print_outcome(
     out: Console, outcome: Outcome, places: Store, tracking_uri: str | None = None
 ) -> None:
     """Print the table of trials, the best network, where things lie and what to type next."""
+    from sqtune.search.records import reason_of
     from sqtune.search.tables import counts_text, epochs_line, trials_table
 
     objectives, target = outcome.space.search.objectives, outcome.space.target
@@ -99,7 +100,7 @@ def print_outcome(
         out.print("no trial has finished")
         for trial in outcome.trials:
             if trial.failure:
-                out.print(f"trial {trial.number} failed: {trial.failure.strip().splitlines()[-1]}")
+                out.print(f"trial {trial.number} failed: {reason_of(trial.failure)}")
                 say_next(out, {f"sqtune logs {trial.number} {name}{at}": "what happened to it"})
                 break
         return

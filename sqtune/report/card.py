@@ -10,9 +10,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from sqtune.report.facts import WEIGHTS, Report, stops
-from sqtune.report.finding import reason_of
 from sqtune.search.fit import nearest
-from sqtune.search.records import TrialRecord
+from sqtune.search.records import TrialRecord, reason_of
 from sqtune.search.tables import (
     bits_text,
     count_text,
@@ -172,7 +171,7 @@ def failures(report: Report) -> list[Group]:
     by_reason: dict[str, list[TrialRecord]] = {}
     for trial in report.trials:
         if trial.state == "failed":
-            by_reason.setdefault(reason_of(trial), []).append(trial)
+            by_reason.setdefault(reason_of(trial.failure), []).append(trial)
     groups = sorted(by_reason.items(), key=lambda item: -len(item[1]))
     return [
         Group(reason, _numbers(trials), (trials[0].failure or "").strip())

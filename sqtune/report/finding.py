@@ -10,7 +10,7 @@ from sqtune.search.compare_table import budget_text, verdicts
 from sqtune.search.confirmed import Confirmed, lead
 from sqtune.search.fit import nearest
 from sqtune.search.pareto import candidates, standard_error
-from sqtune.search.records import TrialRecord
+from sqtune.search.records import TrialRecord, reason_of
 from sqtune.search.tables import (
     bits_text,
     counts_text,
@@ -152,18 +152,12 @@ def _nothing(report: Report) -> str:
             f"is trial {near.number}: {near.why}"
         )
     if all(trial.state == "failed" for trial in trials):
-        reason, count = Counter(map(reason_of, trials)).most_common(1)[0]
+        reason, count = Counter(reason_of(trial.failure) for trial in trials).most_common(1)[0]
         return (
             f"No network was found: {counts_text(trials)}. The most frequent reason ({count:,} "
             f"of {len(trials):,}): {reason}"
         )
     return f"No trial has finished yet: {counts_text(trials)}."
-
-
-def reason_of(trial: TrialRecord) -> str:
-    """Return the last line of why a trial failed."""
-    lines = (trial.failure or "no reason is known").strip().splitlines()
-    return lines[-1] if lines else "no reason is known"
 
 
 def _compared(comparison: Comparison) -> str:

@@ -17,7 +17,7 @@ from sqtune.config.trial import TrialConfig
 from sqtune.quant import Float, Quantizer
 from sqtune.search.fitting import laid_out
 from sqtune.search.pareto import best, front, ranking, standard_error
-from sqtune.search.records import State, TrialRecord
+from sqtune.search.records import State, TrialRecord, reason_of
 
 
 def percent(error: float, num_images: int | None = None) -> str:
@@ -141,7 +141,7 @@ def trial_line(trial: TrialRecord) -> str:
     config = trial.config
     name = f"trial {trial.number:>3}"
     if trial.val_error is None:
-        reason = (trial.failure or trial.why or trial.state).strip().splitlines()[-1]
+        reason = reason_of(trial.failure or trial.why or trial.state)
         return f"{name}  {state_text(trial)}: {reason}"
     error = percent(trial.val_error, trial.facts.get("num_validation"))
     line = (
