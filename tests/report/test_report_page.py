@@ -10,7 +10,7 @@ from html.parser import HTMLParser
 
 import pytest
 
-from report.made_up import NAME, report, space, study, write_network
+from report.made_up import CONTENT, NAME, report, space, study, write_network
 from sqtune.config import load_space
 from sqtune.report import facts, render
 from sqtune.report.card import commands, failures, files_to_save, stopped_groups
@@ -199,6 +199,21 @@ def test_a_repeated_trial_has_the_results_of_the_one_that_it_repeats(tmp_path):
     [row] = [row for row in table.rows if row.number == 2]
     assert row.cells[-1].text == "as trial 0, which it repeats"
     assert Parsed(page(found))
+
+
+def test_whole_numbers_keep_their_digits_and_unknown_ones_come_last(tmp_path):
+    def edit(parts):
+        parts["user_attrs"].get("facts", {}).pop("weight_bits")
+
+    rule = [{"match": "head", "quantizer": {"name": "uniform", "bits": 8}}]
+    trial = {**CONTENT["trial"], "overrides": rule}
+    of = space(trial=trial, space={"seed": {"int": [20261128, 20261129]}})
+    found = report(tmp_path, ["finished"], of=of, edit=edit)
+    table = trials_table(found)
+    cells = dict(zip([name for name, _ in table.columns], table.rows[0].cells, strict=True))
+    assert cells["seed"].text == str(found.winner.config.seed)
+    assert cells["bits"].text == "?"
+    assert '<td class="number" data-key="">?</td>' in page(found)
 
 
 def test_two_hundred_trials_of_sixty_epochs_stay_under_five_megabytes(tmp_path):
