@@ -227,9 +227,10 @@ def _wrap_up(
         trials = [top if trial.number == top.number else trial for trial in trials]
     if finish is not None and ending not in IN_A_HURRY:
         finish(study, tracker)
-    on_front = front(trials, compared(study.space.search.objectives))
+    objectives = compared(study.space.search.objectives)
+    on_front = front(trials, objectives)
     tracker.tag_front([trial.number for trial in on_front])
-    tracker.describe(description(study.name, trials, top, on_front))
+    tracker.describe(description(study.name, trials, top, on_front, objectives))
     metrics = {
         "trials_ended": float(driver.counted),
         "epochs_asked": float(sum(trial.epochs_asked for trial in trials)),
