@@ -92,7 +92,7 @@ def confirm(
         Places(Store.at(store), study_storage, tracking_uri, address, working_dir, offline),
         progress,
         choose=confirming.best_by_mean,
-        confirms=study.name,
+        marks={"confirms": study.name},
         page=page_maker(typed("store", "study_storage")),
     )
     results = confirming.confirmed(chosen, outcome.trials, epochs, ranking(trials))

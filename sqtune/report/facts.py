@@ -6,14 +6,16 @@ import json
 import math
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from sqtune.config.compared import NUMBERS
 from sqtune.config.space import SearchSpace
 from sqtune.errors import StoreError
 from sqtune.quant import Float
 from sqtune.search.compare import Row
-from sqtune.search.confirm import SEED, best_by_mean
+from sqtune.search.confirm import best_by_mean
 from sqtune.search.confirmed import Confirmation, Confirmed, confirmations
 from sqtune.search.pareto import best, compared, front, ranking
 from sqtune.search.records import TrialRecord
@@ -93,10 +95,11 @@ class Report:
         confirmed: What new seeds gave, lowest mean first.
         confirmed_epochs: What those were trained for instead; None where as the search had done.
         confirms: The study that this one confirms.
+        compares: Whether `sqtune compare` made it.
         importance: Share (0..1) of each searched value, most important first.
         layers: The winner's; None where its network is not here.
         files: Bytes of the winner's files by name.
-        comparison: Of a study that `sqtune compare` made.
+        comparison: What that came to; None before its end.
         provenance: Versions, commit and machine of the study's beginning.
         options: What a command on this study needs beside its name, quoted for a shell.
         written_at: When this was gathered, seconds since 1970.
@@ -114,6 +117,7 @@ class Report:
     confirmed: tuple[Confirmed, ...]
     confirmed_epochs: int | None
     confirms: str | None
+    compares: bool
     importance: Mapping[str, float]
     layers: LayerErrors | None
     files: Mapping[str, int]
@@ -137,8 +141,7 @@ class Report:
     @property
     def is_search(self) -> bool:
         """Whether its values were searched: a comparison and a confirmation go through seeds."""
-        compares = self.space.search.sampler == "points" and SEED in self.space.space
-        return self.confirms is None and not compares
+        return self.confirms is None and not self.compares
 
 
 def gather(
@@ -158,6 +161,7 @@ def gather(
     confirmed, confirmed_epochs = _confirmed(confirmations(study.name, attrs), by_number)
     choose = best if attrs.get("confirms") is None else best_by_mean
     winner = by_number[confirmed[0].trial] if confirmed else choose(trials)
+    compares = attrs.get("compares", False) or _once_compared(study.space)
     folder = None if winner is None else store.network(study.name, winner.number)
     if folder is not None:
         try:
@@ -177,10 +181,11 @@ def gather(
         confirmed=confirmed,
         confirmed_epochs=confirmed_epochs,
         confirms=attrs.get("confirms"),
+        compares=compares,
         importance=study.importance(),
         layers=None if folder is None else read_layers(folder),
         files={} if folder is None else _files(folder),
-        comparison=_comparison(store.comparison(study.name)),
+        comparison=_comparison(store, study.name) if compares else None,
         provenance=attrs.get("provenance", {}),
         options=options,
         written_at=time.time(),
@@ -261,11 +266,20 @@ def _files(folder: Path) -> dict[str, int]:
     return {path.name: path.stat().st_size for path in sorted(folder.iterdir())}
 
 
-def _comparison(folder: Path) -> Comparison | None:
-    """Return what a comparison wrote down at its end; None of other studies."""
+def _once_compared(space: SearchSpace) -> bool:
+    """Tell whether `sqtune compare` made a study of before it left a mark there."""
+    own = all(space.space.get(path) == numbers for path, numbers in NUMBERS.items())
+    return own and space.search.sampler == "points"
+
+
+def _comparison(store: Store, name: str) -> Comparison | None:
+    """Return what a comparison wrote down at its end; None where that is not here, or not whole."""
+    folder = store.comparison(name)
+    with suppress(StoreError):  # what is here has to do
+        store.fetch(folder)
     try:
         data = json.loads((folder / "compare.json").read_text(encoding="utf-8"))
-    except OSError:
+        rows = tuple(Row.from_data(method) for method in data["methods"])
+        return Comparison(rows, data["num_epochs"], data["num_seeds"])
+    except (OSError, ValueError, KeyError, TypeError):  # also one that an older version wrote
         return None
-    rows = tuple(Row.from_data(method) for method in data["methods"])
-    return Comparison(rows, data["num_epochs"], data["num_seeds"])

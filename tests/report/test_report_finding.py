@@ -6,11 +6,13 @@ from dataclasses import replace
 
 import pytest
 
-from report.made_up import CONTENT, report, space
+from report.made_up import CONTENT, report, space, study
 from sqtune.report.card import commands
 from sqtune.report.charts import charts_of
+from sqtune.report.facts import gather
 from sqtune.report.finding import finding, within_noise
 from sqtune.search.confirmed import Confirmation, Confirmed
+from sqtune.store import Store
 
 
 def test_an_empty_study_says_that_nothing_is_known(tmp_path):
@@ -126,7 +128,11 @@ def test_a_confirmation_without_results_decides_nothing(tmp_path):
 def test_a_confirmation_and_a_comparison_under_way_choose_no_winner(tmp_path):
     seeds = {**CONTENT["space"], "seed": {"int": [0, 9]}}
     of = space(space=seeds, search={"sampler": "points"})
-    found = report(tmp_path, ["finished"] * 12, of=of)
+    assert finding(report(tmp_path, ["finished"] * 12, of=of)).startswith("The best of 12")
+    numbers = {"seed": {"int": [0, 2**31 - 1]}, "num_epochs": {"int": [1, 100_000]}}
+    old = study([], of=space(space=numbers, search={"sampler": "points"}))
+    assert not gather(old, [], Store.at(tmp_path)).is_search
+    found = report(tmp_path, ["finished"] * 12, of=of, attrs={"compares": True})
     assert finding(found) == "This comparison has not come to its end yet: 12 finished."
     charts = charts_of(found)
     assert charts.mattered == charts.slices == ()
