@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+from importlib.resources import files
 
 import pytest
 import vl_convert
@@ -11,6 +13,7 @@ from report.made_up import LAYERS, report, space, study, write_network
 from sqtune.config.parameters import label
 from sqtune.report.charts import charts_of
 from sqtune.report.charts.curves import MOST_POINTS
+from sqtune.report.charts.style import COLOURS
 from sqtune.report.facts import gather
 from sqtune.report.render import VEGA_LITE, picture, png, svg
 from sqtune.search.confirmed import Confirmed
@@ -180,6 +183,16 @@ def test_long_values_that_begin_alike_are_categories_of_their_own(tmp_path, capf
     assert any(chart.alt.endswith(f"has {row['value']}.") for row in medians)
     compiles(chart, capfd)
     assert svg(chart.parts[0]).count(">starts=[0, 0.2, 0.4, …<") == 2  # short on the axis
+
+
+def test_every_colour_is_the_pages_on_a_light_and_on_a_dark_ground():
+    text = (files("sqtune.report") / "page.css").read_text()
+    grounds = re.findall(r":root \{(.*?)\}", text, re.DOTALL)
+    assert len(grounds) == 2  # on paper as on a light one
+    assert "@media screen and (prefers-color-scheme: dark) {\n  :root {" in text
+    names = {colour.removeprefix("var(").removesuffix(")") for colour in COLOURS}
+    for ground in grounds:
+        assert names <= set(re.findall(r"(--\w+): #[0-9a-f]{6};", ground))
 
 
 def test_pictures_have_no_colour_of_the_page(whole):
