@@ -11,9 +11,9 @@ import altair as alt
 
 Spec = dict[str, Any]
 
-# Custom properties of report/page.css: a light ground, which paper is, and a dark one have their own
-# values. What stands here is for pictures, which have a white background. Okabe and Ito: told apart
-# by everybody.
+# Custom properties of report/page.css, whose values differ on a light ground (which paper is) and a
+# dark one. What stands here is for pictures, which have a white background. Okabe and Ito: told
+# apart by everybody.
 COLOURS = {
     "var(--ink)": "#1b1f24",
     "var(--soft)": "#57606a",
