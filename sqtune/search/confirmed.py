@@ -110,21 +110,24 @@ def _budget(study: str, confirmation: str) -> int | None:
 def rivals(results: Sequence[Confirmed]) -> list[Confirmed]:
     """Return those whose mean differs from the lowest one's by no more than noise.
 
-    Those of too few seeds to tell are left out.
+    None is told apart by fewer than three seeds of either: those are left out.
 
     Args:
         results: One or more with errors, lowest mean first.
     """
-    first, *others = [each for each in results if len(each.errors) >= FEWEST_SEEDS] or results[:1]
-    return [each for each in others if first is results[0] and _within_noise(first, each)]
+    first, *others = results
+    return [
+        each
+        for each in others
+        if min(len(first.errors), len(each.errors)) >= FEWEST_SEEDS and _is_noise(first, each)
+    ]
 
 
-def _within_noise(first: Confirmed, other: Confirmed) -> bool:
+def _is_noise(first: Confirmed, other: Confirmed) -> bool:
+    assert first.standard_error is not None
+    assert other.standard_error is not None
     spreads = first.standard_error, other.standard_error
-    assert spreads[0] is not None
-    assert spreads[1] is not None
-    seeds = len(first.errors), len(other.errors)
-    return is_noise(other.mean - first.mean, (spreads[0], spreads[1]), seeds)
+    return is_noise(other.mean - first.mean, spreads, (len(first.errors), len(other.errors)))
 
 
 def lead(results: Sequence[Confirmed]) -> str:
