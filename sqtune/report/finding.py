@@ -50,7 +50,7 @@ def _found(report: Report, winner: TrialRecord) -> str:
     so_far = any(trial.state in GOING_ON for trial in report.trials)
     if report.confirmed:
         text = f"{_which_confirmed(report, winner)} {name}: {_mean(report.confirmed)}. The search "
-        text += f"had measured {error}{of}, once.{_later(report)}"
+        text += f"had measured {error}{of}, once.{_passed_over(report)}"
     else:
         text = f"The {_which(report)} is {name} with {error} validation error{of}; "
         text += f"{_once(report, winner)}."
@@ -82,12 +82,11 @@ def _mean(confirmed: Sequence[Confirmed]) -> str:
     text = f"over {plural(len(first.errors), 'new seed')} its mean validation error is "
     text += f"{100 * first.mean:.2f}"
     text += "" if first.standard_error is None else f" ± {100 * first.standard_error:.2f}"
-    ahead = lead(confirmed)
-    return f"{text} %, {'' if ahead.startswith('too') else 'and '}{ahead}" if ahead else f"{text} %"
+    return "; ".join(filter(None, (f"{text} %", lead(confirmed))))
 
 
-def _later(report: Report) -> str:
-    """Return how many have come that would be confirmed now; nothing without them."""
+def _passed_over(report: Report) -> str:
+    """Return how many would be confirmed now, such as later ones; nothing without them."""
     told = {each.trial for each in report.confirmed}
     lowest = min(each.first_error for each in report.confirmed)
     count = sum(
@@ -96,10 +95,10 @@ def _later(report: Report) -> str:
     )
     if not count:
         return ""
-    has = "has" if count == 1 else "have"
+    which = f"{plural(count, 'network')} that {'was' if count == 1 else 'were'} not confirmed"
     return (
-        f" {plural(count, 'later network')} {has} a lower error than the search had measured of "
-        f"{'these' if len(told) > 1 else 'it'} and {'is' if count == 1 else 'are'} not confirmed."
+        f" {which} {'has' if count == 1 else 'have'} a lower error than the search had measured "
+        f"of {'these' if len(told) > 1 else 'it'}."
     )
 
 

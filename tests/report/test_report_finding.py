@@ -60,7 +60,7 @@ def test_a_winner_within_the_noise_of_others_is_not_called_settled(tmp_path):
     [
         (((0.10, 0.11, 0.12), (0.30, 0.31, 0.32)), "no other that was confirmed is within"),
         (((0.10, 0.14, 0.12), (0.12, 0.13, 0.14)), "trial 2 is within the noise of it"),
-        (((0.10,), (0.2,)), "10.00 %, too few seeds to tell how sure that is"),
+        (((0.10,), (0.2,)), "10.00 %; too few seeds to tell how sure that is"),
         (((0.10, 0.11, 0.12),), "over 3 new seeds its mean validation error is 11.00 ± 0.58 %."),
     ],
 )
@@ -103,13 +103,13 @@ def test_the_winner_is_the_best_of_those_that_could_be(tmp_path):
     assert "no other" not in text
 
 
-def test_later_networks_with_a_lower_error_are_told(tmp_path):
+def test_networks_with_a_lower_error_that_were_not_confirmed_are_told(tmp_path):
     best, *others = report(tmp_path, ["finished"] * 4).ranked
     told = Confirmed(others[0].number, others[0].val_error, (0.1, 0.11, 0.12), 0, 9000)
     attrs = {"confirmed": Confirmation("x", None, (told,)).as_data()}
     found = report(tmp_path, ["finished"] * 4, attrs=attrs)
     assert found.winner.number == told.trial != best.number
-    assert "1 later network has a lower error" in finding(found)
+    assert "1 network that was not confirmed has a lower error" in finding(found)
 
 
 def test_equal_errors_are_within_the_noise_where_its_size_is_not_known(tmp_path):
