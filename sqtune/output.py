@@ -173,7 +173,9 @@ def print_confirmed(out: Console, confirmations: Sequence[Confirmation]) -> None
         if not results:
             continue
         first = min(results, key=lambda result: result.mean)
-        instead = "" if each.num_epochs is None else f" and {each.num_epochs:,} epochs instead"
+        instead = (
+            "" if each.num_epochs is None else f", trained for {each.num_epochs:,} epochs instead"
+        )
         out.print(
             f"confirmed trial {first.trial:>3} has the lowest mean: {percent(first.mean)} % over "
             f"{plural(len(first.errors), 'new seed')}{instead}; "

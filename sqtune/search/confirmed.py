@@ -140,13 +140,13 @@ def lead(results: Sequence[Confirmed]) -> str:
         return "too few seeds to tell how sure that is"
     words = []
     if near := rivals(results):
-        words.append(f"{_named(near)} within the noise of it")
+        words.append(f"{_named(near)} {'is' if len(near) == 1 else 'are'} within the noise of it")
     if few := [each for each in results[1:] if len(each.errors) < FEWEST_SEEDS]:
-        words.append(f"{_named(few)} of too few seeds to tell")
+        words.append(f"{_named(few)} {'has' if len(few) == 1 else 'have'} too few seeds to tell")
     alone = "no other that was confirmed is within the noise of it" if results[1:] else ""
     return " and ".join(words) or alone
 
 
 def _named(results: Sequence[Confirmed]) -> str:
     numbers = ", ".join(str(each.trial) for each in results)
-    return f"trials {numbers} are" if len(results) > 1 else f"trial {numbers} is"
+    return f"trial{'s'[: len(results) > 1]} {numbers}"

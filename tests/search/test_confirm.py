@@ -175,5 +175,5 @@ def test_the_lead_is_told_with_those_of_too_few_seeds():
     assert lead(results(low[:2], high)) == "too few seeds to tell how sure that is"
     assert lead(results(low, high)).startswith("no other")
     assert lead(results(low, low, high[:2])) == (
-        "trial 1 is within the noise of it and trial 2 is of too few seeds to tell"
+        "trial 1 is within the noise of it and trial 2 has too few seeds to tell"
     )
