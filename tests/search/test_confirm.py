@@ -8,6 +8,7 @@ from dataclasses import replace
 import pytest
 
 from sqtune.config import load_space
+from sqtune.output import console, print_confirmed
 from sqtune.report.card import commands
 from sqtune.report.facts import gather
 from sqtune.search.confirm import best_by_mean, confirmation_space, confirmed, distinct
@@ -135,7 +136,7 @@ def test_trials_that_differ_in_their_seed_alone_are_confirmed_once(chosen):
     assert [(each.trial, len(each.errors)) for each in results] == [(10, 1), (0, 0)]
 
 
-def test_each_budget_is_kept_beside_the_others(chosen):
+def test_each_budget_is_kept_and_told_beside_the_others(chosen, capsys):
     _, store, _ = chosen
     name = "small"
     study = Study.load(open_storage(store, None), name)
@@ -145,6 +146,10 @@ def test_each_budget_is_kept_beside_the_others(chosen):
     for one in reversed(made):
         study.set_attr(one.attribute, one.as_data())
     assert confirmations(name, study.attrs) == made
+    print_confirmed(console(), made)
+    once, *instead = capsys.readouterr().out.splitlines()
+    assert once.endswith("20.00 % over 2 new seeds; see: sqtune show small-confirm")
+    assert [line.split("trained for ")[1].split()[0] for line in instead] == ["200", "50"]
     old = {"study": "small-confirm-200", "results": [seen.as_data()]}  # before budgets were kept
     assert confirmations(name, {"confirmed": old}) == [replace(made[1], num_epochs=200)]
     assert confirmations(name, {"confirmed": {**old, "study": "x"}})[0].num_epochs is None
