@@ -113,6 +113,7 @@ def best(
     sqtune best --knee                   where error against size bends
     """
     from sqtune.search import pareto
+    from sqtune.search.confirmed import confirmations
     from sqtune.search.look import load_study
     from sqtune.search.tables import as_data
 
@@ -125,10 +126,10 @@ def best(
     places = Store.at(store)
     folder = places.network(study.name, top.number)
     places.fetch(folder)
-    confirmed = study.attrs.get("confirmed")
+    confirmed = confirmations(study.name, study.attrs)
     if as_json:
         content = {"study": study.name, "network": str(folder), **as_data(top)}
-        print_json({**content, "confirmed": confirmed})
+        print_json({**content, "confirmed": confirmed[0].as_data() if confirmed else None})
     else:
         out, name, at = console(), shlex.quote(study.name), typed("store", "study_storage")
         print_best(out, top, folder)

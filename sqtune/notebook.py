@@ -124,7 +124,10 @@ class Study:
         return Trial(self, asked_for(self.name, self._trials, number))
 
     def plot_front(self) -> Figure:
-        """Return a chart of error against size, the front's trials with their numbers."""
+        """Return a chart of error against size, the front's trials with their numbers.
+
+        The line joins the front of error and size, whatever the study's objectives are.
+        """
         from sqtune.search.front_chart import front_chart
 
         return front_chart(self.name, self._trials, [trial.number for trial in self._front])

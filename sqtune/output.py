@@ -7,7 +7,7 @@ import json
 import shlex
 import sys
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +21,7 @@ from sqtune.store import Store
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from sqtune.search.confirmed import Confirmation
     from sqtune.search.outcome import Outcome
     from sqtune.search.records import TrialRecord
 
@@ -81,6 +82,7 @@ def print_outcome(
     out: Console, outcome: Outcome, places: Store, tracking_uri: str | None = None
 ) -> None:
     """Print the table of trials, the best network, where things lie and what to type next."""
+    from sqtune.search.records import reason_of
     from sqtune.search.tables import counts_text, epochs_line, trials_table
 
     objectives, target = outcome.space.search.objectives, outcome.space.target
@@ -98,7 +100,7 @@ def print_outcome(
         out.print("no trial has finished")
         for trial in outcome.trials:
             if trial.failure:
-                out.print(f"trial {trial.number} failed: {trial.failure.strip().splitlines()[-1]}")
+                out.print(f"trial {trial.number} failed: {reason_of(trial.failure)}")
                 say_next(out, {f"sqtune logs {trial.number} {name}{at}": "what happened to it"})
                 break
         return
@@ -162,20 +164,25 @@ def print_best(out: Console, trial: TrialRecord, folder: Path) -> None:
         out.print(line, highlight=False, markup=False, soft_wrap=True)
 
 
-def print_confirmed(out: Console, confirmed: Mapping[str, Any] | None) -> None:
-    """Print which network has the lowest mean over new seeds, if that was measured."""
-    from sqtune.search.tables import percent
+def print_confirmed(out: Console, confirmations: Sequence[Confirmation]) -> None:
+    """Print which network has the lowest mean over new seeds, at each budget that was tried."""
+    from sqtune.search.tables import percent, plural
 
-    results = [each for each in (confirmed or {}).get("results", ()) if each["errors"]]
-    if confirmed is None or not results:
-        return
-    first = min(results, key=lambda each: float(each["mean"]))
-    out.print(
-        f"confirmed trial {first['trial']:>3} has the lowest mean: {percent(first['mean'])} % over "
-        f"{len(first['errors'])} new seeds; see: sqtune show {shlex.quote(confirmed['study'])}",
-        highlight=False,
-        soft_wrap=True,
-    )
+    for each in confirmations:
+        results = [result for result in each.results if result.errors]
+        if not results:
+            continue
+        first = min(results, key=lambda result: result.mean)
+        instead = (
+            "" if each.num_epochs is None else f", trained for {each.num_epochs:,} epochs instead"
+        )
+        out.print(
+            f"confirmed trial {first.trial:>3} has the lowest mean: {percent(first.mean)} % over "
+            f"{plural(len(first.errors), 'new seed')}{instead}; "
+            f"see: sqtune show {shlex.quote(each.study)}",
+            highlight=False,
+            soft_wrap=True,
+        )
 
 
 def nothing_fits(

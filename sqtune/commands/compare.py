@@ -101,6 +101,7 @@ def compare(
         text,
         places,
         progress,
+        marks={"compares": True},
         finish=finisher.finish,
         page=page_maker(typed("store", "study_storage")),
     )

@@ -29,7 +29,7 @@ from sqtune.store import Store
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from sqtune.search.confirm import Confirmed
+    from sqtune.search.confirmed import Confirmed
 
 
 @click.command()
@@ -67,6 +67,7 @@ def confirm(
     sqtune confirm resnet --top 1 --seeds 3 --epochs 200
     """
     from sqtune.search import confirm as confirming
+    from sqtune.search.confirmed import Confirmation
     from sqtune.search.limits import GOOD_ENDINGS
     from sqtune.search.look import load_study
     from sqtune.search.outcome import Places
@@ -90,40 +91,41 @@ def confirm(
         json.dumps(space.model_dump(mode="json", by_alias=True), indent=1),
         Places(Store.at(store), study_storage, tracking_uri, address, working_dir, offline),
         progress,
-        choose=lambda trials: (found := confirming.winner(chosen, trials, epochs)) and found[1],
-        confirms=study.name,
+        choose=confirming.best_by_mean,
+        marks={"confirms": study.name},
         page=page_maker(typed("store", "study_storage")),
     )
-    results = confirming.confirmed(chosen, outcome.trials, epochs)
-    found = confirming.winner(chosen, outcome.trials, epochs)
+    results = confirming.confirmed(chosen, outcome.trials, epochs, ranking(trials))
+    measured = [each for each in results if each.errors]
+    found = Confirmation(outcome.study, epochs, tuple(results))
     if outcome.ending in GOOD_ENDINGS:
-        names = {"study": outcome.study, "results": [each.as_data() for each in results]}
-        study.set_attr("confirmed", names)
+        study.set_attr(found.attribute, found.as_data())
     if as_json:
         print_json(
             {
                 "study": study.name,
                 "confirmation": outcome.study,
                 "ending": outcome.ending,
-                "confirmed": [each.as_data() for each in results],
-                "winner": None if found is None else found[0].trial,
+                "num_epochs": epochs,
+                "confirmed": found.as_data()["results"],
+                "winner": measured[0].trial if measured else None,
                 "network": None if outcome.network is None else str(outcome.network),
             }
         )
     else:
         out = progress.console
         out.print(_table(results))
-        if found is not None:
-            out.print(_verdict(results), highlight=False, soft_wrap=True)
+        if outcome.best is not None:
+            out.print(_verdict(measured), highlight=False, soft_wrap=True)
             out.print(f"network   {outcome.network}", highlight=False, soft_wrap=True)
             at = typed("store", "study_storage", "tracking_uri")
-            name, number = shlex.quote(outcome.study), found[1].number
+            name, number = shlex.quote(outcome.study), outcome.best.number
             command = f"sqtune export {name} --trial {number}{at} --out deployed"
             say_next(out, {command: "the winner as a packed file, proven"})
     print_ending(outcome)
     if outcome.ending == "interrupted":
         sys.exit(INTERRUPTED)
-    if found is None:
+    if not measured:
         sys.exit(1)
 
 
@@ -149,14 +151,12 @@ def _points(share: float | None) -> str:
     return "" if share is None else f"{100 * share:.2f}"
 
 
-def _verdict(results: list[Confirmed]) -> str:
-    """Return who wins by the mean, and whether the next one is within the noise."""
-    first, *others = [each for each in results if each.errors]
+def _verdict(measured: list[Confirmed]) -> str:
+    """Return who wins by the mean, and who is within the noise of it."""
+    from sqtune.search.confirmed import lead
+
+    first = measured[0]
     line = f"winner    trial {first.trial}, by the mean: {100 * first.mean:.2f} %"
     if first.standard_error is not None:
         line += f" ± {100 * first.standard_error:.2f} (standard error over the seeds)"
-    if others and others[0].standard_error is not None and first.standard_error is not None:
-        noise = (first.standard_error**2 + others[0].standard_error ** 2) ** 0.5
-        if others[0].mean - first.mean < 2 * noise:
-            line += f"; trial {others[0].trial} is within the noise of it"
-    return line
+    return "; ".join(filter(None, (line, lead(measured))))

@@ -135,10 +135,11 @@ def _view(
     from rich.text import Text
 
     from sqtune.search.fit import nearest
+    from sqtune.search.records import reason_of
     from sqtune.search.tables import counts_text, epochs_line, trials_table
 
     failures = [
-        f"trial {trial.number} failed: {trial.failure.strip().splitlines()[-1]}"
+        f"trial {trial.number} failed: {reason_of(trial.failure)}"
         for trial in trials
         if trial.failure
     ]

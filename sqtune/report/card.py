@@ -9,12 +9,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from sqtune.report.charts.ended import rungs
-from sqtune.report.charts.style import plural
-from sqtune.report.facts import WEIGHTS, Report
-from sqtune.report.finding import reason_of
+from sqtune.report.facts import WEIGHTS, Report, stops
 from sqtune.search.fit import nearest
-from sqtune.search.records import TrialRecord
+from sqtune.search.records import TrialRecord, reason_of
 from sqtune.search.tables import (
     bits_text,
     count_text,
@@ -22,6 +19,7 @@ from sqtune.search.tables import (
     duration,
     kib,
     percent,
+    plural,
     quantizer_text,
     schedule_text,
     selection_text,
@@ -156,15 +154,15 @@ def commands(report: Report) -> Iterator[Command]:
 def stopped_groups(report: Report) -> list[Group]:
     """Return which trials were stopped where."""
     groups = []
-    for epoch, num_epochs, _, _ in rungs(report.trials):
+    for stop in stops(report.trials):
         here = [
             trial
             for trial in report.trials
             if trial.state == "stopped"
-            and (len(trial.epochs), trial.config.num_epochs) == (epoch, num_epochs)
+            and (len(trial.epochs), trial.config.num_epochs) == (stop.epoch, stop.num_epochs)
         ]
         why = next((trial.why for trial in here if trial.why), "")
-        groups.append(Group(f"after epoch {epoch} of {num_epochs}", _numbers(here), why))
+        groups.append(Group(f"after epoch {stop.epoch} of {stop.num_epochs}", _numbers(here), why))
     return groups
 
 
@@ -173,7 +171,7 @@ def failures(report: Report) -> list[Group]:
     by_reason: dict[str, list[TrialRecord]] = {}
     for trial in report.trials:
         if trial.state == "failed":
-            by_reason.setdefault(reason_of(trial), []).append(trial)
+            by_reason.setdefault(reason_of(trial.failure), []).append(trial)
     groups = sorted(by_reason.items(), key=lambda item: -len(item[1]))
     return [
         Group(reason, _numbers(trials), (trials[0].failure or "").strip())

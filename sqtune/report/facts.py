@@ -6,14 +6,17 @@ import json
 import math
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from sqtune.config.compared import NUMBERS
 from sqtune.config.space import SearchSpace
 from sqtune.errors import StoreError
 from sqtune.quant import Float
 from sqtune.search.compare import Row
-from sqtune.search.confirm import SEED, Confirmed
+from sqtune.search.confirm import best_by_mean
+from sqtune.search.confirmed import Confirmation, Confirmed, confirmations
 from sqtune.search.pareto import best, compared, front, ranking
 from sqtune.search.records import TrialRecord
 from sqtune.search.view import StudyView
@@ -55,6 +58,25 @@ class Comparison:
 
 
 @dataclass(frozen=True, slots=True)
+class Stop:
+    """A rung at which trials were stopped.
+
+    Attributes:
+        epoch: After which it is.
+        num_epochs: Of the whole training.
+        stopped: Trials that were stopped there.
+        held: Trials that are paused there.
+        went_on: Trials that were trained further.
+    """
+
+    epoch: int
+    num_epochs: int
+    stopped: int
+    held: int
+    went_on: int
+
+
+@dataclass(frozen=True, slots=True)
 class Report:
     """A study as the page shows it. Errors are shares (0..1).
 
@@ -65,16 +87,19 @@ class Report:
         ranked: The finished ones that repeat no other, best first.
         front: Of error against size, best error first.
         on_front: Numbers of the trials on the front of the study's own objectives.
-        winner: The lowest mean of the confirmed, or else the lowest error.
+        winner: The lowest mean of the confirmed, or else the lowest error; of a confirmation the
+            training that `sqtune confirm` hands over.
         baseline: The best network of the study that stayed float.
         start_error: Validation error of the float network that the winner started from, where that
             is a folder of sqtune's.
         confirmed: What new seeds gave, lowest mean first.
+        confirmed_epochs: What those were trained for instead; None where as the search had done.
         confirms: The study that this one confirms.
+        compares: Whether `sqtune compare` made it.
         importance: Share (0..1) of each searched value, most important first.
         layers: The winner's; None where its network is not here.
         files: Bytes of the winner's files by name.
-        comparison: Of a study that `sqtune compare` made.
+        comparison: What that came to; None before its end.
         provenance: Versions, commit and machine of the study's beginning.
         options: What a command on this study needs beside its name, quoted for a shell.
         written_at: When this was gathered, seconds since 1970.
@@ -90,7 +115,9 @@ class Report:
     baseline: TrialRecord | None
     start_error: float | None
     confirmed: tuple[Confirmed, ...]
+    confirmed_epochs: int | None
     confirms: str | None
+    compares: bool
     importance: Mapping[str, float]
     layers: LayerErrors | None
     files: Mapping[str, int]
@@ -114,8 +141,7 @@ class Report:
     @property
     def is_search(self) -> bool:
         """Whether its values were searched: a comparison and a confirmation go through seeds."""
-        compares = self.space.search.sampler == "points" and SEED in self.space.space
-        return self.confirms is None and not compares
+        return self.confirms is None and not self.compares
 
 
 def gather(
@@ -131,9 +157,11 @@ def gather(
     """
     attrs, objectives = study.attrs, study.space.search.objectives
     ranked = [trial for trial in ranking(trials) if trial.duplicate_of is None]
-    told = attrs.get("confirmed") or {}
-    confirmed = tuple(Confirmed.from_data(each) for each in told.get("results", ()))
-    winner = _winner(trials, confirmed)
+    by_number = {trial.number: trial for trial in trials}
+    confirmed, confirmed_epochs = _confirmed(confirmations(study.name, attrs), by_number)
+    choose = best if attrs.get("confirms") is None else best_by_mean
+    winner = by_number[confirmed[0].trial] if confirmed else choose(trials)
+    compares = attrs.get("compares", False) or _once_compared(study.space)
     folder = None if winner is None else store.network(study.name, winner.number)
     if folder is not None:
         try:
@@ -151,23 +179,37 @@ def gather(
         baseline=next((trial for trial in ranked if trial.weight_bits == Float.bits), None),
         start_error=None if winner is None else _start_error(winner),
         confirmed=confirmed,
+        confirmed_epochs=confirmed_epochs,
         confirms=attrs.get("confirms"),
+        compares=compares,
         importance=study.importance(),
         layers=None if folder is None else read_layers(folder),
         files={} if folder is None else _files(folder),
-        comparison=_comparison(store.comparison(study.name)),
+        comparison=_comparison(store, study.name) if compares else None,
         provenance=attrs.get("provenance", {}),
         options=options,
         written_at=time.time(),
     )
 
 
-def _winner(trials: Sequence[TrialRecord], confirmed: Sequence[Confirmed]) -> TrialRecord | None:
-    by_number = {trial.number: trial for trial in trials}
-    means = [each for each in confirmed if each.errors and each.trial in by_number]
-    if means:
-        return by_number[min(means, key=lambda each: each.mean).trial]
-    return best(trials)
+def _confirmed(
+    known: Sequence[Confirmation], by_number: Mapping[int, TrialRecord]
+) -> tuple[tuple[Confirmed, ...], int | None]:
+    """Return what decides of all that was confirmed, and what that was trained for instead.
+
+    A budget that is the search's own comes first, and then the longest.
+    """
+    found = []
+    for confirmation in known:
+        results = [each for each in confirmation.results if each.errors]
+        results = sorted(
+            (each for each in results if each.trial in by_number), key=lambda each: each.mean
+        )
+        own = {by_number[each.trial].config.num_epochs for each in results}
+        epochs = None if own <= {confirmation.num_epochs} else confirmation.num_epochs
+        if results:
+            found.append((tuple(results), epochs))
+    return min(found, key=lambda each: each[1] is not None, default=((), None))
 
 
 def _start_error(winner: TrialRecord) -> float | None:
@@ -180,6 +222,23 @@ def _start_error(winner: TrialRecord) -> float | None:
         return float(result["val_error"])
     except (OSError, ValueError, KeyError, TypeError, RuntimeError):  # another kind of weights
         return None
+
+
+def stops(trials: Sequence[TrialRecord]) -> list[Stop]:
+    """Return where trials were stopped, by the length of the training and the epoch.
+
+    Compared are trainings of equal length. One that failed or still runs has not yet been judged
+    at the rung that it reached last.
+    """
+    own = [trial for trial in trials if trial.duplicate_of is None]
+    places = {(t.config.num_epochs, len(t.epochs)) for t in own if t.state == "stopped"}
+    found = []
+    for num_epochs, epoch in sorted(places):
+        alike = [trial for trial in own if trial.config.num_epochs == num_epochs]
+        here = [trial.state for trial in alike if len(trial.epochs) == epoch]
+        went_on = sum(len(trial.epochs) > epoch for trial in alike)
+        found.append(Stop(epoch, num_epochs, here.count("stopped"), here.count("paused"), went_on))
+    return found
 
 
 def read_layers(folder: Path) -> LayerErrors | None:
@@ -207,11 +266,20 @@ def _files(folder: Path) -> dict[str, int]:
     return {path.name: path.stat().st_size for path in sorted(folder.iterdir())}
 
 
-def _comparison(folder: Path) -> Comparison | None:
-    """Return what a comparison wrote down at its end; None of other studies."""
+def _once_compared(space: SearchSpace) -> bool:
+    """Tell whether `sqtune compare` made a study of before it left a mark there."""
+    own = all(space.space.get(path) == numbers for path, numbers in NUMBERS.items())
+    return own and space.search.sampler == "points"
+
+
+def _comparison(store: Store, name: str) -> Comparison | None:
+    """Return what a comparison wrote down at its end; None where that is not here, or not whole."""
+    folder = store.comparison(name)
+    with suppress(StoreError):  # what is here has to do
+        store.fetch(folder)
     try:
         data = json.loads((folder / "compare.json").read_text(encoding="utf-8"))
-    except OSError:
+        rows = tuple(Row.from_data(method) for method in data["methods"])
+        return Comparison(rows, data["num_epochs"], data["num_seeds"])
+    except (OSError, ValueError, KeyError, TypeError):  # also one that an older version wrote
         return None
-    rows = tuple(Row.from_data(method) for method in data["methods"])
-    return Comparison(rows, data["num_epochs"], data["num_seeds"])

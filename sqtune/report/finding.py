@@ -7,14 +7,21 @@ from collections.abc import Sequence
 
 from sqtune.report.facts import Comparison, Report
 from sqtune.search.compare_table import budget_text, verdicts
-from sqtune.search.confirm import Confirmed
+from sqtune.search.confirmed import Confirmed, lead
 from sqtune.search.fit import nearest
 from sqtune.search.pareto import candidates, standard_error
-from sqtune.search.records import TrialRecord
-from sqtune.search.tables import bits_text, counts_text, kib, percent, quantizer_text
+from sqtune.search.records import TrialRecord, reason_of
+from sqtune.search.tables import (
+    bits_text,
+    counts_text,
+    kib,
+    percent,
+    plural,
+    quantizer_text,
+)
 
 GOING_ON = ("running", "interrupted", "paused")
-NOISE = 2.0  # standard errors of a difference, within which nobody leads
+NOISE = 2.0  # standard errors of a difference over the images, within which nobody leads
 
 
 def finding(report: Report) -> str:
@@ -37,45 +44,69 @@ def _found(report: Report, winner: TrialRecord) -> str:
     assert winner.val_error is not None
     images = winner.facts.get("num_validation")
     of = f" of {images:,} images" if images else ""
-    so_far = "So far the" if any(trial.state in GOING_ON for trial in report.trials) else "The"
-    count = len(report.ranked)
-    which = f"best of {count:,} finished networks" if count > 1 else "only finished network"
-    error = f"{percent(winner.val_error, images)} % validation error{of}"
+    error = f"{percent(winner.val_error, images)} %"
     what = f"{quantizer_text(winner.config)}, {bits_text(winner)}, {kib(winner.size_bytes)}"
-    text = f"{so_far} {which} is trial {winner.number} ({what}) with {error}"
-    sure = _confirmed(report.confirmed) or _once(report, winner)
-    text += f"; {sure}."
+    name = f"trial {winner.number} ({what})"
+    so_far = any(trial.state in GOING_ON for trial in report.trials)
+    if report.confirmed:
+        text = f"{_which_confirmed(report, winner)} {name}: {_mean(report.confirmed)}. The search "
+        text += f"had measured {error}{of}, once.{_passed_over(report)}"
+    else:
+        text = f"The {_which(report)} is {name} with {error} validation error{of}; "
+        text += f"{_once(report, winner)}."
     if winner.test_error is not None:
         text += f" Its test error, measured once, is {percent(winner.test_error)} %."
-    return text
+    return f"So far {text[:1].lower()}{text[1:]}" if so_far else text
 
 
-def _confirmed(confirmed: Sequence[Confirmed]) -> str:
-    """Return what new seeds say of the winner; nothing without them."""
-    measured = [each for each in confirmed if each.errors]
-    if not measured:
-        return ""
-    first, *others = sorted(measured, key=lambda each: each.mean)
-    text = f"over {len(first.errors)} new seed{'s'[: len(first.errors) > 1]} its mean is "
+def _which(report: Report) -> str:
+    """Return among how many networks the winner is the best."""
+    count = len(candidates(report.ranked))
+    kind = "finished" if count == len(report.ranked) else "finished quantized"
+    return f"best of {count:,} {kind} networks" if count > 1 else f"only {kind} network"
+
+
+def _which_confirmed(report: Report, winner: TrialRecord) -> str:
+    """Return of how many confirmed networks the winner is the best, and how they were trained."""
+    count, epochs = len(report.confirmed), report.confirmed_epochs
+    trained = "" if epochs is None else f", trained for {epochs:,} epochs instead of "
+    trained += "" if epochs is None else f"{winner.config.num_epochs:,},"
+    if count == 1:
+        return f"The only network that was confirmed{trained} is"
+    return f"Of the {count:,} networks that were confirmed{trained} the best is"
+
+
+def _mean(confirmed: Sequence[Confirmed]) -> str:
+    """Return what new seeds say of the winner."""
+    first = confirmed[0]
+    text = f"over {plural(len(first.errors), 'new seed')} its mean validation error is "
     text += f"{100 * first.mean:.2f}"
-    if first.standard_error is None:
-        return f"{text} %, too few to say how sure that is"
-    text += f" ± {100 * first.standard_error:.2f} %"
-    if not others:
-        return text
-    second = others[0]
-    if second.standard_error is None:
-        return f"{text}, the lowest of {len(measured)} that were confirmed"
-    noise = NOISE * (first.standard_error**2 + second.standard_error**2) ** 0.5
-    if second.mean - first.mean < noise:
-        return f"{text}, and trial {second.trial} is within the noise of it"
-    return f"{text}, and no other that was confirmed comes within the noise of it"
+    text += "" if first.standard_error is None else f" ± {100 * first.standard_error:.2f}"
+    return "; ".join(filter(None, (f"{text} %", lead(confirmed))))
+
+
+def _passed_over(report: Report) -> str:
+    """Return how many would be confirmed now, such as later ones; nothing without them."""
+    told = {each.trial for each in report.confirmed}
+    lowest = min(each.first_error for each in report.confirmed)
+    count = sum(
+        trial.number not in told and trial.val_error is not None and trial.val_error < lowest
+        for trial in candidates(report.ranked)
+    )
+    if not count:
+        return ""
+    which = f"{plural(count, 'network')} that {'was' if count == 1 else 'were'} not confirmed"
+    return (
+        f" {which} {'has' if count == 1 else 'have'} a lower error than the search had measured "
+        f"of {'these' if len(told) > 1 else 'it'}."
+    )
 
 
 def _once(report: Report, winner: TrialRecord) -> str:
     """Return how many others cannot be told from the winner, which was measured once."""
-    near = len(within_noise(winner, candidates(report.ranked)))
-    if len(report.ranked) == 1:
+    others = candidates(report.ranked)
+    near = len(within_noise(winner, others))
+    if len(others) == 1:
         return "it was trained with one seed, so how much of that is luck is not known"
     if near:
         return (
@@ -89,7 +120,7 @@ def _once(report: Report, winner: TrialRecord) -> str:
 
 
 def within_noise(winner: TrialRecord, others: Sequence[TrialRecord]) -> list[TrialRecord]:
-    """Return the trials whose error differs from the winner's by less than two standard errors."""
+    """Return the trials whose error differs from the winner's by at most two standard errors."""
 
     def variance(trial: TrialRecord) -> float:
         images = trial.facts.get("num_validation")
@@ -103,7 +134,7 @@ def within_noise(winner: TrialRecord, others: Sequence[TrialRecord]) -> list[Tri
         if trial is not winner
         and trial.val_error is not None
         and abs(trial.val_error - winner.val_error)
-        < NOISE * (variance(trial) + variance(winner)) ** 0.5
+        <= NOISE * (variance(trial) + variance(winner)) ** 0.5
     ]
 
 
@@ -120,18 +151,12 @@ def _nothing(report: Report) -> str:
             f"is trial {near.number}: {near.why}"
         )
     if all(trial.state == "failed" for trial in trials):
-        reason, count = Counter(map(reason_of, trials)).most_common(1)[0]
+        reason, count = Counter(reason_of(trial.failure) for trial in trials).most_common(1)[0]
         return (
             f"No network was found: {counts_text(trials)}. The most frequent reason ({count:,} "
             f"of {len(trials):,}): {reason}"
         )
     return f"No trial has finished yet: {counts_text(trials)}."
-
-
-def reason_of(trial: TrialRecord) -> str:
-    """Return the last line of why a trial failed."""
-    lines = (trial.failure or "no reason is known").strip().splitlines()
-    return lines[-1] if lines else "no reason is known"
 
 
 def _compared(comparison: Comparison) -> str:

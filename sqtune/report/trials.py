@@ -7,9 +7,8 @@ from dataclasses import dataclass
 
 from sqtune.config.parameters import label
 from sqtune.report.facts import Report
-from sqtune.report.finding import reason_of
 from sqtune.search.pareto import standard_error
-from sqtune.search.records import TrialRecord
+from sqtune.search.records import TrialRecord, reason_of
 from sqtune.search.tables import (
     activation_bits,
     count_text,
@@ -169,7 +168,9 @@ def _value(path: str) -> Callable[[TrialRecord], Cell]:
         if path not in trial.values:
             return NOTHING
         value = trial.values[path]
-        return Cell(f"{value:.4g}", value) if _is_number(value) else _text(label(value))
+        if not _is_number(value):
+            return _text(label(value))
+        return Cell(str(value) if isinstance(value, int) else f"{value:.4g}", value)
 
     return cell
 
@@ -178,5 +179,5 @@ def _note(trial: TrialRecord) -> str:
     if trial.duplicate_of is not None:
         return f"as trial {trial.duplicate_of}, which it repeats"
     if trial.state == "failed":
-        return reason_of(trial)
+        return reason_of(trial.failure)
     return trial.why or ""

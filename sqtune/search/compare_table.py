@@ -6,8 +6,8 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from sqtune.config.compare import Budget
 from sqtune.search.compare import Cell, Gain, Row
+from sqtune.search.noise import FEWEST_SEEDS, reach
 
-FEWEST_SEEDS = 3  # from which on a lead is called one
 UNKNOWN = "-"
 CUT_SHORT = " *"
 
@@ -99,12 +99,9 @@ def verdicts(rows: Sequence[Row], num_epochs: int) -> Iterator[str]:
 
 def _word(gain: Gain) -> str:
     """Return whether the 95 % interval of a mean difference leaves 0 out, by Student's t."""
-    from scipy import stats
-
     if gain.num_seeds < FEWEST_SEEDS or gain.standard_error is None:
         return "too few seeds to tell"
-    reach = float(stats.t.ppf(0.975, gain.num_seeds - 1)) * gain.standard_error
-    if abs(gain.mean) <= reach:
+    if abs(gain.mean) <= reach(gain.standard_error, gain.num_seeds - 1):
         return "within the noise"
     return "ahead" if gain.mean > 0 else "behind"
 

@@ -6,64 +6,21 @@ luck. The confirmation is a study of its own, so it resumes, is recorded and sha
 
 from __future__ import annotations
 
+import math
 import statistics
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from collections.abc import Sequence
 from typing import Any
 
 from sqtune.config.options import EarlyStopping, SearchOptions
 from sqtune.config.parameters import ChoiceParameter, IntParameter, label
 from sqtune.config.space import SearchSpace
 from sqtune.config.trial import TrialConfig
+from sqtune.search.confirmed import Confirmed
+from sqtune.search.pareto import ranking
 from sqtune.search.records import TrialRecord
 
 SEED = "seed"
 SEEDS = IntParameter.model_validate({"int": [0, 2**31 - 1]})
-
-
-@dataclass(frozen=True, slots=True)
-class Confirmed:
-    """One configuration over several seeds. Errors are shares (0..1) of the validation split.
-
-    Attributes:
-        trial: The trial's number in the study that was confirmed.
-        first_error: What was measured there, once.
-        errors: What new seeds gave, by seed.
-        failed: Seeds whose training failed.
-        size_bytes: Predicted size of the exported file.
-    """
-
-    trial: int
-    first_error: float
-    errors: tuple[float, ...]
-    failed: int
-    size_bytes: int | None
-
-    @property
-    def mean(self) -> float:
-        """Mean of the new errors."""
-        return statistics.fmean(self.errors)
-
-    @property
-    def deviation(self) -> float | None:
-        """Standard deviation over the seeds; None of a single one."""
-        return statistics.stdev(self.errors) if len(self.errors) > 1 else None
-
-    @property
-    def standard_error(self) -> float | None:
-        """Standard error of the mean over the seeds; None of a single one."""
-        return None if self.deviation is None else self.deviation / len(self.errors) ** 0.5
-
-    def as_data(self) -> dict[str, Any]:
-        """Return it as plain data."""
-        derived = {"mean": self.mean, "deviation": self.deviation} if self.errors else {}
-        return {**asdict(self), "errors": list(self.errors), **derived}
-
-    @classmethod
-    def from_data(cls, data: Mapping[str, Any]) -> Confirmed:
-        """Return what `as_data` was called on."""
-        known = {field.name: data[field.name] for field in fields(cls)}
-        return cls(**{**known, "errors": tuple(data["errors"])})
 
 
 def distinct(trials: Sequence[TrialRecord], num_epochs: int | None) -> list[TrialRecord]:
@@ -73,10 +30,7 @@ def distinct(trials: Sequence[TrialRecord], num_epochs: int | None) -> list[Tria
         trials: Of a study.
         num_epochs: Another budget for all; None keeps theirs.
     """
-    first: dict[TrialConfig, TrialRecord] = {}
-    for trial in trials:
-        first.setdefault(_without_seed(trial.config, num_epochs), trial)
-    return list(first.values())
+    return [alike[0] for alike in _alike(trials, num_epochs).values()]
 
 
 def confirmation_name(study: str, num_epochs: int | None) -> str:
@@ -145,41 +99,63 @@ def _value(space: SearchSpace, path: str, stored: Any) -> Any:
 
 
 def confirmed(
-    chosen: Sequence[TrialRecord], trials: Sequence[TrialRecord], num_epochs: int | None = None
+    chosen: Sequence[TrialRecord],
+    trials: Sequence[TrialRecord],
+    num_epochs: int | None = None,
+    others: Sequence[TrialRecord] = (),
 ) -> list[Confirmed]:
     """Return what the new trainings say of the chosen trials, lowest mean error first.
 
-    Those of which no training has finished come last.
+    Of equal means the one with the lowest error comes first, as in `best_by_mean`. Those of which
+    no training has finished come last.
+
+    Args:
+        chosen: Distinct trials of the study that is confirmed.
+        trials: Of the confirmation.
+        num_epochs: What those were trained for; None as long as the chosen ones.
+        others: Finished trials of the study: what the confirmation has of them is told as well.
     """
+    again = _alike(trials, num_epochs)
     found = []
-    for one in chosen:
-        again = _again(one, trials, num_epochs)
-        errors = tuple(trial.val_error for trial in again if trial.val_error is not None)
-        failed = sum(trial.state == "failed" for trial in again)
+    for one in distinct([*chosen, *others], num_epochs):
+        own = again.get(_without_seed(one.config, num_epochs), [])
+        if one not in chosen and not own:
+            continue
+        errors, failed = _errors(own), sum(trial.state == "failed" for trial in own)
         assert one.val_error is not None
         found.append(Confirmed(one.number, one.val_error, errors, failed, one.size_bytes))
-    return sorted(found, key=lambda each: (not each.errors, each.mean if each.errors else 0.0))
+    return sorted(
+        found, key=lambda each: (each.mean, min(each.errors)) if each.errors else (math.inf, 0.0)
+    )
 
 
-def winner(
-    chosen: Sequence[TrialRecord], trials: Sequence[TrialRecord], num_epochs: int | None = None
-) -> tuple[Confirmed, TrialRecord] | None:
-    """Return what has the lowest mean error, and its training of the lowest; None before any."""
-    ranked = confirmed(chosen, trials, num_epochs)
-    if not ranked or not ranked[0].errors:
-        return None
-    original = next(one for one in chosen if one.number == ranked[0].trial)
-    again = _again(original, trials, num_epochs)
-    ended = [trial for trial in again if trial.val_error is not None]
-    return ranked[0], min(ended, key=lambda trial: (trial.val_error, trial.number))
+def best_by_mean(trials: Sequence[TrialRecord]) -> TrialRecord | None:
+    """Return the lowest training of what has the lowest mean error over its seeds.
+
+    Args:
+        trials: Of a confirmation. Of equal means the one with the lowest error counts.
+
+    Returns:
+        None before one has finished.
+    """
+    groups = _alike(ranking(trials), None).values()
+    ranked = sorted(groups, key=lambda group: statistics.fmean(_errors(group)))
+    return ranked[0][0] if ranked else None
 
 
-def _again(
-    original: TrialRecord, trials: Sequence[TrialRecord], num_epochs: int | None
-) -> list[TrialRecord]:
-    """Return the trials that differ from a chosen one in nothing but seed and given budget."""
-    alike = _without_seed(original.config, num_epochs)
-    return [trial for trial in trials if _without_seed(trial.config, num_epochs) == alike]
+def _errors(trials: Sequence[TrialRecord]) -> tuple[float, ...]:
+    """Return the errors of those that have finished."""
+    return tuple(trial.val_error for trial in trials if trial.val_error is not None)
+
+
+def _alike(
+    trials: Sequence[TrialRecord], num_epochs: int | None
+) -> dict[TrialConfig, list[TrialRecord]]:
+    """Return the trials by what they have in common but for seed and given budget."""
+    found: dict[TrialConfig, list[TrialRecord]] = {}
+    for trial in trials:
+        found.setdefault(_without_seed(trial.config, num_epochs), []).append(trial)
+    return found
 
 
 def _without_seed(config: TrialConfig, num_epochs: int | None) -> TrialConfig:

@@ -5,10 +5,12 @@ from __future__ import annotations
 import shlex
 from collections.abc import Sequence
 
-from sqtune.search.pareto import best
+from sqtune.config.options import Objective
+from sqtune.search.pareto import ERROR_AND_SIZE
 from sqtune.search.records import TrialRecord
 from sqtune.search.tables import (
     bits_text,
+    count_text,
     counts_text,
     kib,
     percent,
@@ -17,10 +19,15 @@ from sqtune.search.tables import (
 )
 
 MOST_ROWS = 12
-HEAD = ("trial", "error %", "bits", "size", "quantizer", "ratio schedule")
 
 
-def description(study: str, trials: Sequence[TrialRecord], front: Sequence[TrialRecord]) -> str:
+def description(
+    study: str,
+    trials: Sequence[TrialRecord],
+    top: TrialRecord | None,
+    front: Sequence[TrialRecord],
+    objectives: Sequence[Objective] = ERROR_AND_SIZE,
+) -> str:
     """Return what a study came to: the best, the front as a table, where to find more.
 
     The targets of its links are `trial:NUMBER`, `front` and `charts`, for `Tracker.describe`.
@@ -28,17 +35,20 @@ def description(study: str, trials: Sequence[TrialRecord], front: Sequence[Trial
     Args:
         study: Its name.
         trials: All of them.
+        top: The one that was handed over, or would be; None before any.
         front: Those of the front, the smallest error first.
+        objectives: What the front is of.
     """
-    top = best(trials)
     parts = [f"{counts_text(trials)}."]
     if top is not None:  # in the first paragraph, all that is shown of it at first
         parts[0] = f"Best: [trial {top.number}](trial:{top.number}), {_words(top)}. {parts[0]}"
     if front:
-        rows = [HEAD, ["---"] * len(HEAD), *(_row(trial) for trial in front[:MOST_ROWS])]
+        cells = [_cells(trial, objectives) for trial in front[:MOST_ROWS]]
+        rows = [list(cells[0]), ["---"] * len(cells[0]), *(list(row.values()) for row in cells)]
         table = "\n".join(f"| {' | '.join(row)} |" for row in rows)
         left = len(front) - MOST_ROWS
-        parts.append(f"The front, error against size{f', and {left} more' if left > 0 else ''}:")
+        more = f", and {left} more" if left > 0 else ""
+        parts.append(f"The front of {' and '.join(objectives)}{more}:")
         parts.append(table)
     parts.append("[The runs of the front alone](front) · [charts of all trials](charts)")
     name = shlex.quote(study)
@@ -54,13 +64,18 @@ def _words(trial: TrialRecord) -> str:
     return f"{words}, {bits_text(trial)}, {kib(trial.size_bytes)}"
 
 
-def _row(trial: TrialRecord) -> list[str]:
-    cells = [
-        f"[{trial.number}](trial:{trial.number})",
-        percent(trial.val_error or 0.0, trial.facts.get("num_validation")),
-        bits_text(trial),
-        kib(trial.size_bytes),
-        quantizer_text(trial.config),
-        schedule_text(trial.config),
-    ]
-    return [cell.replace("|", r"\|") for cell in cells]
+def _cells(trial: TrialRecord, objectives: Sequence[Objective]) -> dict[str, str]:
+    """Return a row of the table by column."""
+    cells = {
+        "trial": f"[{trial.number}](trial:{trial.number})",
+        "error %": percent(trial.val_error or 0.0, trial.facts.get("num_validation")),
+        "bits": bits_text(trial),
+        "size": kib(trial.size_bytes),
+    }
+    if "bit_operations" in objectives:
+        cells["bit ops"] = count_text(trial.facts.get("bit_operations"))
+    cells |= {
+        "quantizer": quantizer_text(trial.config),
+        "ratio schedule": schedule_text(trial.config),
+    }
+    return {name: cell.replace("|", r"\|") for name, cell in cells.items()}

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter
 
+from sqtune.search import pareto
 from sqtune.search.compare_chart import COLOURS
 from sqtune.search.pareto import standard_error
 from sqtune.search.records import TrialRecord
@@ -30,12 +31,14 @@ class FrontChart(Figure):
 
 
 def front_chart(title: str, trials: Sequence[TrialRecord], front: Sequence[int]) -> FrontChart:
-    """Return a chart: the finished trials as dots, those of the front joined and numbered.
+    """Return a chart: the finished trials as dots, those of the front filled and numbered.
+
+    The line joins the front of error and size, of which another front may have but a part.
 
     Args:
         title: What stands above it.
         trials: Of a study; those that have no error or no size are left out.
-        front: Numbers of the trials of the front.
+        front: Numbers of the trials of the front of the study's objectives.
     """
     figure = FrontChart(figsize=SIZE, layout="constrained")
     axes = figure.subplots()
@@ -50,8 +53,11 @@ def front_chart(title: str, trials: Sequence[TrialRecord], front: Sequence[int])
         axes.errorbar(
             [dot.kib for dot in chosen], [dot.percent for dot in chosen],
             [dot.standard_error for dot in chosen],
-            fmt="o-", color=COLOURS[0], capsize=3, drawstyle="steps-post", label="front",
+            fmt="o", color=COLOURS[0], capsize=3, label="front",
         )  # fmt: skip
+        line = [_Dot.of(trial) for trial in reversed(pareto.front(trials))]
+        steps = [dot.kib for dot in line], [dot.percent for dot in line]
+        axes.plot(*steps, color=COLOURS[0], drawstyle="steps-post")
         for dot in chosen[:MOST_LABELS]:
             place = (dot.kib, dot.percent)
             axes.annotate(str(dot.number), place, xytext=(5, 5), textcoords="offset points")

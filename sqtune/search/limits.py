@@ -10,7 +10,7 @@ from typing import Literal
 
 from sqtune.config.options import SearchOptions
 from sqtune.quant import Float
-from sqtune.search.records import TrialRecord
+from sqtune.search.records import TrialRecord, reason_of
 
 Ending = Literal[
     "complete",
@@ -104,9 +104,9 @@ class Limits:
 
 
 def cause(failure: str) -> str:
-    r"""Return what is common to failures of one cause: the last line without its numbers.
+    r"""Return what is common to failures of one cause: the reason without its numbers.
 
     >>> cause("Traceback\nthe loss became nan in epoch 3 of 12.")
     'the loss became nan in epoch # of #.'
     """
-    return re.sub(r"\d+(\.\d+)?([eE][-+]?\d+)?", "#", failure.strip().splitlines()[-1])
+    return re.sub(r"\d+(\.\d+)?([eE][-+]?\d+)?", "#", reason_of(failure))

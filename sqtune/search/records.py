@@ -97,3 +97,20 @@ class TrialRecord:
         """How long its own epochs took, on one slot."""
         own = () if self.duplicate_of is not None else self.epochs
         return sum(epoch.get("seconds", 0.0) for epoch in own if not epoch.get("restored"))
+
+
+def reason_of(failure: str | None) -> str:
+    r"""Return why a trial failed in one line: what was raised, or the last line of a plain text.
+
+    What is raised may have several lines, of which the first one says what happened.
+
+    >>> reason_of('Traceback:\n  File "a.py", line 1\n    f()\nCUDA error: assert\nCompile with')
+    'CUDA error: assert'
+    >>> reason_of("Traceback\nthe loss became nan"), reason_of(" "), reason_of(None)
+    ('the loss became nan', 'no reason is known', 'no reason is known')
+    """
+    lines = [line for line in (failure or "").splitlines() if line.strip()]
+    calls = [place for place, line in enumerate(lines) if line.startswith('  File "')]
+    raised = lines[calls[-1] :] if calls else []
+    first = next((line for line in raised if not line.startswith(" ")), None)
+    return (first or next(reversed(lines), "no reason is known")).strip()

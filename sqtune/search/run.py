@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
+from types import MappingProxyType
+from typing import Any
 
 from sqtune.config.space import SearchSpace
 from sqtune.errors import ClusterError, StudyError
@@ -38,7 +40,7 @@ def run_search(
     *,
     warm_start: str | None = None,
     choose: Callable[[list[TrialRecord]], TrialRecord | None] = best,
-    confirms: str | None = None,
+    marks: Mapping[str, Any] = MappingProxyType({}),
     finish: Callable[[Study, Tracker], None] | None = None,
     page: Page | None = None,
 ) -> Outcome:
@@ -51,7 +53,8 @@ def run_search(
         progress: Where to show how it goes.
         warm_start: Another study, whose finished trials the sampler is told of.
         choose: Returns the best of the trials.
-        confirms: The study that this one confirms.
+        marks: Attributes that tell what else the study is: `confirms`, the study whose best are
+            trained again; `compares`, whether it compares methods.
         finish: Called once the trials have ended, before the study's MLflow run is ended; not after
             Ctrl-C, nor where nothing can be written.
         page: Returns the study as an HTML page, for MLflow; called when all else is done.
@@ -105,8 +108,8 @@ def run_search(
             study = Study.create_or_continue(
                 storage, space, provenance(), files, footprint=footprint
             )
-            if confirms is not None:
-                study.set_attr("confirms", confirms)
+            for mark, value in marks.items():
+                study.set_attr(mark, value)
             if other is not None:
                 told = study.warm_start(other)
                 progress.say(f'warm start from "{warm_start}": {told.summary()}')
@@ -227,9 +230,10 @@ def _wrap_up(
         trials = [top if trial.number == top.number else trial for trial in trials]
     if finish is not None and ending not in IN_A_HURRY:
         finish(study, tracker)
-    on_front = front(trials, compared(study.space.search.objectives))
+    objectives = compared(study.space.search.objectives)
+    on_front = front(trials, objectives)
     tracker.tag_front([trial.number for trial in on_front])
-    tracker.describe(description(study.name, trials, on_front))
+    tracker.describe(description(study.name, trials, top, on_front, objectives))
     metrics = {
         "trials_ended": float(driver.counted),
         "epochs_asked": float(sum(trial.epochs_asked for trial in trials)),

@@ -17,7 +17,7 @@ from sqtune.config.trial import TrialConfig
 from sqtune.quant import Float, Quantizer
 from sqtune.search.fitting import laid_out
 from sqtune.search.pareto import best, front, ranking, standard_error
-from sqtune.search.records import State, TrialRecord
+from sqtune.search.records import State, TrialRecord, reason_of
 
 
 def percent(error: float, num_images: int | None = None) -> str:
@@ -50,6 +50,15 @@ def count_text(number: float | None) -> str:
     while number >= 999.5 and power < len(units) - 1:
         number, power = number / 1000, power + 1
     return f"{number:.3g}{units[power]}"
+
+
+def plural(count: int, one: str, many: str | None = None) -> str:
+    """Return a count with its noun.
+
+    >>> plural(1, "trial"), plural(1200, "trial")
+    ('1 trial', '1,200 trials')
+    """
+    return f"{count:,} {one if count == 1 else many or one + 's'}"
 
 
 def duration(seconds: float) -> str:
@@ -132,7 +141,7 @@ def trial_line(trial: TrialRecord) -> str:
     config = trial.config
     name = f"trial {trial.number:>3}"
     if trial.val_error is None:
-        reason = (trial.failure or trial.why or trial.state).strip().splitlines()[-1]
+        reason = reason_of(trial.failure or trial.why or trial.state)
         return f"{name}  {state_text(trial)}: {reason}"
     error = percent(trial.val_error, trial.facts.get("num_validation"))
     line = (

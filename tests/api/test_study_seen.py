@@ -11,9 +11,13 @@ import pytest
 from search.studies import asked, finish, new_store, on_digits, opened, space_of
 
 import sqtune
+from sqtune.config.options import SearchOptions
 from sqtune.config.space import SearchSpace
 from sqtune.config.trial import TrialConfig
 from sqtune.quant import Ternary
+from sqtune.search import pareto
+from sqtune.search.described import description
+from sqtune.search.front_chart import MOST_LABELS
 from sqtune.search.outcome import Places
 from sqtune.search.records import TrialRecord
 from sqtune.search.study import Study
@@ -51,8 +55,19 @@ def html(study: sqtune.Study) -> str:
     return shown
 
 
-def check_png(study: sqtune.Study) -> None:
-    assert study.plot_front()._repr_png_().startswith(b"\x89PNG")
+def check_front(study: sqtune.Study) -> None:
+    """Draw the front: a line down from the smallest network, the first of its trials numbered."""
+    figure = study.plot_front()
+    assert figure._repr_png_().startswith(b"\x89PNG")
+    [axes] = figure.axes
+    lines = [line for line in axes.lines if line.get_drawstyle() == "steps-post"]
+    best = pareto.front(study._trials)
+    drawn = [(x, y) for line in lines for x, y in zip(*line.get_data(), strict=True)]
+    assert drawn == [(t.size_bytes / 1024, 100 * t.val_error) for t in reversed(best)]
+    assert drawn == sorted(drawn, key=lambda place: (place[0], -place[1]))
+    numbered = {int(text.get_text()) for text in axes.texts if text.get_text().isdecimal()}
+    smallest_first = study.front.sort_values("size_bytes").index
+    assert numbered == set(smallest_first[:MOST_LABELS])
 
 
 def test_what_is_not_there_is_said(tmp_path, driven):
@@ -72,7 +87,7 @@ def test_a_study_without_trials(driven):
     assert "val_error" in study.trials.columns
     assert repr(study) == f'<Study "{ODD}": no trials yet>'
     assert "Zif fern &lt;b&gt;数字&lt;/b&gt; &amp; ö" in html(study)
-    check_png(study)
+    check_front(study)
     with pytest.raises(sqtune.SqtuneError, match=r"no trial of .* has finished yet"):
         study.best()
 
@@ -87,7 +102,7 @@ def test_a_study_of_failures_shows_the_first(driven):
     assert study.trials.val_error.isna().all()
     assert "2 failed" in html(study)
     assert "the loss &lt;became&gt; nan in epoch 1." in html(study)
-    check_png(study)
+    check_front(study)
     with pytest.raises(sqtune.SqtuneError, match=r"trial 1 .* is failed"):
         study.trial(1)
     with pytest.raises(sqtune.SqtuneError, match="there is no trial 7"):
@@ -109,7 +124,7 @@ def test_one_trial_is_its_own_front(driven):
     assert list(best.epochs.val_error) == [0.1, 0.1]
     assert best.network == store.network("small", 0)
     assert repr(best).startswith("<trial   0  error 10.00 ± 1.42 %")
-    check_png(study)
+    check_front(study)
 
 
 def test_the_table_has_every_figure(driven):
@@ -185,4 +200,30 @@ def test_a_thousand_trials_with_forty_columns(tmp_path):
     assert shown.count("<tr") <= 12
     assert "..." in shown
     assert repr(study).count("\n") == 0
-    check_png(study)
+    check_front(study)
+
+
+def test_a_front_of_other_objectives_is_marked_and_not_joined(tmp_path):
+    sizes, operations = (9000, 7000, 5000, 3000), (4, 3, 9, 2)
+    trials = [
+        TrialRecord(
+            number=number,
+            state="finished",
+            values={},
+            config=TrialConfig(quantizer=Ternary()),
+            epochs=({"val_error": 0.1 + 0.1 * number, "time": 0.0},),
+            facts={"size_bytes": size, "bit_operations": cost, "num_validation": 449},
+            failure=None,
+            run_id=None,
+            test_error=None,
+        )
+        for number, (size, cost) in enumerate(zip(sizes, operations, strict=True))
+    ]
+    search = SearchOptions(num_trials=4, objectives=("val_error", "bit_operations"))
+    space = SearchSpace(name="other", search=search)
+    study = sqtune.Study(space, trials, Places(Store.at(tmp_path)))
+    assert list(study.front.index) == [0, 1, 3]
+    check_front(study)
+    words = description("other", trials, trials[0], study._front, search.objectives)
+    assert "The front of val_error and bit_operations:" in words
+    assert "| bits | size | bit ops | quantizer |" in words

@@ -10,7 +10,7 @@ from report.made_up import report, space, study, write_network
 
 from sqtune.report.facts import gather
 from sqtune.report.page import page as page_of
-from sqtune.search.confirm import Confirmed
+from sqtune.search.confirmed import Confirmed
 from sqtune.store import Store
 
 pytestmark = pytest.mark.browser

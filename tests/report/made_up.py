@@ -21,7 +21,16 @@ from sqtune.quant import epoch_ratio
 from sqtune.report.facts import Report, gather
 from sqtune.search.samplers import distribution, stored_value
 from sqtune.search.storage import in_memory
-from sqtune.search.stored import CONFIG, FACTS, FAILURE, REFUSED, STOPPED, epoch_key
+from sqtune.search.stored import (
+    CONFIG,
+    DUPLICATE_OF,
+    FACTS,
+    FAILURE,
+    PAUSED,
+    REFUSED,
+    STOPPED,
+    epoch_key,
+)
 from sqtune.search.view import StudyView
 from sqtune.store import Store
 from sqtune.train import checkpoint, history
@@ -65,7 +74,8 @@ def study(
     """Return a study with a trial for each state.
 
     Args:
-        states: In our words: finished, stopped, refused, failed, running.
+        states: In our words: finished, stopped, refused, failed, running, paused, interrupted;
+            repeated, of trial 0, which has to be finished.
         of: The space.
         edit: Changes what a trial is made of (`create_trial`'s arguments, and `number`).
         attrs: Of the study, beside its own.
@@ -95,7 +105,8 @@ def _trial(
     generator = random.Random(number)
     values = draw(of, generator)
     config = of.config(values)
-    num_epochs = config.num_epochs if state == "finished" else config.num_epochs // 2
+    whole = state in ("finished", "repeated")
+    num_epochs = config.num_epochs if whole else config.num_epochs // 2
     size = {"binary": 8_000, "ternary": 12_000}.get(config.quantizer.name, 18_000) + number
     last = 0.05 + 0.25 * generator.random() * 10_000 / size
     attrs: dict[str, Any] = {CONFIG: config.model_dump_json()}
@@ -110,6 +121,11 @@ def _trial(
             attrs[REFUSED], num_epochs = "it takes 9 KiB, more than 8 KiB.", 0
         case "failed":
             attrs[FAILURE] = f"Traceback\n  <b>here</b>\nthe loss is not finite, trial {number % 2}"
+        case "paused":
+            attrs[PAUSED] = num_epochs
+        case "repeated":
+            values = draw(of, random.Random(0))
+            attrs |= {CONFIG: of.config(values).model_dump_json(), DUPLICATE_OF: 0}
     for epoch in range(1, num_epochs + 1):
         ratio = epoch_ratio(config.schedule, epoch, config.num_epochs)
         error = last + 0.4 * math.exp(-4 * epoch / config.num_epochs)
@@ -122,7 +138,7 @@ def _trial(
     parts: dict[str, Any] = {"number": number, "state": state, "user_attrs": attrs}
     edit(parts)
     attrs, state = parts["user_attrs"], parts["state"]
-    finished = state == "finished"
+    finished = state in ("finished", "repeated")
     objectives = {
         **attrs[FACTS],
         "val_error": attrs.get(epoch_key(num_epochs), {}).get("val_error"),
@@ -142,6 +158,9 @@ _STATES = {
     "refused": TrialState.PRUNED,
     "failed": TrialState.FAIL,
     "running": TrialState.RUNNING,
+    "paused": TrialState.RUNNING,
+    "interrupted": TrialState.WAITING,
+    "repeated": TrialState.COMPLETE,
 }
 
 

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import json
+import re
+from importlib.resources import files
 
 import pytest
 import vl_convert
 
 from report.made_up import LAYERS, report, space, study, write_network
+from sqtune.config.parameters import label
 from sqtune.report.charts import charts_of
 from sqtune.report.charts.curves import MOST_POINTS
+from sqtune.report.charts.style import COLOURS
 from sqtune.report.facts import gather
 from sqtune.report.render import VEGA_LITE, picture, png, svg
-from sqtune.search.confirm import Confirmed
+from sqtune.search.confirmed import Confirmed
 from sqtune.store import Store
 
 MIXED = ["finished"] * 16 + ["stopped"] * 4 + ["failed", "refused", "running"]
@@ -105,6 +109,16 @@ def test_the_front_is_that_of_error_and_size(whole):
     assert [row["seeds"] for row in part["datasets"]["confirmed"]] == [2, 1]
 
 
+def test_a_confirmed_networks_bar_has_both_ends_on_a_logarithmic_axis(tmp_path):
+    told = Confirmed(0, 0.1, (0.0, 0.0, 0.02), 0, 9000).as_data()
+    attrs = {"confirmed": {"study": "again", "results": [told]}}
+    part = by_key(report(tmp_path, ["finished"] * 12, attrs=attrs))["front"].parts[0]
+    [row] = part["datasets"]["confirmed"]
+    [bar] = [each for each in part["layer"] if each["data"] == {"name": "confirmed"}][:1]
+    assert bar["encoding"]["y"]["scale"]["type"] == "log"
+    assert 0 < row["low"] < row["error"] < row["high"]
+
+
 def test_a_float_network_is_a_line_for_reference(tmp_path):
     of = space(space={"quantizer.name": {"choice": ["float", "binary"]}})
     found = report(tmp_path, ["finished"] * 8, of=of)
@@ -141,7 +155,44 @@ def test_the_heat_map_has_layers_in_the_networks_order_and_leaves_float_epochs_o
 
 def test_stops_are_counted_at_their_rung(whole):
     rows = by_key(whole)["stopped"].parts[0]["datasets"]["parts"]
-    assert {row["part"]: row["count"] for row in rows} == {"stopped there": 4, "went on": 18}
+    assert {row["part"]: row["count"] for row in rows} == {"stopped there": 4, "went on": 16}
+
+
+def test_what_is_held_at_a_rung_has_not_gone_on(tmp_path):
+    states = ["finished", "stopped", "paused", "paused", "interrupted", "failed", "repeated"]
+    found = report(tmp_path, states)
+    chart = by_key(found)["stopped"]
+    rows = chart.parts[0]["datasets"]["parts"]
+    counts = {row["part"]: row["count"] for row in rows}
+    assert counts == {"went on": 1, "held there": 2, "stopped there": 1}
+    assert chart.alt == "After epoch 4 of 8 1 stopped, 2 are held there and 1 went on."
+    curves = by_key(found)["curves"].parts[0]["datasets"]["curves"]
+    going_on = {row["trial"] for row in curves if row["how"] == "going on"}
+    assert going_on == {2, 3, 4}
+    assert 6 not in {row["trial"] for row in curves}
+
+
+def test_long_values_that_begin_alike_are_categories_of_their_own(tmp_path, capfd):
+    ratios = [0, 0.5, 0.75, 0.875, 1]
+    long = [{"name": "stages", "ratios": ratios, "starts": [0, 0.2, 0.4, 0.6, last]}
+            for last in (0.8, 0.9)]  # fmt: skip
+    found = report(tmp_path, ["finished"] * 8, of=space(space={"schedule": {"choice": long}}))
+    chart = by_key(found)["slice-01"]
+    medians = chart.parts[0]["datasets"]["medians"]
+    assert sorted(row["value"] for row in medians) == sorted(map(label, long))
+    assert any(chart.alt.endswith(f"has {row['value']}.") for row in medians)
+    compiles(chart, capfd)
+    assert svg(chart.parts[0]).count(">starts=[0, 0.2, 0.4, …<") == 2  # short on the axis
+
+
+def test_every_colour_is_the_pages_on_a_light_and_on_a_dark_ground():
+    text = (files("sqtune.report") / "page.css").read_text()
+    grounds = re.findall(r":root \{(.*?)\}", text, re.DOTALL)
+    assert len(grounds) == 2  # on paper as on a light one
+    assert "@media screen and (prefers-color-scheme: dark) {\n  :root {" in text
+    names = {colour.removeprefix("var(").removesuffix(")") for colour in COLOURS}
+    for ground in grounds:
+        assert names <= set(re.findall(r"(--\w+): #[0-9a-f]{6};", ground))
 
 
 def test_pictures_have_no_colour_of_the_page(whole):

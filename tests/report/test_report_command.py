@@ -10,12 +10,14 @@ from click.testing import CliRunner
 from mlflow import MlflowClient
 from search.studies import asked, finish, new_store, opened, space_of
 
-from report.made_up import report, space
+from report.made_up import report, study
 from sqtune.cli import main
+from sqtune.report.facts import gather
 from sqtune.report.files import refuse_taken, write
 from sqtune.search.record import PAGE, record_page
 from sqtune.search.storage import open_storage
 from sqtune.search.study import Study
+from sqtune.store import Store
 from sqtune.tracking import Tracker
 
 SPACE = """
@@ -140,7 +142,15 @@ def test_a_page_that_cannot_be_made_ends_no_search():
     assert said == ["no page for MLflow (ZeroDivisionError: oh); see: sqtune report"]
 
 
-def test_a_comparison_has_its_methods_on_the_page(tmp_path):
+@pytest.mark.parametrize("text", ["", "{", "{}", '{"methods": [{}]}', "[]"])
+def test_a_comparison_whose_table_is_not_whole_has_none(tmp_path, text):
+    folder = new_store(tmp_path / "store").comparison("made up")
+    folder.mkdir(parents=True)
+    (folder / "compare.json").write_text(text)
+    assert report(tmp_path, ["finished"], attrs={"compares": True}).comparison is None
+
+
+def test_a_comparison_has_its_methods_on_the_page(tmp_path, monkeypatch):
     """From what `sqtune compare` wrote down, without training anything."""
     from sqtune.config.compare import Method
     from sqtune.report.page import page
@@ -155,11 +165,16 @@ def test_a_comparison_has_its_methods_on_the_page(tmp_path):
         Row(other, {"paper": cell, 1: cell}, {"paper": Gain(0.1, 0.01, 3), 1: Gain(0.0, 0.1, 3)}),
     ]
     assert [Row.from_data(json.loads(json.dumps(row.as_data()))) for row in rows] == rows
-    folder = new_store(tmp_path / "store").comparison("made up")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "one"))
+    url = f"memory://{tmp_path}/store"
+    there, made = Store.at(url), study(["finished"] * 6, attrs={"compares": True})
+    folder = there.comparison("made up")
     folder.mkdir(parents=True)
     data = {"methods": [row.as_data() for row in rows], "num_epochs": 4, "num_seeds": 3}
     (folder / "compare.json").write_text(json.dumps(data))
-    text = page(report(tmp_path, ["finished"] * 6, of=space()))
+    there.share(folder)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "another"))  # another machine
+    text = page(gather(made, made.trials(), Store.at(url)))
     assert "The lowest mean test error has BWN" in text
     assert "1 ahead, 1 within the noise" in text
     assert "published, BWN: 10.00 %" in text

@@ -6,11 +6,13 @@ from dataclasses import replace
 
 import pytest
 
-from report.made_up import CONTENT, report, space
+from report.made_up import CONTENT, report, space, study
 from sqtune.report.card import commands
 from sqtune.report.charts import charts_of
+from sqtune.report.facts import gather
 from sqtune.report.finding import finding, within_noise
-from sqtune.search.confirm import Confirmed
+from sqtune.search.confirmed import Confirmation, Confirmed
+from sqtune.store import Store
 
 
 def test_an_empty_study_says_that_nothing_is_known(tmp_path):
@@ -56,10 +58,10 @@ def test_a_winner_within_the_noise_of_others_is_not_called_settled(tmp_path):
 @pytest.mark.parametrize(
     ("errors", "words"),
     [
-        (((0.10, 0.11, 0.12), (0.30, 0.31, 0.32)), "no other that was confirmed comes within"),
+        (((0.10, 0.11, 0.12), (0.30, 0.31, 0.32)), "no other that was confirmed is within"),
         (((0.10, 0.14, 0.12), (0.12, 0.13, 0.14)), "trial 2 is within the noise of it"),
-        (((0.10,), (0.2,)), "too few to say how sure"),
-        (((0.10, 0.11, 0.12),), "over 3 new seeds its mean is 11.00 ± 0.58 %."),
+        (((0.10,), (0.2,)), "10.00 %; too few seeds to tell how sure that is"),
+        (((0.10, 0.11, 0.12),), "over 3 new seeds its mean validation error is 11.00 ± 0.58 %."),
     ],
 )
 def test_a_confirmed_winner_is_judged_by_its_mean(tmp_path, errors, words):
@@ -69,6 +71,51 @@ def test_a_confirmed_winner_is_judged_by_its_mean(tmp_path, errors, words):
     found = report(tmp_path, ["finished"] * 4, attrs=attrs)
     assert found.winner.number == 1
     assert words in finding(found)
+    count = len(errors)
+    begins = f"Of the {count} networks that were" if count > 1 else "The only network that was"
+    assert finding(found).startswith(f"{begins} confirmed")
+
+
+def test_another_budget_is_not_told_as_the_searchs_own(tmp_path):
+    again = Confirmation("x", 200, (Confirmed(1, 0.1, (0.01, 0.02, 0.03), 0, 9000),))
+    found = report(tmp_path, ["finished"] * 4, attrs={again.attribute: again.as_data()})
+    assert "confirmed, trained for 200 epochs instead of 8, is trial 1 (" in finding(found)
+    charts = {chart.key: chart.parts[0]["datasets"] for chart in charts_of(found).all()}
+    assert charts["front"]["confirmed"] == charts["confirmation"]["first"] == []
+    own = Confirmation("y", None, (Confirmed(2, 0.1, (0.2, 0.21, 0.22), 0, 9000),))
+    same = Confirmation("z", 8, own.results)  # what all were trained for anyway
+    for one in (own, same):
+        attrs = {each.attribute: each.as_data() for each in (again, one)}
+        both = report(tmp_path, ["finished"] * 4, attrs=attrs)
+        assert (both.winner.number, both.confirmed_epochs) == (2, None)
+        assert "instead" not in finding(both)
+
+
+def test_the_winner_is_the_best_of_those_that_could_be(tmp_path):
+    of = space(space={"quantizer.name": {"choice": ["float", "binary"]}})
+    found = report(tmp_path, ["finished"] * 8, of=of)
+    quantized = sum(trial.weight_bits == 1 for trial in found.ranked)
+    assert 1 < quantized < 8
+    assert finding(found).startswith(f"The best of {quantized} finished quantized networks is")
+    one = [trial for trial in found.ranked if trial.weight_bits != 1] + [found.winner]
+    text = finding(replace(found, ranked=tuple(one)))
+    assert text.startswith("The only finished quantized network is")
+    assert "no other" not in text
+
+
+def test_networks_with_a_lower_error_that_were_not_confirmed_are_told(tmp_path):
+    best, *others = report(tmp_path, ["finished"] * 4).ranked
+    told = Confirmed(others[0].number, others[0].val_error, (0.1, 0.11, 0.12), 0, 9000)
+    attrs = {"confirmed": Confirmation("x", None, (told,)).as_data()}
+    found = report(tmp_path, ["finished"] * 4, attrs=attrs)
+    assert found.winner.number == told.trial != best.number
+    assert "1 network that was not confirmed has a lower error" in finding(found)
+
+
+def test_equal_errors_are_within_the_noise_where_its_size_is_not_known(tmp_path):
+    found = report(tmp_path, ["finished"] * 3)
+    trials = [replace(trial, facts={}) for trial in (found.winner, found.winner, found.ranked[2])]
+    assert within_noise(trials[0], trials) == [trials[1]]
 
 
 def test_a_confirmation_without_results_decides_nothing(tmp_path):
@@ -81,7 +128,11 @@ def test_a_confirmation_without_results_decides_nothing(tmp_path):
 def test_a_confirmation_and_a_comparison_under_way_choose_no_winner(tmp_path):
     seeds = {**CONTENT["space"], "seed": {"int": [0, 9]}}
     of = space(space=seeds, search={"sampler": "points"})
-    found = report(tmp_path, ["finished"] * 12, of=of)
+    assert finding(report(tmp_path, ["finished"] * 12, of=of)).startswith("The best of 12")
+    numbers = {"seed": {"int": [0, 2**31 - 1]}, "num_epochs": {"int": [1, 100_000]}}
+    old = study([], of=space(space=numbers, search={"sampler": "points"}))
+    assert not gather(old, [], Store.at(tmp_path)).is_search
+    found = report(tmp_path, ["finished"] * 12, of=of, attrs={"compares": True})
     assert finding(found) == "This comparison has not come to its end yet: 12 finished."
     charts = charts_of(found)
     assert charts.mattered == charts.slices == ()

@@ -10,7 +10,7 @@ from html.parser import HTMLParser
 
 import pytest
 
-from report.made_up import NAME, report, space, study, write_network
+from report.made_up import CONTENT, NAME, report, space, study, write_network
 from sqtune.config import load_space
 from sqtune.report import facts, render
 from sqtune.report.card import commands, failures, files_to_save, stopped_groups
@@ -188,6 +188,32 @@ def test_the_table_has_every_trial_best_first(whole):
     assert table.rows[-1].cells[error].key is None
     assert [row.best for row in table.rows].index(True) == 0
     assert set(table.groups) == {"on the front", *MIXED}
+
+
+def test_a_repeated_trial_has_the_results_of_the_one_that_it_repeats(tmp_path):
+    found = report(tmp_path, ["finished", "finished", "repeated", "paused", "interrupted"])
+    assert found.trials[2].epochs[-1]["val_error"] == found.trials[0].val_error
+    assert [trial.number for trial in found.ranked if trial.duplicate_of is not None] == []
+    table = trials_table(found)
+    assert {"repeated", "paused", "interrupted"} < set(table.groups)
+    [row] = [row for row in table.rows if row.number == 2]
+    assert row.cells[-1].text == "as trial 0, which it repeats"
+    assert Parsed(page(found))
+
+
+def test_whole_numbers_keep_their_digits_and_unknown_ones_come_last(tmp_path):
+    def edit(parts):
+        parts["user_attrs"].get("facts", {}).pop("weight_bits")
+
+    rule = [{"match": "head", "quantizer": {"name": "uniform", "bits": 8}}]
+    trial = {**CONTENT["trial"], "overrides": rule}
+    of = space(trial=trial, space={"seed": {"int": [20261128, 20261129]}})
+    found = report(tmp_path, ["finished"], of=of, edit=edit)
+    table = trials_table(found)
+    cells = dict(zip([name for name, _ in table.columns], table.rows[0].cells, strict=True))
+    assert cells["seed"].text == str(found.winner.config.seed)
+    assert cells["bits"].text == "?"
+    assert '<td class="number" data-key="">?</td>' in page(found)
 
 
 def test_two_hundred_trials_of_sixty_epochs_stay_under_five_megabytes(tmp_path):

@@ -16,6 +16,7 @@ from sqtune.config.compared import comparison_space
 from sqtune.search.compare import rows
 from sqtune.search.compare_chart import chart
 from sqtune.search.compare_table import body, header, legend, markdown, verdicts
+from sqtune.search.look import load_study
 
 SPACE = """
 name: two methods
@@ -135,6 +136,7 @@ def test_the_command_trains_goes_on_and_writes_table_and_chart(tmp_path):
     assert errors["0"] == before["0"]  # what was measured stays
     logged = [file.name for file in (store / "mlartifacts").rglob("compare.*")]
     assert set(logged) == names - {"compare.png"}
+    assert load_study(str(store), None, None)[0].attrs["compares"]
     with closing(connect(store / "mlflow.db")) as database:
         assert database.execute("SELECT count(*) FROM runs").fetchone() == (7,)
     taken = run(*arguments, "--out", out)

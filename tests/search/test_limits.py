@@ -81,6 +81,17 @@ def test_causes_are_last_lines_without_numbers() -> None:
     assert cause("loss") != cause("memory")
 
 
+def test_different_errors_of_cuda_are_different_causes() -> None:
+    def raised(what: str) -> str:
+        hint = "Compile with `TORCH_USE_CUDA_DSA` to enable device-side assertions.\n"
+        call = '  File "a.py", line 3, in step\n    loss.backward()\n    ~~~~~~~~^^\n'
+        return f"Traceback (most recent call last):\n{call}Error: CUDA error: {what}\n{hint}"
+
+    assert cause(raised("an illegal address")) == "Error: CUDA error: an illegal address"
+    chained = f"ValueError: first\n\nDuring handling of it:\n\n{raised('out of memory')}"
+    assert cause(chained).endswith("out of memory")
+
+
 @pytest.mark.parametrize("requested", [True, False])
 def test_a_request_to_stop_lets_epochs_end(requested: bool) -> None:
     asked = Limits(SearchOptions(), 0.0, 0.0, lambda: requested)

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from sqtune.report.charts.confirmation import confirmation_chart
 from sqtune.report.charts.curves import curves_chart, layers_chart
 from sqtune.report.charts.ended import comparison_chart, epochs_chart, stopped_chart
-from sqtune.report.charts.front import confirmation_chart, front_chart, operations_chart
+from sqtune.report.charts.front import front_chart, operations_chart
 from sqtune.report.charts.mattered import importance_chart, slice_charts
 from sqtune.report.charts.parallel import parallel_chart
 from sqtune.report.charts.style import Chart

@@ -17,56 +17,33 @@ from sqtune.report.charts.style import (
     sized,
     spec,
 )
-from sqtune.report.facts import Comparison, Report
+from sqtune.report.facts import Comparison, Report, stops
 from sqtune.search.compare_table import budget_text
-from sqtune.search.records import TrialRecord
 
 Row = dict[str, Any]
 
 
-def rungs(trials: Sequence[TrialRecord]) -> list[tuple[int, int, int, int]]:
-    """Return where trials were stopped: epoch, epochs of the training, stopped there, went on.
-
-    Compared are trainings of equal length.
-    """
-    places = sorted(
-        {(len(t.epochs), t.config.num_epochs) for t in trials if t.state == "stopped"},
-        key=lambda place: (place[1], place[0]),
-    )
-    found = []
-    for epoch, num_epochs in places:
-        alike = [
-            trial
-            for trial in trials
-            if trial.config.num_epochs == num_epochs
-            and len(trial.epochs) >= epoch
-            and trial.duplicate_of is None
-        ]
-        here = sum(trial.state == "stopped" and len(trial.epochs) == epoch for trial in alike)
-        found.append((epoch, num_epochs, here, len(alike) - here))
-    return found
-
-
 def stopped_chart(report: Report) -> Chart | None:
     """Return how many trials went on from each rung; None where none was stopped."""
-    found = rungs(report.trials)
+    found = stops(report.trials)
     if not found:
         return None
-    rows, names = list[Row](), list[str]()
-    for epoch, num_epochs, here, on in found:
-        names.append(f"epoch {epoch} of {num_epochs}")
-        rows += list(_segments(names[-1], [("went on", on), ("stopped there", here)]))
-    alt_text = "; ".join(
-        f"after epoch {epoch} of {num_epochs} {here} stopped and {on} went on"
-        for epoch, num_epochs, here, on in found
-    )
+    rows, names, words = list[Row](), list[str](), list[str]()
+    parts = ["went on", "held there", "stopped there"]
+    for stop in found:
+        names.append(f"epoch {stop.epoch} of {stop.num_epochs}")
+        counts = (stop.went_on, stop.held, stop.stopped)
+        rows += list(_segments(names[-1], list(zip(parts, counts, strict=True))))
+        held = f", {stop.held} are held there" if stop.held else ""
+        words.append(f"after {names[-1]} {stop.stopped} stopped{held} and {stop.went_on} went on")
+    text = "; ".join(words)
     return Chart(
         "stopped",
         "What was stopped, and when",
         "At each rung a trial is compared with those that came as far; only the better part goes "
-        "on. A bar has all trials that reached the rung.",
-        f"{alt_text[:1].upper()}{alt_text[1:]}.",
-        (_bars(rows, names, ["went on", "stopped there"], "trials"),),
+        "on. A bar has the trials that went on from the rung, are held or were stopped there.",
+        f"{text[:1].upper()}{text[1:]}.",
+        (_bars(rows, names, parts, "trials"),),
     )
 
 

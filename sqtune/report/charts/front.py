@@ -1,8 +1,7 @@
-"""Error against what a network costs, and what new seeds say of the best."""
+"""Error against what a network costs."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 from typing import Any, Literal
 
@@ -15,7 +14,6 @@ from sqtune.report.charts.style import (
     SHAPES,
     SOFT,
     Chart,
-    plural,
     scale,
     sized,
     spec,
@@ -23,7 +21,7 @@ from sqtune.report.charts.style import (
 from sqtune.report.facts import Report
 from sqtune.search.pareto import standard_error
 from sqtune.search.records import TrialRecord
-from sqtune.search.tables import bits_text, count_text, kib, quantizer_text
+from sqtune.search.tables import bits_text, count_text, kib, plural, quantizer_text
 
 Cost = Literal["size_bytes", "bit_operations"]
 Row = dict[str, Any]
@@ -36,18 +34,7 @@ def front_chart(report: Report) -> Chart | None:
     if not trials:
         return None
     line = [_row(trial, "size_bytes") for trial in reversed(report.front)]
-    confirmed = [
-        {
-            "cost": each.size_bytes / 1024,
-            "error": 100 * each.mean,
-            "low": 100 * (each.mean - (each.deviation or 0.0)),
-            "high": 100 * (each.mean + (each.deviation or 0.0)),
-            "trial": each.trial,
-            "seeds": len(each.errors),
-        }
-        for each in report.confirmed
-        if each.errors and each.size_bytes is not None
-    ]
+    confirmed = _means(report)
     rows = {
         "trials": [_row(trial, "size_bytes") for trial in trials],
         "front": [row for row in line if row],
@@ -80,6 +67,29 @@ def front_chart(report: Report) -> Chart | None:
     caption += "The ring is the network that this page is about."
     drawn = _scatter(rows, "size (KiB)", "KiB")
     return Chart("front", "Error against size", caption, alt_text, (spec(drawn, rows),))
+
+
+def _means(report: Report) -> list[Row]:
+    """Return means over new seeds; none of another budget, which would stand beside the search's.
+
+    Their bars end above 0, which a logarithmic axis does not have.
+    """
+    if report.confirmed_epochs is not None:
+        return []
+    errors = [100 * trial.val_error for trial in report.networks if trial.val_error]
+    least = min(errors + [100 * each.mean for each in report.confirmed if each.mean], default=0.0)
+    return [
+        {
+            "cost": each.size_bytes / 1024,
+            "error": 100 * each.mean,
+            "low": max(100 * (each.mean - (each.deviation or 0.0)), least / 10),
+            "high": 100 * (each.mean + (each.deviation or 0.0)),
+            "trial": each.trial,
+            "seeds": len(each.errors),
+        }
+        for each in report.confirmed
+        if each.size_bytes is not None
+    ]
 
 
 def operations_chart(report: Report) -> Chart | None:
@@ -223,61 +233,3 @@ def _lines(y: alt.Y) -> Iterator[alt.Chart]:
             align="left", baseline="bottom", dy=-2, color=SOFT, fontSize=11
         )
         yield text.encode(y, text="label:N", x=alt.value(x))
-
-
-def confirmation_chart(report: Report) -> Chart | None:
-    """Return what each new seed gave; None before any."""
-    shown = [each for each in report.confirmed if each.errors]
-    if not shown:
-        return None
-    names = [f"trial {each.trial}" for each in shown]
-    seeds: list[Row] = [
-        {"name": f"trial {each.trial}", "error": 100 * error}
-        for each in shown
-        for error in each.errors
-    ]
-    means: list[Row] = [
-        {
-            "name": f"trial {each.trial}",
-            "mean": 100 * each.mean,
-            "low": 100 * (each.mean - (each.deviation or 0.0)),
-            "high": 100 * (each.mean + (each.deviation or 0.0)),
-            "first": 100 * each.first_error,
-        }
-        for each in shown
-    ]
-    known = [row["error"] for row in seeds] + [row["first"] for row in means]
-    known += [row[end] for row in means for end in ("low", "high")]
-    axis = scale([value for value in known if math.isfinite(value)], log=False)
-    title = "validation error (%)"
-    y = alt.Y("name:N", title=None, sort=names, axis=alt.Axis(grid=True))
-
-    def x(field: str) -> alt.X:
-        return alt.X(f"{field}:Q", title=title, scale=axis, axis=alt.Axis(tickCount=8))
-
-    by_mean = alt.Chart(alt.NamedData("means"))
-    drawn = alt.layer(
-        by_mean.mark_rule(stroke=INK, strokeWidth=2).encode(x("low"), alt.X2("high:Q"), y=y),
-        alt.Chart(alt.NamedData("seeds"))
-        .mark_tick(thickness=2, color=SERIES[0], size=18)
-        .encode(x("error"), y, tooltip=[alt.Tooltip("error:Q", format=".2f", title="error (%)")]),
-        by_mean.mark_point(shape="diamond", size=160, fill=PAPER, stroke=INK, strokeWidth=2).encode(
-            x("mean"), y, tooltip=[alt.Tooltip("mean:Q", format=".2f", title="mean (%)")]
-        ),
-        by_mean.mark_point(shape="circle", size=70, stroke=SERIES[1], strokeWidth=2).encode(
-            x("first"), y, tooltip=[alt.Tooltip("first:Q", format=".2f", title="first (%)")]
-        ),
-    )
-    first = shown[0]
-    alt_text = "Errors by new seed: " + "; ".join(
-        f"trial {each.trial} mean {100 * each.mean:.2f} % of {plural(len(each.errors), 'seed')}"
-        for each in shown
-    )
-    caption = (
-        "Ticks are new seeds, diamonds their mean with its standard deviation, circles what the "
-        "search had measured once: the best of many is often a lucky one. Lowest mean: trial "
-        f"{first.trial}."
-    )
-    rows = {"seeds": seeds, "means": means}
-    parts = (spec(sized(drawn, 34 * len(names)), rows),)
-    return Chart("confirmation", "The best again, with new seeds", caption, f"{alt_text}.", parts)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from statistics import median
 from typing import Any
@@ -13,7 +14,6 @@ from sqtune.report.charts.style import (
     INK,
     SERIES,
     Chart,
-    plural,
     scale,
     sized,
     spec,
@@ -21,6 +21,7 @@ from sqtune.report.charts.style import (
 )
 from sqtune.report.facts import Report
 from sqtune.search.records import TrialRecord
+from sqtune.search.tables import plural
 
 Row = dict[str, Any]
 MOST_SLICES = 12
@@ -96,8 +97,7 @@ def _in_words(rows: Sequence[Row], numeric: bool) -> str:
         return f"the lowest error, {top['error']:.2f} %, at {top['value']:.3g}"
     found = _medians(rows, numeric)["medians"]
     best = min(found, key=lambda row: float(row["error"]))
-    name = str(best["value"]).replace("\n", " ")
-    return f"the lowest median, {best['error']:.2f} %, has {name}"
+    return f"the lowest median, {best['error']:.2f} %, has {best['value']}"
 
 
 def _slice_row(report: Report, trial: TrialRecord, path: str, *, numeric: bool) -> Row:
@@ -106,7 +106,7 @@ def _slice_row(report: Report, trial: TrialRecord, path: str, *, numeric: bool) 
     return {
         "trial": trial.number,
         "error": 100 * trial.val_error,
-        "value": value if numeric else wrapped(label(value)),
+        "value": value if numeric else label(value),
         "best": trial is report.winner,
     }
 
@@ -161,15 +161,18 @@ def _categories(rows: Sequence[Row]) -> Any:
         key=lambda name: median(row["error"] for row in rows if row["value"] == name),
     )
     errors = scale([row["error"] for row in rows])
-    axis = alt.Axis(labelExpr="split(datum.label, '\\n')", labelLimit=190, grid=True)
+    shown = {name: wrapped(name) for name in names}  # two may look alike; a mark tells the whole
+    text = f"split({json.dumps(shown)}[datum.label], '\\n')"
+    axis = alt.Axis(labelExpr=text, labelLimit=190, grid=True)
     y = alt.Y("value:N", sort=names, title=None, axis=axis)
     x = alt.X("error:Q", title="error (%)", scale=errors, axis=alt.Axis(format="~g", tickCount=5))
     middle = alt.Chart(alt.NamedData("medians")).mark_tick(thickness=3, size=20, color=INK)
     about = [
         alt.Tooltip("error:Q", title="median (%)", format=".2f"),
         alt.Tooltip("count:Q", title="trials"),
+        alt.Tooltip("value:N", title="value"),
     ]
-    lines = max(name.count("\n") for name in names) + 1
+    lines = max(text.count("\n") for text in shown.values()) + 1
     drawn = alt.layer(middle.encode(x, y, tooltip=about), _points().encode(x, y))
     return sized(drawn, (LINE_HEIGHT * lines + 12) * len(names))
 

@@ -11,9 +11,10 @@ import altair as alt
 
 from sqtune.config.parameters import label
 from sqtune.report.charts.mattered import is_log, is_numeric, searched
-from sqtune.report.charts.style import PAPER, SERIES, SOFT, Chart, plural, sized, spec, wrapped
+from sqtune.report.charts.style import PAPER, SERIES, SOFT, Chart, sized, spec, wrapped
 from sqtune.report.facts import Report
 from sqtune.search.records import TrialRecord
+from sqtune.search.tables import plural
 
 Row = dict[str, Any]
 MOST_AXES = 8

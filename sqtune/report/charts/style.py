@@ -11,8 +11,9 @@ import altair as alt
 
 Spec = dict[str, Any]
 
-# Custom properties of style.css: light, dark and print have their own values. What stands here is
-# for pictures, which have a white background. Okabe and Ito: told apart by everybody.
+# Custom properties of report/page.css, whose values differ on a light ground (which paper is) and a
+# dark one. What stands here is for pictures, which have a white background. Okabe and Ito: told
+# apart by everybody.
 COLOURS = {
     "var(--ink)": "#1b1f24",
     "var(--soft)": "#57606a",
@@ -126,15 +127,6 @@ def scale(values: Iterable[float], *, log: bool | None = None) -> alt.Scale:
     room = 0.06 * (high - low) or 0.1 * abs(high) or 1.0
     floor = 0.0 if low >= 0 else -math.inf
     return alt.Scale(domain=[max(floor, low - room), high + room], nice=False, zero=False)
-
-
-def plural(count: int, one: str, many: str | None = None) -> str:
-    """Return a count with its noun.
-
-    >>> plural(1, "trial"), plural(1200, "trial")
-    ('1 trial', '1,200 trials')
-    """
-    return f"{count:,} {one if count == 1 else many or one + 's'}"
 
 
 def wrapped(text: str, width: int = 24, most_lines: int = 3) -> str:
