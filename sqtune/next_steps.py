@@ -28,7 +28,8 @@ def typed(*names: str) -> str:
     while context is not None:
         for name in names:
             if context.get_parameter_source(name) == ParameterSource.COMMANDLINE:
-                values.setdefault(name, without_password(context.params[name]))
+                value = context.params[name]  # None: of --address alone, which was "local"
+                values.setdefault(name, "local" if value is None else without_password(value))
         context = context.parent  # options of sqtune store may stand before the word prune
     return "".join(
         f" --{name.replace('_', '-')} {shlex.quote(values[name])}"

@@ -62,6 +62,13 @@ def test_what_would_not_run_ends_with_exit_code_1_and_says_what_to_do(found):
     assert "sqtune search --space search_spaces/resnet.yaml --store here" in answer.stdout
 
 
+def test_this_machine_in_place_of_a_cluster_is_passed_on(found, monkeypatch):
+    monkeypatch.setenv("RAY_ADDRESS", "10.0.0.1:6379")
+    answer = CliRunner().invoke(main, ["doctor", "--address", "local"])
+    assert answer.exit_code == 0, answer.output
+    assert "sqtune search --space search_spaces/resnet.yaml --address local" in answer.stdout
+
+
 def test_no_line_is_wider_than_a_narrow_terminal(found, monkeypatch):
     found.append(Finding("packages", "note", "words " * 30 + "x" * 90, "Do something " * 9))
     monkeypatch.setenv("COLUMNS", "40")
