@@ -23,8 +23,7 @@ def ask(uri: str) -> str:
         found = MlflowClient(tracking_uri=uri).search_experiments(max_results=MOST)
     except Exception as error:  # whatever MLflow, SQLAlchemy or a socket raises
         raise TrackingError(
-            f"--tracking-uri {without_password(uri)} does not answer: "
-            f"{without_password(first_line(error))}. Start it, give another one, leave it out for "
-            "the embedded one, or search with --offline."
+            f"--tracking-uri {without_password(uri)} does not answer: {first_line(error)}. Start "
+            "it, give another one, leave it out for the embedded one, or search with --offline."
         ) from error
     return f"{len(found)}{' or more' if len(found) == MOST else ''} experiments"

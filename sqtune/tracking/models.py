@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sqtune.errors import TrackingError
+from sqtune.settings import without_password
 from sqtune.store import file_name
 from sqtune.tracking.model_folder import MODEL_FILE, write_model
 from sqtune.tracking.runs import NOTE_TAG
@@ -101,9 +102,10 @@ def register(
             run = client.get_run(run_id)
         except Exception as error:  # whatever MLflow, SQLAlchemy or a socket raises
             if getattr(error, "error_code", None) == "RESOURCE_DOES_NOT_EXIST":
-                why = f"{uri} has no run {run_id}"
+                why = f"{without_password(uri)} has no run {run_id}"
             else:
-                why = f"the tracking store {uri} does not answer: {first_line(error)}"
+                shown = without_password(uri)
+                why = f"the tracking store {shown} does not answer: {first_line(error)}"
             raise _not_registered(why) from error
         try:
             with _patient_uploads():
