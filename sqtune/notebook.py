@@ -222,7 +222,7 @@ class Trial:
         from sqtune.tracking.models import register
 
         places, chosen, folder = self._study._places, self._chosen, Path(out)
-        uri = places.tracking_uri or places.store.tracking_uri
+        uri = places.store.tracking_uri_or(places.tracking_uri)
         request = Request(
             network=chosen.folder,
             data=places.store.data if places.store.root.is_dir() else None,

@@ -67,14 +67,14 @@ def model_name(study: str) -> str:
 
 
 def register(
-    uri: str, study: str, run_id: str | None, folder: Path, manifest: Mapping[str, Any]
+    uri: str | None, study: str, run_id: str | None, folder: Path, manifest: Mapping[str, Any]
 ) -> Registered | None:
     """Log an exported folder to its trial's run, and register its `model.onnx`.
 
     Asked again after whatever kept it from ending, it goes on and doubles nothing.
 
     Args:
-        uri: MLflow's tracking URI.
+        uri: MLflow's tracking URI; None where none is known.
         study: The study's name.
         run_id: Of the trial's run.
         folder: What was exported.
@@ -84,8 +84,8 @@ def register(
         The version; None where the folder has no `model.onnx`.
 
     Raises:
-        TrackingError: MLflow has no such run, does not answer, or refuses something. What was
-            exported is as good without.
+        TrackingError: MLflow has no such run, does not answer, or refuses something, or there is
+            no URI. What was exported is as good without.
     """
     if run_id is None:
         raise TrackingError(
@@ -93,6 +93,8 @@ def register(
             "not have what was exported. The same search command records it; then export it with "
             "--force."
         )
+    if uri is None:
+        raise _not_registered("a store under a URL has no database for it, so give --tracking-uri")
     _refuse_missing_database(uri)
     with _quiet():
         from mlflow import MlflowClient

@@ -216,6 +216,8 @@ def test_what_mlflow_does_not_have_is_said(store, tmp_path):
     with pytest.raises(TrackingError, match="does not exist"):
         register(f"sqlite:///{missing}", "study", "0" * 32, tmp_path / "out", manifest)
     assert not missing.exists()
+    with pytest.raises(TrackingError, match="give --tracking-uri. The files are complete"):
+        register(None, "study", "0" * 32, tmp_path / "out", manifest)
 
 
 def test_no_message_shows_a_password_of_the_servers_address(tmp_path):
