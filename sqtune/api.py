@@ -92,7 +92,9 @@ def search(
     from sqtune.config.asked import asked_space
     from sqtune.config.load import space_text
     from sqtune.config.units import parse_duration, parse_share
+    from sqtune.next_steps import as_options
     from sqtune.notebook import Study, parsed, printer
+    from sqtune.report import page_maker
     from sqtune.search.progress import Progress
     from sqtune.search.run import run_search
 
@@ -108,7 +110,11 @@ def search(
     )
     places = _places(store, study_storage, tracking_uri, address, working_dir, offline=offline)
     progress = Progress(printer(quiet=quiet))
-    outcome = run_search(asked, space_text(source), places, progress, warm_start=warm_start)
+    given = {"store": None if store is None else os.fspath(store), "study_storage": study_storage}
+    page = page_maker(as_options(given))
+    outcome = run_search(
+        asked, space_text(source), places, progress, warm_start=warm_start, page=page
+    )
     _raise_or_warn(outcome)
     return Study(asked, outcome.trials, places, outcome.ending)
 

@@ -216,7 +216,7 @@ def test_what_mlflow_does_not_have_is_said(store, tmp_path):
     with pytest.raises(TrackingError, match="does not exist"):
         register(f"sqlite:///{missing}", "study", "0" * 32, tmp_path / "out", manifest)
     assert not missing.exists()
-    with pytest.raises(TrackingError, match="give --tracking-uri. The files are complete"):
+    with pytest.raises(TrackingError, match=r"give --tracking-uri\. The files are complete"):
         register(None, "study", "0" * 32, tmp_path / "out", manifest)
 
 
