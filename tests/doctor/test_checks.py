@@ -49,6 +49,32 @@ def test_what_a_container_leaves_of_the_cpus(tmp_path, files, groups, quota):
             {"memory": "/g"},
             (9, 4),
         ),
+        (
+            {
+                "memory.max": "1000",
+                "memory.current": "990",
+                "memory.stat": "anon 90\ninactive_file 900\nactive_file 8\n",
+            },
+            {"": "/"},
+            (1000, 90),
+        ),
+        (
+            {
+                "memory/memory.limit_in_bytes": "1000",
+                "memory/memory.usage_in_bytes": "990",
+                "memory/memory.stat": "inactive_file 1\ntotal_inactive_file 700",
+            },
+            {"memory": "/"},
+            (1000, 290),
+        ),
+        (
+            {
+                **{"memory.max": "8000", "memory.current": "7900"},
+                **{"g/memory.max": "4000", "g/memory.current": "100"},
+            },
+            {"": "/g"},
+            (8000, 7900),
+        ),
     ],
 )
 def test_what_a_container_leaves_of_the_memory(tmp_path, files, groups, limit):
