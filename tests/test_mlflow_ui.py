@@ -9,7 +9,7 @@ import pytest
 from sqtune.errors import TrackingError
 from sqtune.mlflow_ui import serve
 from sqtune.store import Store
-from sqtune.tracking import writer
+from sqtune.tracking.quiet import QUIET
 
 SERVER = """
 import json, os, sys
@@ -36,7 +36,7 @@ def test_no_proxy_is_asked_and_a_server_that_dies_is_told(tmp_path, monkeypatch)
     (tmp_path / "mlflow.py").write_text(SERVER)  # in place of MLflow's, which seldom dies
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")  # nobody listens
-    for name in (*writer.QUIET, "MLFLOW_LOGGING_LEVEL", "MLFLOW_SERVER_ENABLE_JOB_EXECUTION"):
+    for name in (*QUIET, "MLFLOW_LOGGING_LEVEL", "MLFLOW_SERVER_ENABLE_JOB_EXECUTION"):
         monkeypatch.setenv(name, os.environ.get(name, "5"))  # what is set is put back
     (tmp_path / "store").mkdir()
     (tmp_path / "store" / "mlflow.db").touch()

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from sqtune.errors import TrackingError
 from sqtune.settings import without_password
+from sqtune.tracking.quiet import quiet_environment
 from sqtune.tracking.worker import first_line
-from sqtune.tracking.writer import quiet_environment
 
 MOST = 1000  # experiments to ask for
 

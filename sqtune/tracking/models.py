@@ -11,7 +11,6 @@ import hashlib
 import json
 import os
 import tempfile
-import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -22,9 +21,10 @@ from sqtune.errors import TrackingError
 from sqtune.settings import without_password
 from sqtune.store import file_name
 from sqtune.tracking.model_folder import MODEL_FILE, write_model
+from sqtune.tracking.quiet import quiet
 from sqtune.tracking.runs import NOTE_TAG
 from sqtune.tracking.worker import first_line
-from sqtune.tracking.writer import QUIET, SQLITE, quiet_environment
+from sqtune.tracking.writer import database_of
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -96,7 +96,7 @@ def register(
     if uri is None:
         raise _not_registered("a store under a URL has no database for it, so give --tracking-uri")
     _refuse_missing_database(uri)
-    with _quiet():
+    with quiet():
         from mlflow import MlflowClient
 
         try:
@@ -224,8 +224,8 @@ def _make_registered_model(client: MlflowClient, name: str, study: str) -> None:
 
 def _refuse_missing_database(uri: str) -> None:
     """Refuse a file that is not there: MLflow would make one, which takes seconds."""
-    path = Path(uri.removeprefix(SQLITE).partition("?")[0])
-    if uri.startswith(SQLITE) and not path.exists():
+    path = database_of(uri)
+    if path is not None and not path.exists():
         raise _not_registered(f"{path} does not exist")
 
 
@@ -234,25 +234,6 @@ def _not_registered(why: str) -> TrackingError:
         f"MLflow does not have what was exported: {why}. The files are complete; the same command "
         "with --force registers them."
     )
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Have MLflow quiet and quick to give up; put the environment back at the end."""
-    names = (*QUIET, "MLFLOW_LOGGING_LEVEL")
-    before = {name: os.environ.get(name) for name in names}
-    quiet_environment()
-    try:
-        with warnings.catch_warnings():
-            # of its own type hints, when it is imported
-            warnings.filterwarnings("ignore", category=UserWarning, module=r"mlflow\.")
-            yield
-    finally:
-        for name, value in before.items():
-            if value is None:
-                os.environ.pop(name, None)
-            else:
-                os.environ[name] = value
 
 
 @contextmanager

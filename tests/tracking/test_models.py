@@ -18,7 +18,7 @@ from sqtune.errors import TrackingError
 from sqtune.tracking import Tracker
 from sqtune.tracking.models import model_name, register
 from sqtune.tracking.page import log_page
-from sqtune.tracking.writer import QUIET
+from sqtune.tracking.quiet import QUIET
 
 from .conftest import free_port
 from .exported import CLASSES, SHAPE, exported, reserialised, sha256
