@@ -167,6 +167,21 @@ def test_a_tracking_server_that_is_not_there(monkeypatch):
     assert "hidden" not in str(caught.value)
 
 
+@pytest.mark.parametrize("uri", ["sqlite:///{}/mlflow.db?timeout=30", "file://{}", "file:{}", "{}"])
+def test_a_tracking_store_of_files_is_written_to_and_left_as_it_was(tmp_path, uri):
+    [found] = places.look_at_tracking(uri.format(tmp_path / "new" / "er"))
+    assert found.state == "ok"
+    assert list(tmp_path.iterdir()) == []
+    (tmp_path / "file").touch()
+    with pytest.raises(TrackingError, match=r"/file cannot be written: Not a directory\. Give"):
+        places.look_at_tracking(uri.format(tmp_path / "file" / "er"))
+
+
+def test_databricks_is_a_server_and_no_folder():
+    with pytest.raises(TrackingError, match="does not answer"):
+        places.look_at_tracking("databricks")
+
+
 def test_settings_say_where_they_come_from_and_hide_passwords():
     given = {
         "store": ("here", "by default"),
@@ -289,9 +304,10 @@ def test_checks_run_side_by_side_and_none_ends_the_others():
 
     begun = time.monotonic()
     checks = [Check("slow", hang, 0.3), Check("store", refuse), Check("other", fail)]
+    checks += [Check("ports", fail, otherwise="note")]
     found = list(examine([*checks, Check("fine", lambda: [Finding("fine", "ok", "all")])]))
     assert time.monotonic() - begun < 5
-    assert [each.state for each in found] == ["problem", "problem", "note", "ok"]
+    assert [each.state for each in found] == ["problem", "problem", "problem", "note", "ok"]
     assert "within 0.3 s" in found[0].text
     assert found[1].text == "no store. Give one."
     assert "KeyError: 'surprise'" in found[2].text
