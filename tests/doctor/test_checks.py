@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import shutil
 import socket
-import sys
 import time
 from pathlib import Path
 from types import SimpleNamespace
@@ -13,7 +12,7 @@ from types import SimpleNamespace
 import pytest
 from packaging.requirements import Requirement
 
-from sqtune.doctor import Check, Finding, examine, gpu, machine, packages, places
+from sqtune.doctor import Check, Finding, examine, machine, packages, places, ray
 from sqtune.errors import StoreError, TrackingError
 
 
@@ -115,6 +114,35 @@ def test_versions_that_are_not_those_asked_for():
     assert list(packages._missing(Requirement("no-such-package"))) == ["no-such-package"]
 
 
+METADATA = """Metadata-Version: 2.1
+Name: sqtune
+Version: 0
+Requires-Python: >=99
+Provides-Extra: cluster
+Requires-Dist: click>=99
+Requires-Dist: no-such-package>=1; extra == "cluster"
+"""
+
+
+def test_what_the_installed_sqtune_asks_for_is_looked_at(tmp_path, monkeypatch):
+    written(tmp_path, {"sqtune-0.dist-info/METADATA": METADATA})
+    monkeypatch.syspath_prepend(tmp_path)
+    [python] = packages.look_at_python()
+    assert (python.state, python.remedy) == ("problem", "Make an environment with Python >=99.")
+    own, wrong = packages.look_at_versions()
+    assert (own.state, wrong.state) == ("ok", "problem")
+    assert wrong.text.endswith("is not >=99")
+    extras = {each.subject: each for each in packages.look_at_extras()}
+    assert [each.state for each in extras.values()] == ["note", "ok", "ok"]
+    assert "not installed (no-such-package)" in extras["[cluster]"].text
+    assert extras["[cluster]"].remedy == "Where you need it: pip install 'sqtune[cluster]'."
+
+
+def test_this_python_is_one_that_sqtune_asks_for():
+    [python] = packages.look_at_python()
+    assert (python.state, python.remedy) == ("ok", None)
+
+
 def test_what_the_lock_file_has_in_another_version(tmp_path):
     lock = tmp_path / "requirements.lock"
     lock.write_text("click==0.1\nno-such-package==3\n# torch==0\n")
@@ -140,6 +168,29 @@ def test_a_store_is_written_to_and_locked_and_left_as_it_was(tmp_path):
     (tmp_path / "file").write_text("mine")
     with pytest.raises(StoreError, match="Give --store another"):
         places.look_at_store(str(tmp_path / "file" / "store"))
+
+
+class Unlocked:
+    """A lock on a file system that has none: everybody gets it."""
+
+    def __init__(self, path: Path, **_: object) -> None:
+        del path
+
+    def acquire(self, timeout: float) -> None: ...
+
+    def __enter__(self) -> None: ...
+
+    def __exit__(self, *_: object) -> None: ...
+
+
+def test_a_store_whose_files_cannot_be_locked_is_a_problem(tmp_path, monkeypatch):
+    (tmp_path / "file").touch()
+    assert "Not a directory" in str(places._lock_problem(tmp_path / "file" / "folder"))
+    monkeypatch.setattr(places, "FileLock", Unlocked)
+    [found] = places.look_at_store(str(tmp_path / "store"))
+    assert found.state == "problem"
+    assert found.text.endswith("cannot be locked there: two processes get the same lock")
+    assert "mount it with locks" in str(found.remedy)
 
 
 def test_a_study_storage_is_asked_and_not_made(tmp_path):
@@ -205,90 +256,16 @@ def test_a_port_that_somebody_listens_on_is_told(monkeypatch):
     assert f"something listens on {port}, perhaps a Ray head" in found.text
 
 
-DRIVER = """#!{python}
-import sys
-print("NVIDIA H200, 143771 MiB, 570.1")
-"""
-SEEN = {"version": "2.15.0", "cuda": "13.0", "gpus": []}
-CARD = {"name": "NVIDIA H200", "free": 2**37, "total": 2**37, "problem": None}
-
-
-@pytest.mark.parametrize(
-    ("seen", "state", "words"),
-    [
-        (SEEN, "note", "torch sees none"),
-        ({**SEEN, "gpus": [CARD]}, "ok", "128.0 of 128.0 GiB free, driver 570.1"),
-        ({**SEEN, "gpus": [{**CARD, "problem": "no kernel"}]}, "problem", "cannot compute on it"),
-    ],
-)
-def test_a_gpu_that_the_driver_shows(tmp_path, monkeypatch, seen, state, words):
-    tool = tmp_path / "nvidia-smi"
-    tool.write_text(DRIVER.format(python=sys.executable))
-    tool.chmod(0o755)
-    monkeypatch.setenv("PATH", str(tmp_path))
-    monkeypatch.setattr(gpu, "_torch", lambda: seen)
-    found = gpu.look_at_gpus()[1]
-    assert (found.state, words in found.text) == (state, True), found
-    assert (found.remedy is None) == (state == "ok")
-
-
-OLD_DRIVER = """
-from types import SimpleNamespace
-
-def fail(*args):
-    raise RuntimeError("The NVIDIA driver on your system is too old\\nPlease update it")
-
-__version__, version = "2.15.0", SimpleNamespace(cuda="13.0")
-cuda = SimpleNamespace(device_count=lambda: 1, mem_get_info=fail, get_device_name=fail)
-"""
-
-
-@pytest.fixture
-def other_torch(tmp_path, monkeypatch):
-    """Return what makes the next process import a torch of this code, without a driver."""
-    path = os.pathsep.join([str(tmp_path), *filter(None, [os.environ.get("PYTHONPATH")])])
-    monkeypatch.setenv("PYTHONPATH", path)
-    monkeypatch.setattr(gpu, "_driver", list)
-    return (tmp_path / "torch.py").write_text
-
-
-def test_a_driver_that_is_too_old_for_torch_is_a_problem_of_the_gpu(other_torch):
-    other_torch(OLD_DRIVER)
-    torch, found = gpu.look_at_gpus()
-    assert (torch.state, found.subject, found.state) == ("ok", "GPU 0", "problem")
-    assert found.text.endswith(
-        "torch cannot compute on it: The NVIDIA driver on your system is too old"
-    )
-    assert found.remedy == gpu.INSTALL
-
-
-@pytest.mark.parametrize(
-    ("code", "text"),
-    [
-        ("raise OSError('libcudart.so.13: cannot open')", "OSError: libcudart.so.13: cannot open"),
-        ("import os; os.abort()", "exit code -6"),
-        ("import os; os._exit(0)", "exit code 0"),
-        ("import time; time.sleep(60)", "torch says nothing within 1 s"),
-    ],
-)
-def test_a_torch_that_breaks_is_a_problem_with_its_reason(other_torch, monkeypatch, code, text):
-    if "sleep" in code:
-        monkeypatch.setattr(gpu, "SECONDS", 1.0)
-    other_torch(code)
-    [found] = gpu.look_at_gpus()
-    assert (found.subject, found.state) == ("torch", "problem")
-    assert text in found.text
-    assert "one source" in str(found.remedy)
-
-
-@pytest.mark.parametrize(
-    ("cuda", "remedy"), [("13.0", "Unset CUDA_VISIBLE_DEVICES."), (None, gpu.INSTALL)]
-)
-def test_a_hidden_gpu_is_shown_by_a_build_for_cuda_alone(monkeypatch, cuda, remedy):
-    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")
-    monkeypatch.setattr(gpu, "_driver", lambda: ["NVIDIA H200, 143771 MiB, driver 570.1"])
-    monkeypatch.setattr(gpu, "_torch", lambda: {**SEEN, "cuda": cuda})
-    assert gpu.look_at_gpus()[1].remedy == remedy
+def test_a_ray_that_does_not_start_is_a_problem_with_its_reason(tmp_path, monkeypatch):
+    (tmp_path / "ray.py").write_text("raise OSError('no room in /dev/shm')")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path), prepend=os.pathsep)
+    [found] = ray.look_at_ray()
+    assert (found.subject, found.state) == ("Ray", "problem")
+    assert found.text == "it does not start: OSError: no room in /dev/shm"
+    (tmp_path / "ray.py").write_text("import time; time.sleep(60)")
+    monkeypatch.setattr(ray, "START_SECONDS", 0.5)
+    [found] = ray.look_at_ray()
+    assert (found.state, found.text) == ("problem", "it does not start within 0.5 s")
 
 
 def test_checks_run_side_by_side_and_none_ends_the_others():
