@@ -186,7 +186,8 @@ def _raise_or_warn(outcome: Outcome) -> None:
         (outcome.tracking_problem, "MLflow does not have everything"),
     ):
         if problem:
-            warnings.warn(f"{what}: {problem}", stacklevel=3)
+            # behind search and the package that passes the call on: the caller's line
+            warnings.warn(f"{what}: {problem}", stacklevel=4)
     ending, why = outcome.ending, outcome.why or ENDINGS.get(outcome.ending, "")
     if ending == "interrupted":
         raise KeyboardInterrupt(

@@ -14,7 +14,7 @@ import sqtune
 from sqtune.config.space import SearchSpace
 from sqtune.config.trial import TrialConfig
 from sqtune.quant import Ternary
-from sqtune.search.outcome import Places
+from sqtune.search.outcome import Outcome, Places
 from sqtune.search.records import TrialRecord
 from sqtune.search.study import Study
 from sqtune.store import Store
@@ -141,6 +141,21 @@ def test_the_table_has_every_figure(driven):
     assert study.best(smallest.size_bytes).size_bytes == smallest.size_bytes
     table["val_error"] = 0  # a table is the caller's own
     assert study.trials.val_error[0] == 0.3
+
+
+def test_what_went_wrong_beside_a_search_is_warned_of_at_the_callers_line(tmp_path, monkeypatch):
+    def ended(space: SearchSpace, *_: object, **__: object) -> Outcome:
+        return Outcome("small", space, "target error", [], None, None, "away", "full", None)
+
+    monkeypatch.setattr("sqtune.search.run.run_search", ended)
+    space_of(tmp_path, SPACE.format(name="small"))
+    with pytest.warns(UserWarning) as warned:
+        sqtune.search(tmp_path / "space.yaml", store=tmp_path / "store", quiet=True)
+    assert [str(each.message) for each in warned] == [
+        "not every stage was stored: full",
+        "MLflow does not have everything: away",
+    ]
+    assert {each.filename for each in warned} == {__file__}
 
 
 @pytest.mark.parametrize(
