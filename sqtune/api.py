@@ -179,7 +179,7 @@ def _as_yaml(path: str, value: Any) -> str:
 
 def _raise_or_warn(outcome: Outcome) -> None:
     """Raise where the command would fail; warn of what else went wrong."""
-    from sqtune.output import ENDINGS, nothing_trained
+    from sqtune.search.endings import ENDINGS, nothing_trained
 
     for problem, what in (
         (outcome.stage_problem, "not every stage was stored"),

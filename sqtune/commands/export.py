@@ -23,7 +23,8 @@ from sqtune.options import (
     study_storage_option,
     tracking_option,
 )
-from sqtune.output import console, nothing_fits, print_json
+from sqtune.output import console, print_json
+from sqtune.search.endings import nothing_fits
 from sqtune.store import Store
 
 if TYPE_CHECKING:
