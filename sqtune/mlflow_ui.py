@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 
 from sqtune.errors import StoreError, TrackingError
 from sqtune.store import Store
@@ -66,13 +67,13 @@ def serve(
                 f"MLflow's server has ended, exit code {server.returncode}. Give the command again."
             )
     finally:
-        if server.poll() is None:
+        with suppress(ProcessLookupError):  # its workers outlive a server that died
             os.killpg(server.pid, signal.SIGTERM)
-            try:
-                server.wait(timeout=10)
-            except subprocess.TimeoutExpired:
-                os.killpg(server.pid, signal.SIGKILL)
-                server.wait()
+        try:
+            server.wait(timeout=10)
+        except subprocess.TimeoutExpired:
+            os.killpg(server.pid, signal.SIGKILL)
+            server.wait()
         signal.signal(signal.SIGTERM, before)
 
 

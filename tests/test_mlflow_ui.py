@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 
+import psutil
 import pytest
 
 from sqtune.errors import TrackingError
@@ -12,7 +14,7 @@ from sqtune.store import Store
 from sqtune.tracking.quiet import QUIET
 
 SERVER = """
-import json, os, sys
+import json, os, subprocess, sys
 from http.server import BaseHTTPRequestHandler, HTTPServer
 
 FOUND = {"experiments": [{"name": "resnet", "experiment_id": "7"}]}
@@ -26,6 +28,8 @@ class Answers(BaseHTTPRequestHandler):
         self.do_GET()
         self.wfile.write(json.dumps(FOUND).encode())
         self.wfile.flush()
+        worker = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
+        print(worker.pid, file=open(os.path.join(os.environ["PYTHONPATH"], "worker"), "w"))
         os._exit(3)
 
 HTTPServer(("127.0.0.1", int(sys.argv[sys.argv.index("--port") + 1])), Answers).serve_forever()
@@ -47,3 +51,5 @@ def test_no_proxy_is_asked_and_a_server_that_dies_is_told(tmp_path, monkeypatch)
     [(_, study, pages)] = started
     assert study == "resnet"
     assert "experiments/7" in pages["trials"]
+    with suppress(psutil.NoSuchProcess):  # nothing of the server is left
+        psutil.Process(int((tmp_path / "worker").read_text())).wait(5)
