@@ -92,7 +92,9 @@ def search(
     from sqtune.config.asked import asked_space
     from sqtune.config.load import space_text
     from sqtune.config.units import parse_duration, parse_share
+    from sqtune.next_steps import as_options
     from sqtune.notebook import Study, parsed, printer
+    from sqtune.report import page_maker
     from sqtune.search.progress import Progress
     from sqtune.search.run import run_search
 
@@ -108,7 +110,11 @@ def search(
     )
     places = _places(store, study_storage, tracking_uri, address, working_dir, offline=offline)
     progress = Progress(printer(quiet=quiet))
-    outcome = run_search(asked, space_text(source), places, progress, warm_start=warm_start)
+    given = {"store": None if store is None else os.fspath(store), "study_storage": study_storage}
+    page = page_maker(as_options(given))
+    outcome = run_search(
+        asked, space_text(source), places, progress, warm_start=warm_start, page=page
+    )
     _raise_or_warn(outcome)
     return Study(asked, outcome.trials, places, outcome.ending)
 
@@ -173,14 +179,15 @@ def _as_yaml(path: str, value: Any) -> str:
 
 def _raise_or_warn(outcome: Outcome) -> None:
     """Raise where the command would fail; warn of what else went wrong."""
-    from sqtune.output import ENDINGS, nothing_trained
+    from sqtune.search.endings import ENDINGS, nothing_trained
 
     for problem, what in (
         (outcome.stage_problem, "not every stage was stored"),
         (outcome.tracking_problem, "MLflow does not have everything"),
     ):
         if problem:
-            warnings.warn(f"{what}: {problem}", stacklevel=3)
+            # behind search and the package that passes the call on: the caller's line
+            warnings.warn(f"{what}: {problem}", stacklevel=4)
     ending, why = outcome.ending, outcome.why or ENDINGS.get(outcome.ending, "")
     if ending == "interrupted":
         raise KeyboardInterrupt(

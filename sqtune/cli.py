@@ -39,12 +39,12 @@ from sqtune.options import (
 from sqtune.output import (
     check_new_folder,
     console,
-    nothing_fits,
     print_best,
     print_confirmed,
     print_json,
     print_saved,
 )
+from sqtune.search.endings import nothing_fits
 from sqtune.store import Store
 
 

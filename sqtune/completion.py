@@ -24,7 +24,7 @@ from click.shell_completion import (
 from sqtune.errors import SqtuneError
 from sqtune.files import folder_of, is_url
 from sqtune.settings import settings
-from sqtune.store import DEFAULT_STORE, Store
+from sqtune.store import DEFAULT_STORE, Store, file_name
 
 SHELLS = ("bash", "zsh", "fish")
 VARIABLE = "_SQTUNE_COMPLETE"
@@ -54,10 +54,14 @@ def complete_study(ctx: click.Context) -> Iterator[str]:
 
 @_beginning
 def complete_trial(ctx: click.Context) -> Iterator[str]:
-    """Yield the numbers of the latest study's trials that have a log; a name follows behind."""
-    studies = (_store(ctx).root / "logs").iterdir()
-    latest = max(studies, key=lambda path: path.stat().st_mtime)
-    yield from (str(int(path.stem)) for path in sorted(latest.glob("*.log")))
+    """Yield the numbers of trials that have a log: of the study named before, else the latest."""
+    logs = _store(ctx).root / "logs"
+    given = [ctx.params.get("name"), *ctx.args]  # click leaves it there before a bare --trial
+    if name := next(filter(None, given), None):
+        study = logs / file_name(name)
+    else:
+        study = max(logs.iterdir(), key=lambda path: path.stat().st_mtime)
+    yield from (str(int(path.stem)) for path in sorted(study.glob("*.log")))
 
 
 @_beginning

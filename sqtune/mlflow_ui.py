@@ -8,13 +8,19 @@ import socket
 import subprocess
 import sys
 import time
-import urllib.request
 from collections.abc import Callable
+from contextlib import suppress
 
 from sqtune.errors import StoreError, TrackingError
 from sqtune.store import Store
 from sqtune.tracking import quiet_environment
-from sqtune.tracking.pages import charts_page, front_page, latest_study, study_page
+from sqtune.tracking.pages import (
+    charts_page,
+    front_page,
+    latest_study,
+    past_proxies,
+    study_page,
+)
 
 FIRST_PORT, LAST_PORT = 5000, 5099
 START_SECONDS = 60.0
@@ -31,7 +37,7 @@ def serve(
 
     Raises:
         StoreError: The store has no tracking database.
-        TrackingError: The port is taken, or the server does not start.
+        TrackingError: The port is taken, or the server does not start, or ends by itself.
     """
     if store.url is not None:
         raise StoreError(
@@ -56,15 +62,18 @@ def serve(
     try:
         _wait_for(server, url)
         on_start(url, *_latest(url))
-        server.wait()
+        if server.wait():
+            raise TrackingError(
+                f"MLflow's server has ended, exit code {server.returncode}. Give the command again."
+            )
     finally:
-        if server.poll() is None:
+        with suppress(ProcessLookupError):  # its workers outlive a server that died
             os.killpg(server.pid, signal.SIGTERM)
-            try:
-                server.wait(timeout=10)
-            except subprocess.TimeoutExpired:
-                os.killpg(server.pid, signal.SIGKILL)
-                server.wait()
+        try:
+            server.wait(timeout=10)
+        except subprocess.TimeoutExpired:
+            os.killpg(server.pid, signal.SIGKILL)
+            server.wait()
         signal.signal(signal.SIGTERM, before)
 
 
@@ -101,7 +110,7 @@ def _wait_for(server: subprocess.Popen[bytes], url: str) -> None:
                 f"MLflow's server ended at once, exit code {server.returncode}. {BY_HAND}"
             )
         try:
-            with urllib.request.urlopen(f"{url}/health", timeout=2):
+            with past_proxies(f"{url}/health", 2):
                 return
         except OSError:
             time.sleep(0.2)

@@ -28,12 +28,22 @@ def typed(*names: str) -> str:
     while context is not None:
         for name in names:
             if context.get_parameter_source(name) == ParameterSource.COMMANDLINE:
-                values.setdefault(name, without_password(context.params[name]))
+                value = context.params[name]  # None: of --address alone, which was "local"
+                values.setdefault(name, "local" if value is None else value)
         context = context.parent  # options of sqtune store may stand before the word prune
+    return as_options({name: values.get(name) for name in names})
+
+
+def as_options(values: Mapping[str, str | None]) -> str:
+    """Return options to be typed, without passwords; those of None are left out.
+
+    >>> as_options({"store": "my store", "study_storage": None})
+    " --store 'my store'"
+    """
     return "".join(
-        f" --{name.replace('_', '-')} {shlex.quote(values[name])}"
-        for name in names
-        if name in values
+        f" --{name.replace('_', '-')} {shlex.quote(without_password(value))}"
+        for name, value in values.items()
+        if value is not None
     )
 
 

@@ -14,9 +14,10 @@ import pandas as pd
 from sqtune.config.space import SearchSpace
 from sqtune.config.units import parse_share, parse_size
 from sqtune.errors import ConfigError, TrackingError
-from sqtune.output import console, nothing_fits
+from sqtune.output import console
 from sqtune.search import pareto
 from sqtune.search.chosen import Chosen, asked_for, chosen_network
+from sqtune.search.endings import nothing_fits
 from sqtune.search.limits import Ending
 from sqtune.search.outcome import Places
 from sqtune.search.records import TrialRecord
@@ -112,7 +113,8 @@ class Study:
         error = parsed("max_error", parse_share, max_error)
         top = pareto.knee(self._trials) if knee else pareto.best(self._trials, size, error)
         if top is None:
-            raise nothing_fits(self.name, self._trials, size, error)
+            words = ("max_size", "max_error")
+            raise nothing_fits(self.name, self._trials, size, error, words)
         return Trial(self, top)
 
     def trial(self, number: int) -> Trial:
@@ -225,7 +227,7 @@ class Trial:
         from sqtune.tracking.models import register
 
         places, chosen, folder = self._study._places, self._chosen, Path(out)
-        uri = places.tracking_uri or places.store.tracking_uri
+        uri = places.store.tracking_uri_or(places.tracking_uri)
         request = Request(
             network=chosen.folder,
             data=places.store.data if places.store.root.is_dir() else None,

@@ -15,6 +15,7 @@ import click
 
 from sqtune.errors import ConfigError
 from sqtune.next_steps import say_next, space_typed, typed
+from sqtune.search.endings import ENDINGS
 from sqtune.settings import without_password
 from sqtune.store import Store
 
@@ -25,18 +26,6 @@ if TYPE_CHECKING:
     from sqtune.search.outcome import Outcome
     from sqtune.search.records import TrialRecord
 
-ENDINGS = {  # why a search ended, in the words of the next step
-    "interrupted": "interrupted; the same command goes on from what is stored",
-    "stopped": "ended by sqtune stop; the same command goes on",
-    "time limit": "the time limit ended the search; the same command goes on",
-    "GPU hours": "the search has used its GPU hours (search.max_gpu_hours); with more, the same "
-    "command goes on",
-    "failures": "too many trials failed for the same reason (search.max_failures); see sqtune logs "
-    "TRIAL; the same command goes on",
-    "taken over": "another driver has taken the study over, as this one gave no sign of life for "
-    "half a minute; it goes on there",
-    "target error": "the wanted error is reached (search.target_error)",
-}
 PLAIN_WIDTH = 120  # columns of a table that no terminal shows
 
 
@@ -136,22 +125,6 @@ def print_ending(outcome: Outcome) -> None:
         click.echo(ENDINGS[outcome.ending], err=True)
 
 
-def nothing_trained(outcome: Outcome) -> ConfigError:
-    """Return an error that says why no proposal of a search was trained."""
-    from sqtune.search.fit import nearest
-
-    near = nearest(outcome.trials, outcome.space.target)
-    if near is None:
-        return ConfigError(
-            f'no trial of "{outcome.study}" has finished: {outcome.why}; see: sqtune show'
-        )
-    return ConfigError(
-        f"target: none of {len(outcome.trials):,} proposals fits. The nearest is trial "
-        f"{near.number}: {near.why} Relax the target or widen the space, with another --name; "
-        "sqtune plan says what fits."
-    )
-
-
 def print_best(out: Console, trial: TrialRecord, folder: Path) -> None:
     """Print the best network and where it lies."""
     from sqtune.search.tables import percent, trial_line
@@ -183,26 +156,6 @@ def print_confirmed(out: Console, confirmations: Sequence[Confirmation]) -> None
             highlight=False,
             soft_wrap=True,
         )
-
-
-def nothing_fits(
-    study: str, trials: Sequence[TrialRecord], max_size: int | None, max_error: float | None
-) -> ConfigError:
-    """Return an error that says what limits would have a network."""
-    from sqtune.search.pareto import best
-    from sqtune.search.tables import kib, percent
-
-    top, smallest = best(trials), best(trials, max_error=1.0)
-    if top is None or smallest is None or top.val_error is None or smallest.val_error is None:
-        return ConfigError(f'no trial of "{study}" has finished yet; see: sqtune show')
-    limits, nearest = [], []
-    if max_size is not None:
-        limits.append(f"--max-size {kib(max_size)}")
-        nearest.append(f"the smallest, trial {smallest.number}, takes {kib(smallest.size_bytes)}")
-    if max_error is not None:
-        limits.append(f"--max-error {percent(max_error)} %")
-        nearest.append(f"the best, trial {top.number}, has {percent(top.val_error)} %")
-    return ConfigError(f'{", ".join(limits)}: no network of "{study}" fits; {"; ".join(nearest)}.')
 
 
 def check_new_folder(folder: Path, option: str = "--out") -> None:

@@ -79,10 +79,10 @@ def _checks(
     checks = [
         Check("Python", packages.look_at_python),
         Check("packages", packages.look_at_versions),
-        Check("CPUs", machine.look_at_cpus),
-        Check("memory", machine.look_at_memory),
+        Check("CPUs", machine.look_at_cpus, otherwise="note"),
+        Check("memory", machine.look_at_memory, otherwise="note"),
         Check("disks", partial(machine.look_at_disks, store)),
-        Check("settings", partial(places.look_at_settings, _origins())),
+        Check("settings", partial(places.look_at_settings, _origins()), otherwise="note"),
         Check("store", partial(places.look_at_store, store), URL_SECONDS),
         Check("ports", places.look_at_ports, otherwise="note"),
         Check("compilers", machine.look_at_compilers, otherwise="note"),

@@ -23,7 +23,8 @@ from sqtune.options import (
     study_storage_option,
     tracking_option,
 )
-from sqtune.output import console, nothing_fits, print_json
+from sqtune.output import console, print_json
+from sqtune.search.endings import nothing_fits
 from sqtune.store import Store
 
 if TYPE_CHECKING:
@@ -128,7 +129,7 @@ def export(
     manifest = export_network(
         request, say=lambda line: printer.print(line, highlight=False, soft_wrap=True)
     )
-    registered = _register(tracking_uri or places.tracking_uri, chosen.source, out, manifest)
+    registered = _register(places.tracking_uri_or(tracking_uri), chosen.source, out, manifest)
     if as_json:
         print_json({"folder": str(out.absolute()), "registered": registered, "manifest": manifest})
         return
@@ -196,7 +197,7 @@ def _chosen(
 
 
 def _register(
-    uri: str, source: Source, out: Path, manifest: Mapping[str, Any]
+    uri: str | None, source: Source, out: Path, manifest: Mapping[str, Any]
 ) -> dict[str, Any] | None:
     """Log the folder to its trial's MLflow run; say on stderr where that cannot be."""
     if source["study"] is None:

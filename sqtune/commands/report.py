@@ -92,12 +92,12 @@ def report(
 
 def _log(tracking_uri: str | None, places: Store, study: Study, text: str) -> str | None:
     """Log the page to the study's MLflow run, where there is one; return its id."""
-    if tracking_uri is None and places.url is not None:
+    uri = places.tracking_uri_or(tracking_uri)
+    if uri is None:
         return None
     from sqtune.tracking.page import log_page
 
     try:
-        uri = tracking_uri or places.tracking_uri
         return log_page(uri, study.name, study.attrs["uuid"], text)
     except TrackingError as error:
         click.echo(f"warning: {error}", err=True)

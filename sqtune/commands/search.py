@@ -23,13 +23,13 @@ from sqtune.options import (
 )
 from sqtune.output import (
     console,
-    nothing_trained,
     outcome_data,
     print_ending,
     print_json,
     print_outcome,
 )
 from sqtune.report import page_maker
+from sqtune.search.endings import nothing_trained
 from sqtune.store import Store
 
 

@@ -70,7 +70,7 @@ def show(
     from sqtune.search.look import trials_now
     from sqtune.search.watch import Watch
 
-    watched = Watch(study.space.search.num_trials)
+    watched = Watch(study)
     follow = _on_screen if out.is_interactive else _line_by_line
     follow(out, study, watched, trials, lambda: trials_now(study, store, study_storage))
 

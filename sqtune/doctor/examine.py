@@ -11,6 +11,7 @@ from typing import Literal
 
 from sqtune.errors import SqtuneError
 
+REPORT = "Give the command again; if it stays so, report it with this line."
 State = Literal["ok", "note", "problem"]
 
 
@@ -40,7 +41,7 @@ class Check:
         subject: At what, in a word or two.
         look: Looks; what a person can mend may be raised as a SqtuneError.
         seconds: After so long it is given up.
-        otherwise: What that, or a failure, means for a search.
+        otherwise: What that, or whatever it raises, means for a search.
     """
 
     subject: str
@@ -65,7 +66,7 @@ def examine(checks: Sequence[Check]) -> Iterator[Finding]:
             yield Finding(check.subject, check.otherwise, str(error))
         except Exception as error:  # no check ends the others
             failed = f"this could not be found out: {type(error).__name__}: {error}"
-            yield Finding(check.subject, "note", failed)
+            yield Finding(check.subject, check.otherwise, failed, REPORT)
 
 
 def _begun(check: Check) -> Future[list[Finding]]:

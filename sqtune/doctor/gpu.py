@@ -35,7 +35,8 @@ def look_at_gpus() -> list[Finding]:
             text = f"none{note}: trials train on CPUs"
             return [*found, Finding("GPUs", "ok", text)]
         text = f"{'; '.join(driver)}: torch sees none{note}: trials train on CPUs"
-        remedy = "Unset CUDA_VISIBLE_DEVICES." if hidden is not None else INSTALL
+        could_see = hidden is not None and torch["cuda"] is not None
+        remedy = "Unset CUDA_VISIBLE_DEVICES." if could_see else INSTALL
         return [*found, Finding("GPUs", "note", text, remedy)]
     for number, gpu in enumerate(torch["gpus"]):
         memory = f"{gpu['free'] / 2**30:.1f} of {gpu['total'] / 2**30:.1f} GiB free"
@@ -72,7 +73,7 @@ def _torch() -> dict[str, Any]:
         done = subprocess.run(command, capture_output=True, text=True, timeout=SECONDS, check=False)
     except subprocess.TimeoutExpired:
         return {"problem": f"torch says nothing within {SECONDS:g} s"}
-    if done.returncode:
+    if done.returncode or not done.stdout.strip():
         last = (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1]
         return {"problem": f"torch cannot be imported: {last}"}
     answer: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
@@ -84,14 +85,14 @@ def _seen() -> dict[str, Any]:
 
     gpus = []
     for number in range(torch.cuda.device_count()):
-        device, problem = f"cuda:{number}", None
+        device, name, problem = f"cuda:{number}", f"GPU {number}", None
         try:
+            name = torch.cuda.get_device_name(number)
             free, total = torch.cuda.mem_get_info(device)
             torch.ones(8, device=device).sum().item()
         except RuntimeError as error:
             free = total = 0
             problem = str(error).strip().splitlines()[0]
-        name = torch.cuda.get_device_name(number)
         gpus.append({"name": name, "free": free, "total": total, "problem": problem})
     return {"version": torch.__version__, "cuda": torch.version.cuda, "gpus": gpus}
 

@@ -118,20 +118,25 @@ def cpu_quota(root: Path, groups: dict[str, str]) -> float | None:
 def memory_limit(root: Path, groups: dict[str, str]) -> tuple[int, int] | None:
     """Return the bytes that the control groups allow, and those in use; None without a limit.
 
+    Of several limits the one that leaves least. Copies of files, which the kernel drops where
+    memory is asked for, are not in use.
+
     Args:
         root: Where control groups are mounted.
         groups: This process's group, by controller; "" stands for version 2.
     """
+    one = ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file")
+    two = ("memory.max", "memory.current", "inactive_file")
+    found = [(folder, two) for folder in _folders(root, groups.get(""))]
+    found += [(folder, one) for folder in _folders(root / "memory", groups.get("memory"))]
     limits = []
-    for folder in _folders(root, groups.get("")):
-        limit, used = _read(folder / "memory.max"), _read(folder / "memory.current")
+    for folder, (limit_file, used_file, copies) in found:
+        limit, used = _read(folder / limit_file), _read(folder / used_file)
         if limit.isdigit() and used.isdigit():
-            limits.append((int(limit), int(used)))
-    for folder in _folders(root / "memory", groups.get("memory")):
-        limit, used = (_read(folder / f"memory.{name}_in_bytes") for name in ("limit", "usage"))
-        if limit.isdigit() and used.isdigit():
-            limits.append((int(limit), int(used)))
-    return min(limits, default=None)
+            lines = map(str.split, _read(folder / "memory.stat").splitlines())
+            dropped = sum(int(value) for key, value in lines if key == copies)
+            limits.append((int(limit), max(0, int(used) - dropped)))
+    return min(limits, key=lambda each: each[0] - each[1], default=None)
 
 
 def _groups() -> dict[str, str]:

@@ -11,7 +11,8 @@ from urllib.parse import urlsplit
 from filelock import FileLock, Timeout
 
 from sqtune.doctor.examine import Finding
-from sqtune.errors import StoreError
+from sqtune.errors import StoreError, TrackingError
+from sqtune.files import folder_of
 from sqtune.mlflow_ui import FIRST_PORT, LAST_PORT, free_port
 from sqtune.settings import SECRETS, without_password
 from sqtune.store import Store
@@ -48,16 +49,12 @@ def look_at_store(place: str) -> list[Finding]:
     if store.url is not None:
         store.reach()
         return [Finding("store", "ok", f"{store.url} answers and can be written")]
-    folder, there = store.root, store.root.exists()
-    while not folder.exists():
-        folder = folder.parent
+    there = store.root.exists()
     try:
-        with tempfile.TemporaryDirectory(dir=folder, prefix=".sqtune-doctor-") as probe:
+        with _probe(store.root) as probe:
             lock = _lock_problem(Path(probe))
     except OSError as error:
-        raise StoreError(
-            f"{folder} cannot be written: {error.strerror}. Give --store another folder."
-        ) from error
+        raise StoreError(f"{_unwritable(error)}. Give --store another folder.") from error
     if lock is not None:
         text = f"{store.root}: files cannot be locked there: {lock}"
         remedy = "Give --store a folder on another file system, or mount it with locks."
@@ -78,14 +75,25 @@ def look_at_study_storage(url: str) -> list[Finding]:
 
 
 def look_at_tracking(uri: str) -> list[Finding]:
-    """Ask the tracking server for its experiments.
+    """Ask the tracking server for its experiments; write to where files would be made.
 
     Raises:
-        TrackingError: It does not answer, or does not let us in.
+        TrackingError: It does not answer, or does not let us in, or files cannot be made there.
     """
-    if urlsplit(uri).scheme in ("", "file", "sqlite"):
-        return [Finding("tracking", "ok", f"{uri}: files, which MLflow makes")]
     from sqtune.tracking.ask import ask
+    from sqtune.tracking.writer import database_of
+
+    database = database_of(uri)
+    if database is not None or (urlsplit(uri).scheme in ("", "file") and uri != "databricks"):
+        place = folder_of(uri.removeprefix("file:")) if database is None else database.parent
+        try:
+            with _probe(place.absolute()):
+                return [Finding("tracking", "ok", f"{uri}: files, which MLflow makes")]
+        except OSError as error:
+            raise TrackingError(
+                f"--tracking-uri {uri}: {_unwritable(error)}. Give another one, or leave it out "
+                "for the embedded one."
+            ) from error
 
     return [Finding("tracking", "ok", f"{without_password(uri)} answers: {ask(uri)}")]
 
@@ -99,6 +107,20 @@ def look_at_ports() -> list[Finding]:
             if probe.connect_ex(("127.0.0.1", port)) == 0:
                 text += f"; something listens on {port}, perhaps {what}"
     return [Finding("ports", "ok", text)]
+
+
+def _probe(folder: Path) -> tempfile.TemporaryDirectory[str]:
+    """Make a folder that vanishes, in a folder or in the nearest one above it that there is.
+
+    Raises:
+        OSError: Nothing can be written there.
+    """
+    there = next(each for each in (folder, *folder.parents) if each.exists())
+    return tempfile.TemporaryDirectory(dir=there, prefix=".sqtune-doctor-")
+
+
+def _unwritable(error: OSError) -> str:
+    return f"{Path(error.filename).parent} cannot be written: {error.strerror}"
 
 
 def _lock_problem(folder: Path) -> str | None:

@@ -33,8 +33,14 @@ def percent(error: float, num_images: int | None = None) -> str:
 
 
 def kib(size_bytes: int | None) -> str:
-    """Return a size in KiB (1,024 bytes)."""
-    return "?" if size_bytes is None else f"{size_bytes / 1024:.1f} KiB"
+    """Return a size in KiB (1,024 bytes), a smaller one in bytes.
+
+    >>> kib(20_480), kib(10)
+    ('20.0 KiB', '10 bytes')
+    """
+    if size_bytes is None:
+        return "?"
+    return f"{size_bytes} bytes" if size_bytes < 1024 else f"{size_bytes / 1024:.1f} KiB"
 
 
 def count_text(number: float | None) -> str:

@@ -2,24 +2,28 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 
 from sqtune.search.records import TrialRecord
 from sqtune.search.tally import Tally
+from sqtune.search.view import StudyView
 
 
 class Watch:
     """Tells a tally what happens to a study's trials, from what they are at each look.
 
     Args:
-        target: Trials that are to end.
+        study: The study.
 
     Attributes:
         tally: What it tells.
     """
 
-    def __init__(self, target: int) -> None:
-        self.tally = Tally(target)
+    def __init__(self, study: StudyView) -> None:
+        self._study = study
+        self.tally = Tally(study.space.search.num_trials)
+        self._driven_at = 0.0  # since 1970
         self._ended: set[int] = set()
         self._epochs: dict[int, int] = {}  # of what is being trained
 
@@ -31,6 +35,9 @@ class Watch:
             now: The time on the tally's clock.
             unix_now: The same since 1970.
         """
+        attrs = self._study.attrs  # another command may have gone on, with more trials
+        self.tally.target = json.loads(attrs["space"])["search"]["num_trials"]
+        self._driven_at = attrs["driven_at"]
         ended = []
         for trial in trials:
             number = trial.number
@@ -59,8 +66,9 @@ class Watch:
         if known is None:
             since = now
             if trial.epochs and number not in self.tally.held:
-                first = trial.epochs[0]
-                since = first["time"] / 1000 - first.get("seconds", 0.0) + since_1970
+                first = trial.epochs[0]  # of an earlier driver's, it may be
+                began = first["time"] / 1000 - first.get("seconds", 0.0)
+                since = max(began, self._driven_at) + since_1970
             known = self.tally.trial_started(trial, now, min(now, since)).epoch
         if len(trial.epochs) > known:
             new = trial.epochs[known:]

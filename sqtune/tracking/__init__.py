@@ -17,9 +17,10 @@ from typing import Any
 from sqtune.errors import TrackingError
 from sqtune.settings import without_password
 from sqtune.tracking.jobs import Job, Jobs, Kind, Left
+from sqtune.tracking.quiet import quiet_environment
 from sqtune.tracking.runs import NOTE_TAG
 from sqtune.tracking.worker import Worker, first_line
-from sqtune.tracking.writer import RunStatus, Writer, quiet_environment
+from sqtune.tracking.writer import RunStatus, Writer
 
 __all__ = ["NOTE_TAG", "RunStatus", "Tracker", "quiet_environment"]
 

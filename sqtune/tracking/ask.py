@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from sqtune.errors import TrackingError
 from sqtune.settings import without_password
+from sqtune.tracking.quiet import quiet_environment
 from sqtune.tracking.worker import first_line
-from sqtune.tracking.writer import quiet_environment
 
 MOST = 1000  # experiments to ask for
 
@@ -23,8 +23,7 @@ def ask(uri: str) -> str:
         found = MlflowClient(tracking_uri=uri).search_experiments(max_results=MOST)
     except Exception as error:  # whatever MLflow, SQLAlchemy or a socket raises
         raise TrackingError(
-            f"--tracking-uri {without_password(uri)} does not answer: "
-            f"{without_password(first_line(error))}. Start it, give another one, leave it out for "
-            "the embedded one, or search with --offline."
+            f"--tracking-uri {without_password(uri)} does not answer: {first_line(error)}. Start "
+            "it, give another one, leave it out for the embedded one, or search with --offline."
         ) from error
     return f"{len(found)}{' or more' if len(found) == MOST else ''} experiments"

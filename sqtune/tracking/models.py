@@ -11,7 +11,6 @@ import hashlib
 import json
 import os
 import tempfile
-import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -19,11 +18,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sqtune.errors import TrackingError
+from sqtune.settings import without_password
 from sqtune.store import file_name
 from sqtune.tracking.model_folder import MODEL_FILE, write_model
+from sqtune.tracking.quiet import quiet
 from sqtune.tracking.runs import NOTE_TAG
 from sqtune.tracking.worker import first_line
-from sqtune.tracking.writer import QUIET, SQLITE, quiet_environment
+from sqtune.tracking.writer import database_of
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -66,14 +67,14 @@ def model_name(study: str) -> str:
 
 
 def register(
-    uri: str, study: str, run_id: str | None, folder: Path, manifest: Mapping[str, Any]
+    uri: str | None, study: str, run_id: str | None, folder: Path, manifest: Mapping[str, Any]
 ) -> Registered | None:
     """Log an exported folder to its trial's run, and register its `model.onnx`.
 
     Asked again after whatever kept it from ending, it goes on and doubles nothing.
 
     Args:
-        uri: MLflow's tracking URI.
+        uri: MLflow's tracking URI; None where none is known.
         study: The study's name.
         run_id: Of the trial's run.
         folder: What was exported.
@@ -83,8 +84,8 @@ def register(
         The version; None where the folder has no `model.onnx`.
 
     Raises:
-        TrackingError: MLflow has no such run, does not answer, or refuses something. What was
-            exported is as good without.
+        TrackingError: MLflow has no such run, does not answer, or refuses something, or there is
+            no URI. What was exported is as good without.
     """
     if run_id is None:
         raise TrackingError(
@@ -92,8 +93,10 @@ def register(
             "not have what was exported. The same search command records it; then export it with "
             "--force."
         )
+    if uri is None:
+        raise _not_registered("a store under a URL has no database for it, so give --tracking-uri")
     _refuse_missing_database(uri)
-    with _quiet():
+    with quiet():
         from mlflow import MlflowClient
 
         try:
@@ -101,9 +104,10 @@ def register(
             run = client.get_run(run_id)
         except Exception as error:  # whatever MLflow, SQLAlchemy or a socket raises
             if getattr(error, "error_code", None) == "RESOURCE_DOES_NOT_EXIST":
-                why = f"{uri} has no run {run_id}"
+                why = f"{without_password(uri)} has no run {run_id}"
             else:
-                why = f"the tracking store {uri} does not answer: {first_line(error)}"
+                shown = without_password(uri)
+                why = f"the tracking store {shown} does not answer: {first_line(error)}"
             raise _not_registered(why) from error
         try:
             with _patient_uploads():
@@ -220,8 +224,8 @@ def _make_registered_model(client: MlflowClient, name: str, study: str) -> None:
 
 def _refuse_missing_database(uri: str) -> None:
     """Refuse a file that is not there: MLflow would make one, which takes seconds."""
-    path = Path(uri.removeprefix(SQLITE).partition("?")[0])
-    if uri.startswith(SQLITE) and not path.exists():
+    path = database_of(uri)
+    if path is not None and not path.exists():
         raise _not_registered(f"{path} does not exist")
 
 
@@ -230,25 +234,6 @@ def _not_registered(why: str) -> TrackingError:
         f"MLflow does not have what was exported: {why}. The files are complete; the same command "
         "with --force registers them."
     )
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Have MLflow quiet and quick to give up; put the environment back at the end."""
-    names = (*QUIET, "MLFLOW_LOGGING_LEVEL")
-    before = {name: os.environ.get(name) for name in names}
-    quiet_environment()
-    try:
-        with warnings.catch_warnings():
-            # of its own type hints, when it is imported
-            warnings.filterwarnings("ignore", category=UserWarning, module=r"mlflow\.")
-            yield
-    finally:
-        for name, value in before.items():
-            if value is None:
-                os.environ.pop(name, None)
-            else:
-                os.environ[name] = value
 
 
 @contextmanager

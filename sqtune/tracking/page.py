@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import warnings
-from pathlib import Path
-
 from sqtune.errors import TrackingError
 from sqtune.settings import without_password
+from sqtune.tracking.quiet import quiet
 from sqtune.tracking.runs import TRIAL_TAG, Runs
 from sqtune.tracking.worker import first_line
-from sqtune.tracking.writer import SQLITE, quiet_environment
+from sqtune.tracking.writer import database_of
 
 PAGE = "report/report.html"
 ONLY_STUDIES = "tags.`sqtune.space_hash` LIKE '%'"  # trials have no such tag
@@ -30,12 +28,10 @@ def log_page(uri: str, study: str, uuid: str, text: str) -> str | None:
     Raises:
         TrackingError: MLflow does not answer, or does not take it.
     """
-    if uri.startswith(SQLITE) and not Path(uri.removeprefix(SQLITE)).exists():
+    database = database_of(uri)
+    if database is not None and not database.exists():
         return None  # MLflow would make a database, which takes seconds
-    quiet_environment()
-    with warnings.catch_warnings():
-        # of its own type hints, when it is imported
-        warnings.filterwarnings("ignore", category=UserWarning, module=r"mlflow\.")
+    with quiet():
         from mlflow import MlflowClient
 
         try:

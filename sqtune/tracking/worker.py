@@ -9,6 +9,7 @@ from functools import partial
 from itertools import count
 
 from sqtune.errors import TrackingError
+from sqtune.settings import without_password
 from sqtune.tracking.jobs import Job, Jobs
 from sqtune.tracking.writer import Writer
 
@@ -187,8 +188,9 @@ def is_lasting(error: Exception) -> bool:
 
 
 def first_line(error: Exception) -> str:
-    """Return an error in at most 300 characters."""
-    return (str(error).strip() or type(error).__name__).splitlines()[0][:300]
+    """Return an error in at most 300 characters, without the passwords of addresses in it."""
+    first = (str(error).strip() or type(error).__name__).splitlines()[0]
+    return without_password(first)[:300]
 
 
 def _delay(attempt: int) -> float:

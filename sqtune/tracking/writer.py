@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import re
 import sqlite3
@@ -13,11 +12,11 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from sqtune.errors import TrackingError
 from sqtune.tracking.pages import charts_page, front_page, on_server, run_page
+from sqtune.tracking.quiet import quiet_environment
 from sqtune.tracking.runs import (
     BEST_TAG,
     FRONT_TAG,
     NOTE_TAG,
-    RETRIES,
     STATE_TAG,
     STOPPED,
     Run,
@@ -32,21 +31,6 @@ RunStatus = Literal["RUNNING", "FINISHED", "FAILED", "KILLED"]
 
 METRICS_PER_REQUEST, PARAMS_PER_REQUEST = 1000, 100  # MLflow's limits
 SQLITE = "sqlite:///"
-QUIET = {  # MLflow's own chatter and patience; a variable that is set already is left alone
-    "MLFLOW_DISABLE_TELEMETRY": "true",
-    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
-    RETRIES: "0",  # worker.py asks again, and looks first where asking twice would double a run
-    "MLFLOW_HTTP_REQUEST_TIMEOUT": "5",
-}
-
-
-def quiet_environment() -> None:
-    """Turn MLflow's telemetry and own retries off, unless the environment says otherwise."""
-    for name, value in QUIET.items():
-        os.environ.setdefault(name, value)
-    if "MLFLOW_LOGGING_LEVEL" not in os.environ:
-        os.environ["MLFLOW_LOGGING_LEVEL"] = "CRITICAL"  # a locked database is asked again
-        logging.getLogger("alembic").setLevel(logging.ERROR)
 
 
 class Writer:
@@ -91,8 +75,9 @@ class Writer:
         from mlflow import MlflowClient
         from mlflow.exceptions import MlflowException
 
-        if self._uri.startswith(SQLITE):
-            _create_database(Path(self._uri.removeprefix(SQLITE)))
+        database = database_of(self._uri)
+        if database is not None:
+            _create_database(database)
         self._client = MlflowClient(tracking_uri=self._uri)
         if not self._open_experiment():
             location = self._artifacts.as_uri() if self._artifacts else None
@@ -276,6 +261,17 @@ class Writer:
         if tags:
             batch = [RunTag(key, value) for key, value in tags.items()]
             self._client.log_batch(run.id, tags=batch)
+
+
+def database_of(uri: str) -> Path | None:
+    """Return the file of a tracking URI that names one; None of any other.
+
+    >>> database_of("sqlite:////store/mlflow.db?timeout=30"), database_of("http://host:5000")
+    (PosixPath('/store/mlflow.db'), None)
+    """
+    if not uri.startswith(SQLITE):
+        return None
+    return Path(uri.removeprefix(SQLITE).partition("?")[0])
 
 
 def _create_database(path: Path) -> None:

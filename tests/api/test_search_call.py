@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import json
 import os
 import signal
@@ -82,6 +83,19 @@ def test_a_thread_searches_what_a_mapping_says(searched):
     assert len(best.epochs) == 4
     assert best.config["schedule"]["ratios"] == [0.5, 1.0]
     pd.testing.assert_frame_equal(study.trials, sqtune.open_study(NAME, store=store).trials)
+
+
+def test_its_page_is_a_file_of_its_mlflow_run(searched):
+    from mlflow import MlflowClient
+
+    store, _ = searched
+    uri = f"sqlite:///{store}/mlflow.db"
+    client = MlflowClient(uri)
+    experiment = client.get_experiment_by_name(NAME).experiment_id
+    own = "tags.`sqtune.space_hash` LIKE '%'"
+    [run] = client.search_runs([experiment], own)
+    page = Path(client.download_artifacts(run.info.run_id, "report/report.html"))
+    assert f"--store '{store}'" in html.unescape(page.read_text(encoding="utf-8"))
 
 
 def test_the_command_shows_the_same_study(searched):

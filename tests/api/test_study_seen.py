@@ -18,7 +18,7 @@ from sqtune.quant import Ternary
 from sqtune.search import pareto
 from sqtune.search.described import description
 from sqtune.search.front_chart import MOST_LABELS
-from sqtune.search.outcome import Places
+from sqtune.search.outcome import Outcome, Places
 from sqtune.search.records import TrialRecord
 from sqtune.search.study import Study
 from sqtune.store import Store
@@ -158,13 +158,28 @@ def test_the_table_has_every_figure(driven):
     assert study.trials.val_error[0] == 0.3
 
 
+def test_what_went_wrong_beside_a_search_is_warned_of_at_the_callers_line(tmp_path, monkeypatch):
+    def ended(space: SearchSpace, *_: object, **__: object) -> Outcome:
+        return Outcome("small", space, "target error", [], None, None, "away", "full", None)
+
+    monkeypatch.setattr("sqtune.search.run.run_search", ended)
+    space_of(tmp_path, SPACE.format(name="small"))
+    with pytest.warns(UserWarning, match="stored|MLflow") as warned:
+        sqtune.search(tmp_path / "space.yaml", store=tmp_path / "store", quiet=True)
+    assert [str(each.message) for each in warned] == [
+        "not every stage was stored: full",
+        "MLflow does not have everything: away",
+    ]
+    assert {each.filename for each in warned} == {__file__}
+
+
 @pytest.mark.parametrize(
     ("limits", "message"),
     [
-        ({"max_size": 10}, r"no network of \"small\" fits; the smallest, trial 0, takes"),
+        ({"max_size": 10}, r"^max_size 10 bytes: .* the smallest, trial 0, takes .* KiB"),
         ({"max_size": "20 furlongs"}, "max_size: '20 furlongs' is not a size"),
         ({"max_error": 3}, "max_error: 3 is not an error: write 1% or 0.01"),
-        ({"max_error": "1%"}, "the best, trial 0, has 10.00 %"),
+        ({"max_error": "1%"}, r"^max_error 1.00 %: .* the best, trial 0, has 10.00 %"),
         ({"max_error": 0.2, "knee": True}, "leave out the other limits"),
     ],
 )

@@ -84,9 +84,12 @@ def test_a_broken_settings_file_completes_nothing(monkeypatch, tmp_path):
 
 
 def test_numbers_of_trials(store):
-    os.utime(store / "logs" / "resnet")
+    soon = time.time() + 9  # clocks of file systems are coarse
+    os.utime(store / "logs" / "resnet", (soon, soon))
     assert completed("logs", "--store", store, "") == ["0", "1", "12"]
     assert completed("export", "--store", store, "--trial", "1") == ["1", "12"]
+    assert completed("export", NAMES[0], "--store", store, "--trial", "") == ["0", "1"]
+    assert completed("export", "none", "--store", store, "--trial", "") == []
 
 
 def test_paths_of_a_space_file_and_values_of_choices():

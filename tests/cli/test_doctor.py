@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from functools import partial
 
 import pytest
 from click.testing import CliRunner
@@ -13,7 +14,7 @@ from ray_cluster import free_port
 
 from sqtune.cli import main
 from sqtune.commands import doctor
-from sqtune.doctor import Check, Finding
+from sqtune.doctor import Check, Finding, places
 
 
 def test_a_whole_look_around_as_json(tmp_path):
@@ -60,6 +61,33 @@ def test_what_would_not_run_ends_with_exit_code_1_and_says_what_to_do(found):
     answer = CliRunner().invoke(main, ["doctor", "--store", "here"])
     assert answer.exit_code == 0
     assert "sqtune search --space search_spaces/resnet.yaml --store here" in answer.stdout
+
+
+def test_this_machine_in_place_of_a_cluster_is_passed_on(found, monkeypatch):
+    monkeypatch.setenv("RAY_ADDRESS", "10.0.0.1:6379")
+    answer = CliRunner().invoke(main, ["doctor", "--address", "local"])
+    assert answer.exit_code == 0, answer.output
+    assert "sqtune search --space search_spaces/resnet.yaml --address local" in answer.stdout
+
+
+def test_a_setting_of_a_file_names_the_file(monkeypatch, tmp_path):
+    def say_where(*_: object, **__: object) -> list[Check]:
+        return [Check("settings", partial(places.look_at_settings, doctor._origins()))]
+
+    monkeypatch.setattr(doctor, "_checks", say_where)
+    for name in ("SQTUNE_STORE", "SQTUNE_CONFIG"):
+        monkeypatch.delenv(name, raising=False)
+    file = tmp_path / ".config" / "sqtune" / "config.toml"
+    file.parent.mkdir(parents=True)
+    file.write_text(f'store = "{tmp_path}/shared"\n')
+    monkeypatch.setenv("HOME", str(tmp_path))
+    shown = ("doctor", "--json", "--tracking-uri", "http://host")
+    usual = CliRunner().invoke(main, shown).stdout
+    assert f"store: {tmp_path}/shared (from ~/.config/sqtune/config.toml)" in usual
+    assert "tracking uri: http://host (as typed)" in usual
+    monkeypatch.setenv("SQTUNE_CONFIG", str(file))
+    named = CliRunner().invoke(main, shown).stdout
+    assert f"store: {tmp_path}/shared (from {file} (SQTUNE_CONFIG))" in named
 
 
 def test_no_line_is_wider_than_a_narrow_terminal(found, monkeypatch):

@@ -119,9 +119,10 @@ def test_whole_number_activations_of_an_mlflow_run(store, tmp_path):
     assert typed("verify", tmp_path / "out").exit_code == 0
 
 
-def test_a_folder_that_training_wrote_is_exported_without_a_study(store, tmp_path):
+@pytest.mark.parametrize("place", ["{}/no store", "memory://{}/store"])
+def test_a_folder_that_training_wrote_is_exported_without_a_study(store, tmp_path, place):
     network = store / "networks" / "resnet" / "00000"
-    printed = exported(tmp_path / "no store", tmp_path / "out", "--network", network)
+    printed = exported(place.format(tmp_path), tmp_path / "out", "--network", network)
     assert printed["registered"] is None
     assert printed["manifest"]["source"]["study"] is None
 

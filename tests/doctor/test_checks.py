@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import socket
-import sys
 import time
 from pathlib import Path
 from types import SimpleNamespace
@@ -12,7 +12,7 @@ from types import SimpleNamespace
 import pytest
 from packaging.requirements import Requirement
 
-from sqtune.doctor import Check, Finding, examine, gpu, machine, packages, places
+from sqtune.doctor import Check, Finding, examine, machine, packages, places, ray
 from sqtune.errors import StoreError, TrackingError
 
 
@@ -48,6 +48,32 @@ def test_what_a_container_leaves_of_the_cpus(tmp_path, files, groups, quota):
             {"memory/g/memory.limit_in_bytes": "9", "memory/g/memory.usage_in_bytes": "4"},
             {"memory": "/g"},
             (9, 4),
+        ),
+        (
+            {
+                "memory.max": "1000",
+                "memory.current": "990",
+                "memory.stat": "anon 90\ninactive_file 900\nactive_file 8\n",
+            },
+            {"": "/"},
+            (1000, 90),
+        ),
+        (
+            {
+                "memory/memory.limit_in_bytes": "1000",
+                "memory/memory.usage_in_bytes": "990",
+                "memory/memory.stat": "inactive_file 1\ntotal_inactive_file 700",
+            },
+            {"memory": "/"},
+            (1000, 290),
+        ),
+        (
+            {
+                **{"memory.max": "8000", "memory.current": "7900"},
+                **{"g/memory.max": "4000", "g/memory.current": "100"},
+            },
+            {"": "/g"},
+            (8000, 7900),
         ),
     ],
 )
@@ -88,6 +114,35 @@ def test_versions_that_are_not_those_asked_for():
     assert list(packages._missing(Requirement("no-such-package"))) == ["no-such-package"]
 
 
+METADATA = """Metadata-Version: 2.1
+Name: sqtune
+Version: 0
+Requires-Python: >=99
+Provides-Extra: cluster
+Requires-Dist: click>=99
+Requires-Dist: no-such-package>=1; extra == "cluster"
+"""
+
+
+def test_what_the_installed_sqtune_asks_for_is_looked_at(tmp_path, monkeypatch):
+    written(tmp_path, {"sqtune-0.dist-info/METADATA": METADATA})
+    monkeypatch.syspath_prepend(tmp_path)
+    [python] = packages.look_at_python()
+    assert (python.state, python.remedy) == ("problem", "Make an environment with Python >=99.")
+    own, wrong = packages.look_at_versions()
+    assert (own.state, wrong.state) == ("ok", "problem")
+    assert wrong.text.endswith("is not >=99")
+    extras = {each.subject: each for each in packages.look_at_extras()}
+    assert [each.state for each in extras.values()] == ["note", "ok", "ok"]
+    assert "not installed (no-such-package)" in extras["[cluster]"].text
+    assert extras["[cluster]"].remedy == "Where you need it: pip install 'sqtune[cluster]'."
+
+
+def test_this_python_is_one_that_sqtune_asks_for():
+    [python] = packages.look_at_python()
+    assert (python.state, python.remedy) == ("ok", None)
+
+
 def test_what_the_lock_file_has_in_another_version(tmp_path):
     lock = tmp_path / "requirements.lock"
     lock.write_text("click==0.1\nno-such-package==3\n# torch==0\n")
@@ -115,6 +170,29 @@ def test_a_store_is_written_to_and_locked_and_left_as_it_was(tmp_path):
         places.look_at_store(str(tmp_path / "file" / "store"))
 
 
+class Unlocked:
+    """A lock on a file system that has none: everybody gets it."""
+
+    def __init__(self, path: Path, **_: object) -> None:
+        del path
+
+    def acquire(self, timeout: float) -> None: ...
+
+    def __enter__(self) -> None: ...
+
+    def __exit__(self, *_: object) -> None: ...
+
+
+def test_a_store_whose_files_cannot_be_locked_is_a_problem(tmp_path, monkeypatch):
+    (tmp_path / "file").touch()
+    assert "Not a directory" in str(places._lock_problem(tmp_path / "file" / "folder"))
+    monkeypatch.setattr(places, "FileLock", Unlocked)
+    [found] = places.look_at_store(str(tmp_path / "store"))
+    assert found.state == "problem"
+    assert found.text.endswith("cannot be locked there: two processes get the same lock")
+    assert "mount it with locks" in str(found.remedy)
+
+
 def test_a_study_storage_is_asked_and_not_made(tmp_path):
     url = f"sqlite:///{tmp_path / 'studies.db'}"
     [found] = places.look_at_study_storage(url)
@@ -140,6 +218,21 @@ def test_a_tracking_server_that_is_not_there(monkeypatch):
     assert "hidden" not in str(caught.value)
 
 
+@pytest.mark.parametrize("uri", ["sqlite:///{}/mlflow.db?timeout=30", "file://{}", "file:{}", "{}"])
+def test_a_tracking_store_of_files_is_written_to_and_left_as_it_was(tmp_path, uri):
+    [found] = places.look_at_tracking(uri.format(tmp_path / "new" / "er"))
+    assert found.state == "ok"
+    assert list(tmp_path.iterdir()) == []
+    (tmp_path / "file").touch()
+    with pytest.raises(TrackingError, match=r"/file cannot be written: Not a directory\. Give"):
+        places.look_at_tracking(uri.format(tmp_path / "file" / "er"))
+
+
+def test_databricks_is_a_server_and_no_folder():
+    with pytest.raises(TrackingError, match="does not answer"):
+        places.look_at_tracking("databricks")
+
+
 def test_settings_say_where_they_come_from_and_hide_passwords():
     given = {
         "store": ("here", "by default"),
@@ -163,31 +256,16 @@ def test_a_port_that_somebody_listens_on_is_told(monkeypatch):
     assert f"something listens on {port}, perhaps a Ray head" in found.text
 
 
-DRIVER = """#!{python}
-import sys
-print("NVIDIA H200, 143771 MiB, 570.1")
-"""
-SEEN = {"version": "2.15.0", "cuda": "13.0", "gpus": []}
-CARD = {"name": "NVIDIA H200", "free": 2**37, "total": 2**37, "problem": None}
-
-
-@pytest.mark.parametrize(
-    ("seen", "state", "words"),
-    [
-        (SEEN, "note", "torch sees none"),
-        ({**SEEN, "gpus": [CARD]}, "ok", "128.0 of 128.0 GiB free, driver 570.1"),
-        ({**SEEN, "gpus": [{**CARD, "problem": "no kernel"}]}, "problem", "cannot compute on it"),
-    ],
-)
-def test_a_gpu_that_the_driver_shows(tmp_path, monkeypatch, seen, state, words):
-    tool = tmp_path / "nvidia-smi"
-    tool.write_text(DRIVER.format(python=sys.executable))
-    tool.chmod(0o755)
-    monkeypatch.setenv("PATH", str(tmp_path))
-    monkeypatch.setattr(gpu, "_torch", lambda: seen)
-    found = gpu.look_at_gpus()[1]
-    assert (found.state, words in found.text) == (state, True), found
-    assert (found.remedy is None) == (state == "ok")
+def test_a_ray_that_does_not_start_is_a_problem_with_its_reason(tmp_path, monkeypatch):
+    (tmp_path / "ray.py").write_text("raise OSError('no room in /dev/shm')")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path), prepend=os.pathsep)
+    [found] = ray.look_at_ray()
+    assert (found.subject, found.state) == ("Ray", "problem")
+    assert found.text == "it does not start: OSError: no room in /dev/shm"
+    (tmp_path / "ray.py").write_text("import time; time.sleep(60)")
+    monkeypatch.setattr(ray, "START_SECONDS", 0.5)
+    [found] = ray.look_at_ray()
+    assert (found.state, found.text) == ("problem", "it does not start within 0.5 s")
 
 
 def test_checks_run_side_by_side_and_none_ends_the_others():
@@ -203,9 +281,10 @@ def test_checks_run_side_by_side_and_none_ends_the_others():
 
     begun = time.monotonic()
     checks = [Check("slow", hang, 0.3), Check("store", refuse), Check("other", fail)]
+    checks += [Check("ports", fail, otherwise="note")]
     found = list(examine([*checks, Check("fine", lambda: [Finding("fine", "ok", "all")])]))
     assert time.monotonic() - begun < 5
-    assert [each.state for each in found] == ["problem", "problem", "note", "ok"]
+    assert [each.state for each in found] == ["problem", "problem", "problem", "note", "ok"]
     assert "within 0.3 s" in found[0].text
     assert found[1].text == "no store. Give one."
     assert "KeyError: 'surprise'" in found[2].text

@@ -13,6 +13,8 @@ import pytest
 from mlflow import MlflowClient
 
 from sqtune.data.split import open_prepared
+from sqtune.search.look import load_study
+from sqtune.search.pareto import front, ranking
 from sqtune.search.storage import open_storage
 from sqtune.search.study import Study
 from sqtune.store import Store
@@ -80,6 +82,42 @@ def test_mlflow_has_one_parent_and_one_whole_child_per_trial(searched):
         assert child.data.metrics["val_error"] == trial["val_error"]
         files = {a.path for a in client.list_artifacts(child.info.run_id, "network")}
         assert "network/codes.safetensors" in files
+
+
+def test_mlflows_views_choose_runs_that_have_what_they_show(searched):
+    store, _ = searched
+    client, parent, children = mlflow_runs(store)
+    experiment = parent.info.experiment_id
+    tags = client.get_experiment(experiment).tags
+    views = {
+        name.removeprefix("mlflow.sharedViewState."): json.loads(view)
+        for name, view in tags.items()
+        if name.startswith("mlflow.sharedViewState.")
+    }
+    _, trials = load_study(str(store), None, "small")
+    best_first = ranking(trials)
+    chosen = {"sqtune-front": front(trials), "sqtune-trials": best_first}
+    assert views.keys() == chosen.keys()
+    metrics = {name for child in children.values() for name in child.data.metrics}
+    params = {name for child in children.values() for name in child.data.params}
+    for name, view in views.items():
+        order = f"{view['orderByKey']} {'ASC' if view['orderByAsc'] else 'DESC'}"
+        found = client.search_runs([experiment], view["searchFilter"], order_by=[order])
+        errors = [run.data.metrics["val_error"] for run in found]
+        assert errors == [trial.val_error for trial in chosen[name]]
+        assert {int(run.data.tags["sqtune.trial"]) for run in found} == {
+            trial.number for trial in chosen[name]
+        }
+        columns = [column.replace("`", "").split(".", 1) for column in view["selectedColumns"]]
+        assert {column for kind, column in columns if kind == "metrics"} <= metrics
+        searched_values = {column for kind, column in columns if kind == "params"}
+        assert searched_values - {"quantizer.bits"} == {"optimizer.lr", "quantizer.name"} <= params
+        charts = view["compareRunCharts"]
+        shown = {
+            chart[axis]["key"] for chart in charts for axis in ("xaxis", "yaxis") if axis in chart
+        }
+        shown |= {chart["metricKey"] for chart in charts if "metricKey" in chart}
+        assert {"val_error", "size_bytes", "ratio", "seconds"} <= shown <= metrics
 
 
 def test_the_best_networks_files_in_mlflow_reload_to_the_same_error(searched, tmp_path):

@@ -36,11 +36,12 @@ def driven(tmp_path):
 
 def test_each_look_takes_in_what_is_new(driven):
     store, study = driven
+    study.set_attr("driven_at", time.time() - 60.0)
     finish(study, asked(study))
     running = asked(study)
     study.report(running.number, 1, METRICS)
     looked, trials = load_study(str(store.root), None, None)
-    watch, unix = Watch(6), time.time()
+    watch, unix = Watch(looked), time.time()
     assert [trial.number for trial in watch.look(trials, 1000.0, unix)] == [0]
     (row,) = watch.tally.running
     assert (row.trial.number, row.epoch, row.num_epochs) == (running.number, 1, 4)
@@ -77,12 +78,28 @@ def test_what_nobody_trains_any_more_is_not_running(tmp_path):
         trial = asked(study)
         study.report(trial.number, 1, METRICS)
         looked, trials = load_study(str(store.root), None, None)
-        watch = Watch(6)
+        watch = Watch(looked)
         watch.look(trials, 0.0, time.time())
         assert any(watch.tally.running)
     watch.look(trials_now(looked, str(store.root), None), 2.0, time.time())
     assert not any(watch.tally.running)
     assert epochs(watch.tally) == (1, 0, 0)
+
+
+def test_a_trial_that_went_on_has_its_time_since_then_and_the_target_is_the_new_one(tmp_path):
+    store, space = new_store(tmp_path / "store"), space_of(tmp_path, SPACE)
+    first = opened(store, space, footprint=on_digits)
+    trial = asked(first)
+    first.report(trial.number, 1, {**METRICS, "seconds": 3 * 24 * 3600.0})
+    looked, _ = load_study(str(store.root), None, None)
+    watch = Watch(looked)
+    with store.driven(space.name):
+        study = opened(store, space_of(tmp_path, SPACE.replace("6}", "9}")), footprint=on_digits)
+        assert asked(study).number == trial.number
+        watch.look(trials_now(looked, str(store.root), None), 1000.0, time.time() + 60.0)
+    (row,) = watch.tally.running
+    assert row.since == pytest.approx(1000.0 - 60.0, abs=5.0)
+    assert watch.tally.target == 9
 
 
 @needs_tmux

@@ -17,8 +17,10 @@ from sqtune.deploy.runtime import open_session, runner
 from sqtune.errors import TrackingError
 from sqtune.tracking import Tracker
 from sqtune.tracking.models import model_name, register
-from sqtune.tracking.writer import QUIET
+from sqtune.tracking.page import log_page
+from sqtune.tracking.quiet import QUIET
 
+from .conftest import free_port
 from .exported import CLASSES, SHAPE, exported, reserialised, sha256
 
 PIXELS = np.random.default_rng(5).integers(0, 256, (7, *SHAPE), np.uint8)
@@ -214,6 +216,25 @@ def test_what_mlflow_does_not_have_is_said(store, tmp_path):
     with pytest.raises(TrackingError, match="does not exist"):
         register(f"sqlite:///{missing}", "study", "0" * 32, tmp_path / "out", manifest)
     assert not missing.exists()
+    with pytest.raises(TrackingError, match=r"give --tracking-uri\. The files are complete"):
+        register(None, "study", "0" * 32, tmp_path / "out", manifest)
+
+
+def test_no_message_shows_a_password_of_the_servers_address(tmp_path):
+    uri = f"http://me:hidden@127.0.0.1:{free_port()}"
+    manifest = exported(tmp_path / "out")
+    tracker = Tracker(uri, None, "study")
+    for ask in (
+        lambda: register(uri, "study", "0" * 32, tmp_path / "out", manifest),
+        lambda: log_page(uri, "study", "id", "page"),
+        tracker.wait_until_connected,
+    ):
+        with pytest.raises(TrackingError, match=r"me:\*\*\*@") as caught:
+            ask()
+        assert "hidden" not in str(caught.value)
+    assert "me:***@" in str(tracker.trouble)
+    assert "hidden" not in str(tracker.trouble)
+    tracker.close()
 
 
 def test_a_server_has_the_same_until_it_is_away(server, tmp_path, loading_from):

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import os
 from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 from mlflow import MlflowClient
 
 from sqtune.tracking import Tracker
+from sqtune.tracking.page import log_page
+from sqtune.tracking.quiet import QUIET
 
 from .conftest import recorded, steps
 
@@ -78,6 +82,24 @@ def test_each_trial_has_one_run_with_its_epochs_once(tmp_path):
     assert dict([tracker.new_run_ids.get(), tracker.new_run_ids.get()]) == {
         number: run.info.run_id for number, run in trials.items()
     }
+
+
+def test_a_database_with_options_behind_its_name_is_one_file_and_gets_the_page(
+    tmp_path, monkeypatch
+):
+    uri = f"sqlite:///{tmp_path / 'mlflow.db'}?timeout=30"
+    assert log_page(uri, "small", "uuid-1", "the page") is None
+    tracker = Tracker(uri, tmp_path / "artifacts", "small")
+    tracker.start_study("uuid-1", {"sqtune.space_hash": "ab"}, {}, {})
+    tracker.close()
+    for name in QUIET:
+        monkeypatch.delenv(name, raising=False)
+    run_id = log_page(uri, "small", "uuid-1", "the page")
+    assert not set(QUIET) & set(os.environ)
+    assert run_id is not None
+    page = MlflowClient(uri).download_artifacts(run_id, "report/report.html")
+    assert Path(page).read_text(encoding="utf-8") == "the page"
+    assert {file.name for file in tmp_path.iterdir()} == {"mlflow.db", "artifacts"}
 
 
 def test_only_what_has_not_ended_is_recorded_again(tmp_path):
