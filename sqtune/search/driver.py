@@ -11,7 +11,7 @@ from sqtune.search.halving import Halving
 from sqtune.search.limits import Ending, Limits
 from sqtune.search.mishaps import Death, Mishaps
 from sqtune.search.progress import Progress
-from sqtune.search.record import figures, recorded_end
+from sqtune.search.record import figures, record_run_ids, recorded_end
 from sqtune.search.records import TrialRecord
 from sqtune.search.sharing import Course
 from sqtune.search.study import Study
@@ -291,8 +291,7 @@ class Driver:
 
     def on_tick(self) -> None:
         """Do what is done between reports."""
-        while not self.tracker.new_run_ids.empty():
-            self.study.set_run_id(*self.tracker.new_run_ids.get())
+        record_run_ids(self.study, self.tracker)
         self.progress.tick()
 
     def should_stop(self) -> bool:

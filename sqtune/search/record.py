@@ -50,6 +50,12 @@ def record_trial(trial: TrialRecord, tracker: Tracker, store: Store, study: str)
     )
 
 
+def record_run_ids(study: Study, tracker: Tracker) -> None:
+    """Store the MLflow runs that have been opened since, by trial."""
+    while not tracker.new_run_ids.empty():
+        study.set_run_id(*tracker.new_run_ids.get())
+
+
 def figures(epoch: Mapping[str, float]) -> dict[str, float]:
     """Return what MLflow gets of an epoch."""
     return {key: value for key, value in epoch.items() if key not in BOOKKEEPING}

@@ -22,7 +22,14 @@ from sqtune.search.outcome import Outcome, Places
 from sqtune.search.pareto import best, compared, front
 from sqtune.search.prepare import file_hashes, footprints, prepare_data, stage_store
 from sqtune.search.progress import Progress
-from sqtune.search.record import Page, hand_over, record_page, record_study, record_trial
+from sqtune.search.record import (
+    Page,
+    hand_over,
+    record_page,
+    record_run_ids,
+    record_study,
+    record_trial,
+)
 from sqtune.search.records import TrialRecord
 from sqtune.search.room import room_at_first, slots_counted
 from sqtune.search.storage import open_named, open_storage, study_names
@@ -245,6 +252,7 @@ def _wrap_up(
     if page is not None and ending not in IN_A_HURRY:
         record_page(page, study, trials, tracker, store, driver.say)
     tracker.close()
+    record_run_ids(study, tracker)
     hindrance = driver.limits.hindrance
     return Outcome(
         study=study.name,

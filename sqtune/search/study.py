@@ -30,7 +30,6 @@ from sqtune.search.stored import (
     FAILURE,
     PAUSED,
     REFUSED,
-    RUN_ID,
     STOPPED,
     Running,
     digest,
@@ -292,8 +291,3 @@ class Study(StudyView):
         if self._proposals is not None:
             self._proposals.added(len(result.taken))
         return result
-
-    def set_run_id(self, number: int, run_id: str) -> None:
-        """Store an open trial's MLflow run; of one that has ended, MLflow itself knows it."""
-        if not self._storage.get_trial(self._id(number)).state.is_finished():
-            self._storage.set_trial_user_attr(self._id(number), RUN_ID, run_id)

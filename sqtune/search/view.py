@@ -17,7 +17,7 @@ from sqtune.search.changes import refuse_changes, refuse_other_files
 from sqtune.search.importance import importance
 from sqtune.search.records import TrialRecord
 from sqtune.search.storage import study_names
-from sqtune.search.stored import CONFIG, record_of, with_results_of
+from sqtune.search.stored import CONFIG, RUN_ID, record_of, with_results_of
 
 
 class StudyView:
@@ -81,6 +81,15 @@ class StudyView:
         """Store the error (0..1) on the test split of a trial that was chosen."""
         self.set_attr("test_errors", {**self.attrs.get("test_errors", {}), str(number): test_error})
 
+    def set_run_id(self, number: int, run_id: str) -> None:
+        """Store a trial's MLflow run, which may be known only when the trial has ended."""
+        if self.trial(number).run_id == run_id:
+            return
+        if self._storage.get_trial(self._id(number)).state.is_finished():
+            self.set_attr("run_ids", {**self.attrs.get("run_ids", {}), str(number): run_id})
+        else:
+            self._storage.set_trial_user_attr(self._id(number), RUN_ID, run_id)
+
     def importance(self) -> dict[str, float]:
         """Return each searched value's share (0..1) in what sets the best trials apart."""
         return importance(self._study, self.space.search.objectives.index("val_error"))
@@ -88,22 +97,20 @@ class StudyView:
     def trial(self, number: int) -> TrialRecord:
         """Return one trial."""
         trial = self._storage.get_trial(self._id(number))
-        return self._record(trial, self._test_errors())
+        return self._record(trial, self._known_later())
 
     def trials(self) -> list[TrialRecord]:
         """Return all trials that have a configuration, by number."""
-        test_errors = self._test_errors()
+        later = self._known_later()
         trials = self._study.get_trials(deepcopy=False)
-        records = [
-            self._record(trial, test_errors) for trial in trials if CONFIG in trial.user_attrs
-        ]
+        records = [self._record(trial, later) for trial in trials if CONFIG in trial.user_attrs]
         self._ended = {record.number: record for record in records if record.ended}
         return records
 
-    def _test_errors(self) -> Mapping[str, float]:
+    def _known_later(self) -> tuple[Mapping[str, float], Mapping[str, str]]:
+        """Return test errors and MLflow runs that were known when their trials had ended."""
         attrs = self._storage.get_study_user_attrs(self._study._study_id)  # self.attrs is a copy
-        errors: Mapping[str, float] = attrs.get("test_errors", {})
-        return errors
+        return attrs.get("test_errors", {}), attrs.get("run_ids", {})
 
     def _id(self, number: int) -> int:
         return self._storage.get_trial_id_from_study_id_trial_number(self._study._study_id, number)
@@ -113,12 +120,17 @@ class StudyView:
         del number
         return None
 
-    def _record(self, trial: FrozenTrial, test_errors: Mapping[str, float]) -> TrialRecord:
+    def _record(
+        self, trial: FrozenTrial, later: tuple[Mapping[str, float], Mapping[str, str]]
+    ) -> TrialRecord:
         number = trial.number
         record = self._ended.get(number)
         if record is None:
             record = record_of(trial, self._config(number))
             if record.duplicate_of is not None:
                 record = with_results_of(record, self.trial(record.duplicate_of))
-        test_error = test_errors.get(str(number))
-        return record if test_error is None else replace(record, test_error=test_error)
+        test_errors, run_ids = later
+        test_error, run_id = test_errors.get(str(number)), run_ids.get(str(number))
+        if test_error is None and run_id is None:
+            return record
+        return replace(record, test_error=test_error, run_id=run_id or record.run_id)

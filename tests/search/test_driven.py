@@ -11,6 +11,7 @@ from sqlalchemy import event
 
 from sqtune.search.database import open_database
 from sqtune.search.study import Study
+from sqtune.search.view import StudyView
 
 from .studies import asked, finish, space_of
 
@@ -45,6 +46,20 @@ def rows(trials: list[FrozenTrial]) -> list[dict[str, object]]:
         }
         for trial in trials
     ]
+
+
+def test_a_run_that_mlflow_opens_after_its_trial_has_ended_is_known(place, space):
+    study = Study.create_or_continue(open_database(place), space, {})
+    first, second = asked(study), asked(study)
+    finish(study, first, 0.3)
+    assert study.trial(first.number).run_id is None
+    study.set_run_id(first.number, "late")
+    study.set_run_id(second.number, "early")
+    study.set_test_error(first.number, 0.25)
+    finish(study, second, 0.2)
+    for seen in (study, StudyView.load(open_database(place), "driven")):
+        assert [trial.run_id for trial in seen.trials()] == ["late", "early"]
+        assert [trial.test_error for trial in seen.trials()] == [0.25, None]
 
 
 def test_the_memory_is_what_another_process_reads(place, space):
