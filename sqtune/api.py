@@ -180,6 +180,7 @@ def _as_yaml(path: str, value: Any) -> str:
 def _raise_or_warn(outcome: Outcome) -> None:
     """Raise where the command would fail; warn of what else went wrong."""
     from sqtune.search.endings import ENDINGS, nothing_trained
+    from sqtune.search.records import reason_of
 
     for problem, what in (
         (outcome.stage_problem, "not every stage was stored"),
@@ -198,8 +199,8 @@ def _raise_or_warn(outcome: Outcome) -> None:
     if outcome.best is None and ending == "exhausted":
         raise nothing_trained(outcome)
     if outcome.best is None and ending == "complete":
-        failure = next(filter(None, (trial.failure for trial in outcome.trials)), "").strip()
+        failure = next(filter(None, (trial.failure for trial in outcome.trials)), "")
         raise TrainingError(
             f'no trial of "{outcome.study}" has finished; the first failed: '
-            f"{failure.splitlines()[-1] if failure else 'unknown'}. See: sqtune logs TRIAL"
+            f"{reason_of(failure)}. See: sqtune logs TRIAL"
         )

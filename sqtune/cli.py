@@ -172,7 +172,7 @@ def train(
         check_new_folder(out)
     from sqtune.data.prepare import prepare
     from sqtune.search.machine import this_machine
-    from sqtune.search.tables import percent
+    from sqtune.search.wording import percent
     from sqtune.train.loop import train as train_network
 
     machine = this_machine(space.resources)

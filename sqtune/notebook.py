@@ -21,14 +21,8 @@ from sqtune.search.endings import nothing_fits
 from sqtune.search.limits import Ending
 from sqtune.search.outcome import Places
 from sqtune.search.records import TrialRecord
-from sqtune.search.tables import (
-    as_data,
-    counts_text,
-    kib,
-    percent,
-    trial_line,
-    weight_bits_text,
-)
+from sqtune.search.tables import as_data, counts_text, trial_line, weight_bits_text
+from sqtune.search.wording import kib, percent
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -127,7 +127,8 @@ def print_ending(outcome: Outcome) -> None:
 
 def print_best(out: Console, trial: TrialRecord, folder: Path) -> None:
     """Print the best network and where it lies."""
-    from sqtune.search.tables import percent, trial_line
+    from sqtune.search.tables import trial_line
+    from sqtune.search.wording import percent
 
     lines = [f"best      {trial_line(trial)}"]
     if trial.test_error is not None:
@@ -139,7 +140,7 @@ def print_best(out: Console, trial: TrialRecord, folder: Path) -> None:
 
 def print_confirmed(out: Console, confirmations: Sequence[Confirmation]) -> None:
     """Print which network has the lowest mean over new seeds, at each budget that was tried."""
-    from sqtune.search.tables import percent, plural
+    from sqtune.search.wording import percent, plural
 
     for each in confirmations:
         results = [result for result in each.results if result.errors]

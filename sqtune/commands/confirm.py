@@ -133,7 +133,7 @@ def _table(results: list[Confirmed]) -> Table:
     from rich import box
     from rich.table import Table
 
-    from sqtune.search.tables import kib, percent
+    from sqtune.search.wording import kib, percent
 
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
     for column in ("trial", "first %", "mean %", "std", "lowest", "highest", "seeds", "size"):

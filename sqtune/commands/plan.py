@@ -58,7 +58,7 @@ def plan(space_file: Path, overrides: tuple[str, ...], store: str, as_json: bool
 def _print(out: Console, space: SearchSpace, plan: Plan) -> None:
     """Print what a search is about to do."""
     from sqtune.config.parameters import label
-    from sqtune.search.tables import count_text, kib
+    from sqtune.search.wording import count_text, kib
 
     survey, trials, cost = plan.survey, plan.trials, plan.cost
     whole = survey.configurations is not None

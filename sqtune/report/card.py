@@ -14,16 +14,12 @@ from sqtune.search.fit import nearest
 from sqtune.search.records import TrialRecord, reason_of
 from sqtune.search.tables import (
     bits_text,
-    count_text,
     counts_text,
-    duration,
-    kib,
-    percent,
-    plural,
     quantizer_text,
     schedule_text,
     selection_text,
 )
+from sqtune.search.wording import count_text, duration, kib, percent, plural
 from sqtune.store import file_name
 
 MOST_NUMBERS = 40  # of trials in a line

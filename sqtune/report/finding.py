@@ -11,14 +11,8 @@ from sqtune.search.confirmed import Confirmed, lead
 from sqtune.search.fit import nearest
 from sqtune.search.pareto import candidates, standard_error
 from sqtune.search.records import TrialRecord, reason_of
-from sqtune.search.tables import (
-    bits_text,
-    counts_text,
-    kib,
-    percent,
-    plural,
-    quantizer_text,
-)
+from sqtune.search.tables import bits_text, counts_text, quantizer_text
+from sqtune.search.wording import kib, percent, plural
 
 GOING_ON = ("running", "interrupted", "paused")
 NOISE = 2.0  # standard errors of a difference over the images, within which nobody leads

@@ -9,14 +9,8 @@ from sqtune.config.parameters import label
 from sqtune.report.facts import Report
 from sqtune.search.pareto import standard_error
 from sqtune.search.records import TrialRecord, reason_of
-from sqtune.search.tables import (
-    activation_bits,
-    count_text,
-    duration,
-    quantizer_text,
-    state_text,
-    weight_bits_text,
-)
+from sqtune.search.tables import activation_bits, quantizer_text, state_text, weight_bits_text
+from sqtune.search.wording import count_text, duration
 
 
 @dataclass(frozen=True, slots=True)

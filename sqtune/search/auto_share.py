@@ -21,7 +21,7 @@ from sqtune.search.peak import Peak, digest, largest_configs, share_of_gpu, shar
 from sqtune.search.placing import PATIENCE_SECONDS, SLIVER
 from sqtune.search.prepare import prepared
 from sqtune.search.study import Study
-from sqtune.search.tables import duration
+from sqtune.search.wording import duration
 from sqtune.store import Store
 
 SHARE = "gpu_share"  # the study's attribute

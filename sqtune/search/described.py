@@ -8,15 +8,8 @@ from collections.abc import Sequence
 from sqtune.config.options import Objective
 from sqtune.search.pareto import ERROR_AND_SIZE
 from sqtune.search.records import TrialRecord
-from sqtune.search.tables import (
-    bits_text,
-    count_text,
-    counts_text,
-    kib,
-    percent,
-    quantizer_text,
-    schedule_text,
-)
+from sqtune.search.tables import bits_text, counts_text, quantizer_text, schedule_text
+from sqtune.search.wording import count_text, kib, percent
 
 MOST_ROWS = 12
 

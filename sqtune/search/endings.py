@@ -58,7 +58,7 @@ def nothing_fits(
         words: What the two are called where they were given.
     """
     from sqtune.search.pareto import best
-    from sqtune.search.tables import kib, percent
+    from sqtune.search.wording import kib, percent
 
     top, smallest = best(trials), best(trials, max_error=1.0)
     if top is None or smallest is None or top.val_error is None or smallest.val_error is None:

@@ -15,10 +15,11 @@ from rich.text import Text
 
 from sqtune.search.running_table import running_table
 from sqtune.search.sheet import Sheet
-from sqtune.search.tables import duration, trial_line
+from sqtune.search.tables import trial_line
 from sqtune.search.tally import Tally
 from sqtune.search.terminal_chart import FEWEST_COLUMNS, FEWEST_ROWS, Series, scatter
 from sqtune.search.time_left import rounded
+from sqtune.search.wording import duration
 
 FEW_TRIALS = 4  # running ones that come before the chart
 MOST_NOTES = 3

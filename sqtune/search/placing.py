@@ -125,7 +125,7 @@ class Waiting:
         now = time.monotonic()
         self._since = self._since or now
         if now - self._since >= self._next_seconds:
-            from sqtune.search.tables import duration
+            from sqtune.search.wording import duration
 
             self._next_seconds *= 2
             self._say(f"{self._reason()} (for {duration(now - self._since)} minutes)")

@@ -15,8 +15,9 @@ from sqtune.search.live_area import LiveArea
 from sqtune.search.live_view import MOST_NOTES, Clock, Notes, draw
 from sqtune.search.records import TrialRecord
 from sqtune.search.sheet import Sheet
-from sqtune.search.tables import duration, trial_line
+from sqtune.search.tables import trial_line
 from sqtune.search.tally import Tally
+from sqtune.search.wording import duration
 
 REFRESH_SECONDS = 0.5
 MOST_SAID = 20  # while a view is shown, to be printed once it has ended

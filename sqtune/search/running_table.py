@@ -8,8 +8,9 @@ from rich.cells import set_cell_size
 from rich.text import Text
 
 from sqtune.search.sheet import Sheet
-from sqtune.search.tables import bits_text, duration, percent, quantizer_text, schedule_text
+from sqtune.search.tables import bits_text, quantizer_text, schedule_text
 from sqtune.search.tally import Begun, Tally
+from sqtune.search.wording import duration, percent
 
 FEWEST_COLUMNS, MOST_COLUMNS = 12, 28  # for a quantizer; a schedule has what is left
 UNKNOWN = "-"

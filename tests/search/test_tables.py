@@ -16,12 +16,12 @@ from sqtune.search.records import TrialRecord
 from sqtune.search.tables import (
     as_data,
     bits_text,
-    count_text,
     quantizer_text,
     trial_line,
     trials_table,
     weight_bits_text,
 )
+from sqtune.search.wording import count_text
 
 MIXED = {
     "quantizer": Uniform(bits=2),

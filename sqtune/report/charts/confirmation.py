@@ -9,7 +9,7 @@ import altair as alt
 
 from sqtune.report.charts.style import INK, PAPER, SERIES, Chart, scale, sized, spec
 from sqtune.report.facts import Report
-from sqtune.search.tables import plural
+from sqtune.search.wording import plural
 
 Row = dict[str, Any]
 

@@ -10,7 +10,7 @@ import altair as alt
 from sqtune.report.charts.style import INK, SERIES, SOFT, Chart, scale, sized, spec
 from sqtune.report.facts import LayerErrors, Report
 from sqtune.search.records import TrialRecord
-from sqtune.search.tables import plural
+from sqtune.search.wording import plural
 
 Row = dict[str, Any]
 MOST_POINTS = 20_000  # of all curves: more make the page slow and large

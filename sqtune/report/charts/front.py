@@ -21,7 +21,8 @@ from sqtune.report.charts.style import (
 from sqtune.report.facts import Report
 from sqtune.search.pareto import standard_error
 from sqtune.search.records import TrialRecord
-from sqtune.search.tables import bits_text, count_text, kib, plural, quantizer_text
+from sqtune.search.tables import bits_text, quantizer_text
+from sqtune.search.wording import count_text, kib, plural
 
 Cost = Literal["size_bytes", "bit_operations"]
 Row = dict[str, Any]

@@ -21,7 +21,7 @@ from sqtune.report.charts.style import (
 )
 from sqtune.report.facts import Report
 from sqtune.search.records import TrialRecord
-from sqtune.search.tables import plural
+from sqtune.search.wording import plural
 
 Row = dict[str, Any]
 MOST_SLICES = 12

@@ -14,7 +14,7 @@ from sqtune.report.charts.mattered import is_log, is_numeric, searched
 from sqtune.report.charts.style import PAPER, SERIES, SOFT, Chart, sized, spec, wrapped
 from sqtune.report.facts import Report
 from sqtune.search.records import TrialRecord
-from sqtune.search.tables import plural
+from sqtune.search.wording import plural
 
 Row = dict[str, Any]
 MOST_AXES = 8
