@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import shlex
+import shutil
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -69,6 +71,7 @@ def say_next(out: Console, steps: Mapping[str, str]) -> None:
     from rich.cells import cell_len
     from rich.text import Text
 
+    steps = {**_to_the_path(), **steps}
     width = max(map(cell_len, steps)) + 3  # columns: some letters take two
     fits = len(LABEL) + width + max(map(cell_len, steps.values())) <= out.width
     for number, (command, what) in enumerate(steps.items()):
@@ -76,3 +79,15 @@ def say_next(out: Console, steps: Mapping[str, str]) -> None:
         gap = " " * (width - cell_len(command)) if fits else f"\n{' ' * (len(LABEL) + 2)}"
         line.append(command + gap).append(what, style="dim")
         out.print(line, soft_wrap=True)
+
+
+def _to_the_path() -> dict[str, str]:
+    """Return what makes a shell know `sqtune`, where it does not know this one."""
+    binaries = Path(sys.prefix, "bin")
+    script, known = binaries / "activate", shutil.which("sqtune")
+    own = binaries / "sqtune"
+    if not script.exists() or (known is not None and Path(known).resolve() == own.resolve()):
+        return {}
+    here = Path.cwd()
+    place = script.relative_to(here) if script.is_relative_to(here) else script
+    return {f"source {shlex.quote(str(place))}": "first: this shell then knows sqtune"}

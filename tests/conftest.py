@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
+
+# A shell in which `sqtune` is this one.
+os.environ["PATH"] = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
 
 # Debian's, not a downloaded one.
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")

@@ -100,6 +100,21 @@ def test_a_purpose_stands_below_its_command_where_there_is_no_room_beside_it(wid
     assert next_steps(capture.get()) == [["show", "resnet"], ["best", "resnet"]]
 
 
+def test_a_shell_that_does_not_know_sqtune_is_told_how_it_does(tmp_path, monkeypatch):
+    (tmp_path / "bin").mkdir()
+    for name in ("activate", "sqtune"):
+        (tmp_path / "bin" / name).touch(mode=0o755)
+    monkeypatch.setattr("sys.prefix", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    out = Console(width=120, force_terminal=False)
+    for path, told in (("/nowhere", True), (str(tmp_path / "bin"), False)):
+        monkeypatch.setenv("PATH", path)
+        with out.capture() as capture:
+            say_next(out, {"sqtune show": "all trials"})
+        assert capture.get().startswith("next      source bin/activate") is told
+        assert next_steps(capture.get()) == [["show"]]
+
+
 def test_a_password_that_was_typed_is_not_said_again():
     words = ["--study-storage", "postgresql://me:secret@db.internal/studies"]
     with main.commands["show"].make_context("show", words):

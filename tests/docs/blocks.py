@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import subprocess
 import sys
@@ -57,12 +56,7 @@ def run(kind: str, text: str, folder: Path) -> str:
         else ["bash", "-euo", "pipefail", "-c", text]
     )
     done = subprocess.run(
-        command, cwd=folder, env=environment(), capture_output=True, text=True, check=False
+        command, cwd=folder, capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, f"{text}\n{done.stdout}\n{done.stderr}"
     return done.stdout
-
-
-def environment() -> dict[str, str]:
-    """Return the environment of a shell in which `sqtune` is this one."""
-    return {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}

@@ -17,7 +17,7 @@ import pytest
 from PIL import Image
 from sklearn.datasets import load_digits
 
-from .blocks import DOCUMENTS, ROOT, blocks, commands, commands_in, environment, run
+from .blocks import DOCUMENTS, ROOT, blocks, commands, commands_in, run
 
 pytestmark = pytest.mark.timeout(600)
 
@@ -107,7 +107,7 @@ def test_the_registered_network_is_loaded_as_deploy_says(desk: Path) -> None:
 
 def test_the_addresses_of_ui_answer(desk: Path) -> None:
     with subprocess.Popen(
-        ["sqtune", "ui"], cwd=desk, env=environment(), stdout=subprocess.PIPE, text=True
+        ["sqtune", "ui"], cwd=desk, stdout=subprocess.PIPE, text=True
     ) as server:
         assert server.stdout is not None
         first = next(line for line in server.stdout if "http://" in line)
