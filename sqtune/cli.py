@@ -12,6 +12,7 @@ from sqtune.commands.confirm import confirm
 from sqtune.commands.control import logs, stop
 from sqtune.commands.doctor import doctor
 from sqtune.commands.export import export
+from sqtune.commands.new import new
 from sqtune.commands.plan import plan
 from sqtune.commands.predict import predict
 from sqtune.commands.report import report
@@ -65,14 +66,15 @@ def main(context: click.Context) -> None:
 
     \b
     The straight line:
-      sqtune plan --space search_spaces/resnet.yaml    what it will cost
-      sqtune search --space search_spaces/resnet.yaml  search; again: go on
-      sqtune show                                      all trials, best first
-      sqtune report                                    one page: what was found
-      sqtune best --max-size 20KiB                     the best under a budget
-      sqtune confirm                                   again, with new seeds
-      sqtune export --out deployed                     a packed, proven file
-      sqtune predict deployed cat.png                  what an image shows
+      sqtune new my-space.yaml             a space file, to be changed
+      sqtune plan --space my-space.yaml    what it will cost
+      sqtune search --space my-space.yaml  search; again: go on
+      sqtune show                          all trials, best first
+      sqtune report                        one page: what was found
+      sqtune best --max-size 20KiB         the best under a budget
+      sqtune confirm                       again, with new seeds
+      sqtune export --out deployed         a packed, proven file
+      sqtune predict deployed cat.png      what an image shows
 
     Begin with "sqtune doctor": it says whether all is there. Every command has examples in its
     --help, and ends with what to type next.
@@ -82,7 +84,7 @@ def main(context: click.Context) -> None:
 
 
 for _command in (
-    *(plan, search, show, report, confirm, compare, export, verify, predict),
+    *(new, plan, search, show, report, confirm, compare, export, verify, predict),
     *(submit, stop, logs, store, doctor),
 ):
     main.add_command(_command)

@@ -24,6 +24,7 @@ from click.shell_completion import (
 from sqtune.errors import SqtuneError
 from sqtune.files import folder_of, is_url
 from sqtune.settings import settings
+from sqtune.shipped import spaces
 from sqtune.store import DEFAULT_STORE, Store, file_name
 
 SHELLS = ("bash", "zsh", "fish")
@@ -72,6 +73,13 @@ def complete_path(ctx: click.Context) -> Iterator[str]:
 
     schema = space_file_schema()
     yield from (f"{path}=" for path in dict.fromkeys(_paths(schema, schema["$defs"])))
+
+
+@_beginning
+def complete_space(ctx: click.Context) -> Iterator[str]:
+    """Yield the names of the space files that come with sqtune."""
+    del ctx
+    yield from spaces()
 
 
 def complete_folder(

@@ -27,7 +27,7 @@ AFTER = {  # Ctrl-C, by command
 
 
 GROUPS = {  # of commands, in the help
-    "Search": ("plan", "search", "confirm", "compare", "train", "stop"),
+    "Search": ("new", "plan", "search", "confirm", "compare", "train", "stop"),
     "Understand": ("show", "best", "report", "logs", "ui"),
     "Take away": ("export", "verify", "predict"),
     "Clusters": ("submit",),

@@ -72,12 +72,12 @@ def compare(
     """Train fixed methods with several seeds and print their table.
 
     Each is trained at the paper's budget and at equal ones, as `compare.budgets` says. The same
-    command again goes on; with more seeds, or other budgets, it adds them.
+    command again goes on; with more seeds, or other budgets, it adds them. A space file to begin
+    with: "sqtune new methods.yaml --from compare_digits".
 
     \b
-    sqtune compare --space search_spaces/paper/cifar10_resnet56.yaml
-    sqtune compare --space search_spaces/compare_digits.yaml --seeds 5
-    sqtune compare --space my.yaml --set trial.num_epochs=10 --out table
+    sqtune compare --space methods.yaml --seeds 5
+    sqtune compare --space methods.yaml --set trial.num_epochs=10 --out table
     """
     from sqtune.config import load_space
     from sqtune.config.compared import comparison_space

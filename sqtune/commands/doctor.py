@@ -6,6 +6,7 @@ import os
 import sys
 from dataclasses import asdict
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
@@ -15,6 +16,7 @@ from sqtune.next_steps import say_next, typed
 from sqtune.options import address_option, json_option, options, places_options
 from sqtune.output import console, print_json
 from sqtune.settings import DEFAULT_FILE, FILE_VARIABLE, VARIABLES
+from sqtune.shipped import BEGIN, IN_A_CHECKOUT
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -60,8 +62,11 @@ def doctor(
         print_json({"search_would_run": runs, "findings": [asdict(each) for each in found]})
     elif runs:
         given = typed("store", "study_storage", "tracking_uri", "address")
-        steps = {f"sqtune plan --space search_spaces/resnet.yaml{typed('store')}": "what it costs"}
-        steps[f"sqtune search --space search_spaces/resnet.yaml{given}"] = "a first search"
+        space, steps = f"{IN_A_CHECKOUT}/resnet.yaml", {}
+        if not Path(space).exists():
+            space, steps = BEGIN.split()[-1], {BEGIN: "a space file to begin with"}
+        steps[f"sqtune plan --space {space}{typed('store')}"] = "what it costs"
+        steps[f"sqtune search --space {space}{given}"] = "a first search"
         say_next(out, steps)
     sys.exit(0 if runs else 1)
 

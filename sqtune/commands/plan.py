@@ -28,7 +28,7 @@ def plan(space_file: Path, overrides: tuple[str, ...], store: str, as_json: bool
     Of a comparison, what `sqtune compare` will cost with three seeds.
 
     \b
-    sqtune plan --space search_spaces/resnet.yaml
+    sqtune plan --space my-space.yaml
     sqtune plan --space my.yaml --set search.num_trials=100 --json
     """
     from sqtune.config import load_space

@@ -80,9 +80,9 @@ def search(
     """Search a space; the same command again goes on where it stopped.
 
     \b
-    sqtune search --space search_spaces/resnet.yaml
-    sqtune search --space search_spaces/resnet.yaml --trials 48 --time-limit 2h
-    sqtune search --space my.yaml --set trial.num_epochs=2 --name quick
+    sqtune search --space my-space.yaml
+    sqtune search --space my-space.yaml --trials 48 --time-limit 2h
+    sqtune search --space my-space.yaml --set trial.num_epochs=2 --name quick
     """
     from sqtune.config.asked import asked_space
     from sqtune.config.load import space_text

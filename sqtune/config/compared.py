@@ -31,7 +31,8 @@ def comparison(space: SearchSpace) -> Comparison:
     if space.compare is None:
         raise ConfigError(
             f'"{space.name}" compares nothing: it has no section compare: with methods. '
-            "search_spaces/paper/cifar10_vgg9.yaml shows one; sqtune search is for the others."
+            "One to begin with: sqtune new methods.yaml --from compare_digits; sqtune search is "
+            "for the others."
         )
     return space.compare
 

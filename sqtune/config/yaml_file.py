@@ -15,6 +15,7 @@ from ruamel.yaml.constructor import DuplicateKeyError
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
 from sqtune.errors import ConfigError
+from sqtune.shipped import BEGIN
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +56,10 @@ def read_yaml(path: Path) -> YamlFile:
     try:
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError:
-        raise ConfigError(f"{path}: no such file. Give --space the path of a space file.") from None
+        raise ConfigError(
+            f"{path}: no such file. Give --space the path of a space file; {BEGIN} writes one to "
+            "begin with."
+        ) from None
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(
             f"{path}: cannot be read: {error}. Give --space the path of a text file in UTF-8."

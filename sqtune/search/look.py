@@ -9,6 +9,7 @@ from sqtune.search import lease
 from sqtune.search.records import TrialRecord
 from sqtune.search.storage import open_named, open_storage
 from sqtune.search.study import Study
+from sqtune.shipped import BEGIN
 from sqtune.store import Store
 
 
@@ -42,8 +43,8 @@ def load_study(
     places = Store.at(store)
     if study_storage is None and not places.journal.exists():
         raise StudyError(
-            f"there is no study in {places.place}. Start one: "
-            "sqtune search --space search_spaces/resnet.yaml, or give --store another folder."
+            f"there is no study in {places.place}. Start one: sqtune search --space FILE (to begin "
+            f"with, {BEGIN} writes FILE), or give --store another folder."
         )
     study = Study.load(open_storage(places, study_storage), name)
     return study, trials_now(study, store, study_storage)

@@ -18,6 +18,7 @@ from sqtune.search.importance import importance
 from sqtune.search.records import TrialRecord
 from sqtune.search.storage import study_names
 from sqtune.search.stored import CONFIG, RUN_ID, record_of, with_results_of
+from sqtune.shipped import BEGIN
 
 
 class StudyView:
@@ -42,8 +43,8 @@ class StudyView:
         names = study_names(storage)
         if not names:
             raise StudyError(
-                "there is no study here yet. Start one: "
-                "sqtune search --space search_spaces/resnet.yaml"
+                "there is no study here yet. Start one: sqtune search --space FILE (to begin "
+                f"with, {BEGIN} writes FILE)."
             )
         if name is not None and name not in names:
             raise StudyError(f'there is no study "{name}". {did_you_mean(name, names)}')

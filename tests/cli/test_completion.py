@@ -101,6 +101,7 @@ def test_paths_of_a_space_file_and_values_of_choices():
     assert completed("export", "--form", "") == ["onnx", "native", "torch", "c"]
     assert completed("completion", "") == list(SHELLS)
     assert completed("pre") == ["predict"]
+    assert completed("new", "--from", "res") == ["resnet"]
 
 
 def test_folders_and_files_are_left_to_the_shell():

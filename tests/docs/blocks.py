@@ -55,8 +55,6 @@ def run(kind: str, text: str, folder: Path) -> str:
         if kind == "python"
         else ["bash", "-euo", "pipefail", "-c", text]
     )
-    done = subprocess.run(
-        command, cwd=folder, capture_output=True, text=True, check=False
-    )
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
     assert done.returncode == 0, f"{text}\n{done.stdout}\n{done.stderr}"
     return done.stdout

@@ -106,9 +106,7 @@ def test_the_registered_network_is_loaded_as_deploy_says(desk: Path) -> None:
 
 
 def test_the_addresses_of_ui_answer(desk: Path) -> None:
-    with subprocess.Popen(
-        ["sqtune", "ui"], cwd=desk, stdout=subprocess.PIPE, text=True
-    ) as server:
+    with subprocess.Popen(["sqtune", "ui"], cwd=desk, stdout=subprocess.PIPE, text=True) as server:
         assert server.stdout is not None
         first = next(line for line in server.stdout if "http://" in line)
         address = re.search(r"http://127\.0\.0\.1:\d+", first)
