@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -67,6 +68,13 @@ def examine(checks: Sequence[Check]) -> Iterator[Finding]:
         except Exception as error:  # no check ends the others
             failed = f"this could not be found out: {type(error).__name__}: {error}"
             yield Finding(check.subject, check.otherwise, failed, REPORT)
+
+
+def slow(subject: str, what: str, seconds: float) -> Finding:
+    """Return what it means that another process has not ended in time: nothing is broken yet."""
+    load, cpus = os.getloadavg()[0], len(os.sched_getaffinity(0))
+    text = f"{what} takes longer than {seconds:g} s: a slow disk, or load {load:.0f} on {cpus} CPUs"
+    return Finding(subject, "note", text, "Give the command again once the machine is less busy.")
 
 
 def _begun(check: Check) -> Future[list[Finding]]:

@@ -12,10 +12,11 @@ import subprocess
 import sys
 from typing import Any
 
-from sqtune.doctor.examine import Finding
+from sqtune.doctor.examine import Finding, slow
 
 SECONDS = 100.0  # torch on a slow disk, and a GPU's start
 QUERY = ("--query-gpu=name,memory.total,driver_version", "--format=csv,noheader")
+TORCH_ANEW = "Install it anew: torch and torchvision from one source, with matching versions."
 INSTALL = "Install a build of torch for CUDA (pytorch.org names one for each driver), or train on "
 INSTALL += "CPUs: --set resources.gpus=0."
 
@@ -23,9 +24,10 @@ INSTALL += "CPUs: --set resources.gpus=0."
 def look_at_gpus() -> list[Finding]:
     """Compare the GPUs that the driver shows with those that torch computes on."""
     driver, torch = _driver(), _torch()
+    if torch is None:
+        return [slow("torch", "importing torch", SECONDS)]
     if "problem" in torch:
-        remedy = "Install it anew: torch and torchvision from one source, with matching versions."
-        return [Finding("torch", "problem", torch["problem"], remedy)]
+        return [Finding("torch", "problem", torch["problem"], TORCH_ANEW)]
     built = "without CUDA" if torch["cuda"] is None else f"for CUDA {torch['cuda']}"
     found = [Finding("torch", "ok", f"{torch['version']}, built {built}, can be imported")]
     hidden = os.environ.get("CUDA_VISIBLE_DEVICES")
@@ -66,13 +68,16 @@ def _driver() -> list[str]:
     return [f"{name}, {memory}, driver {version}" for name, memory, version in rows]
 
 
-def _torch() -> dict[str, Any]:
-    """Return what torch sees, as told by a process of its own: a broken build takes it down."""
+def _torch() -> dict[str, Any] | None:
+    """Return what torch sees, as told by a process of its own: a broken build takes it down.
+
+    None where it has not told in time.
+    """
     command = [sys.executable, "-m", "sqtune.doctor.gpu"]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=SECONDS, check=False)
     except subprocess.TimeoutExpired:
-        return {"problem": f"torch says nothing within {SECONDS:g} s"}
+        return None
     if done.returncode or not done.stdout.strip():
         last = (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1]
         return {"problem": f"torch cannot be imported: {last}"}

@@ -16,7 +16,8 @@ from packaging.specifiers import SpecifierSet
 from packaging.utils import canonicalize_name
 
 import sqtune
-from sqtune.doctor.examine import Finding
+from sqtune.doctor.examine import Finding, slow
+from sqtune.doctor.gpu import TORCH_ANEW
 from sqtune.provenance import commit
 
 SHOWN = ("torch", "ray", "optuna", "mlflow", "onnxruntime")
@@ -60,11 +61,8 @@ def look_at_versions() -> list[Finding]:
 def look_at_imports() -> list[Finding]:
     """Import each library in a process of its own: broken ones crash, or take for ever."""
     with ThreadPoolExecutor() as pool:
-        problems = list(filter(None, pool.map(_import_problem, IMPORTED)))
-    if not problems:
-        return [Finding("imports", "ok", f"{', '.join(IMPORTED)} can be imported")]
-    remedy = "Install it anew, with matching versions (torch and torchvision from one source)."
-    return [Finding("imports", "problem", problem, remedy) for problem in problems]
+        found = list(filter(None, pool.map(_import_problem, IMPORTED)))
+    return found or [Finding("imports", "ok", f"{', '.join(IMPORTED)} can be imported")]
 
 
 def look_at_extras() -> list[Finding]:
@@ -139,16 +137,20 @@ def _other_than_locked(lock: Path) -> Iterator[str]:
             yield f"{name} {version} ({locked})"
 
 
-def _import_problem(module: str) -> str | None:
-    """Return why a module cannot be imported; None where it can."""
+def _import_problem(module: str) -> Finding | None:
+    """Return what is wrong with a module that is not imported; None where it is."""
     command = [sys.executable, "-c", f"import {module}"]
     try:
         done = subprocess.run(
             command, capture_output=True, text=True, timeout=IMPORT_SECONDS, check=False
         )
     except subprocess.TimeoutExpired:
-        return f"importing {module} takes longer than {IMPORT_SECONDS:g} s"
-    if done.returncode:
-        last = (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1]
-        return f"{module} cannot be imported: {last}"
-    return None
+        return slow("imports", f"importing {module}", IMPORT_SECONDS)
+    if not done.returncode:
+        return None
+    last = (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1]
+    library = module.partition(".")[0]
+    remedy = f"Install it anew: pip install --force-reinstall {library}, or make setup."
+    if library == "torchvision":
+        remedy = TORCH_ANEW
+    return Finding("imports", "problem", f"{module} cannot be imported: {last}", remedy)

@@ -153,11 +153,21 @@ def test_what_the_lock_file_has_in_another_version(tmp_path):
 
 
 def test_a_module_that_cannot_be_imported_is_named_with_its_reason(tmp_path, monkeypatch):
-    (tmp_path / "broken_module.py").write_text("raise OSError('libcudart.so.12: cannot open')")
+    for name in ("broken_module", "torchvision"):
+        (tmp_path / f"{name}.py").write_text("raise OSError('libcudart.so.12: cannot open')")
+    (tmp_path / "slow_module.py").write_text("import time; time.sleep(60)")
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
-    problem = packages._import_problem("broken_module")
-    assert problem == "broken_module cannot be imported: OSError: libcudart.so.12: cannot open"
+    broken = packages._import_problem("broken_module")
+    reason = "broken_module cannot be imported: OSError: libcudart.so.12: cannot open"
+    assert broken is not None
+    assert (broken.state, broken.text) == ("problem", reason)
+    assert "--force-reinstall broken_module" in str(broken.remedy)
+    assert "torch and torchvision" in str(packages._import_problem("torchvision"))
     assert packages._import_problem("json") is None
+    monkeypatch.setattr(packages, "IMPORT_SECONDS", 0.3)
+    slow = packages._import_problem("slow_module")
+    assert slow is not None
+    assert (slow.state, "nstall" in str(slow.remedy)) == ("note", False)
 
 
 def test_a_store_is_written_to_and_locked_and_left_as_it_was(tmp_path):
