@@ -28,6 +28,7 @@ from sqtune.search.endings import nothing_fits
 from sqtune.store import Store
 
 if TYPE_CHECKING:
+    from sqtune.config.options import Target
     from sqtune.deploy.manifest import Source
     from sqtune.search.chosen import Chosen
     from sqtune.search.records import TrialRecord
@@ -110,6 +111,7 @@ def export(
     from sqtune.deploy.export import export as export_network
     from sqtune.deploy.folder import refuse_taken
     from sqtune.deploy.measures.report import layers_table, size_table
+    from sqtune.search.look import load_study
 
     refuse_taken(out, force=force)
     places = Store.at(store)
@@ -130,6 +132,10 @@ def export(
         request, say=lambda line: printer.print(line, highlight=False, soft_wrap=True)
     )
     registered = _register(places.tracking_uri_or(tracking_uri), chosen.source, out, manifest)
+    if chosen.source["study"] is not None:
+        study, _ = load_study(places.place, study_storage, chosen.source["study"])
+        if missed := _missed(study.space.target, manifest):
+            click.echo(f"warning: {missed}", err=True)
     if as_json:
         print_json({"folder": str(out.absolute()), "registered": registered, "manifest": manifest})
         return
@@ -194,6 +200,28 @@ def _chosen(
     if found is None:
         raise nothing_fits(study.name, trials, max_size, max_error)
     return chosen_network(places, study.name, trials, found)
+
+
+def _missed(target: Target | None, manifest: Mapping[str, Any]) -> str | None:
+    """Return what does not fit of a form that the search's target did not count; None if all does.
+
+    Args:
+        target: The study's.
+        manifest: Of what was written.
+    """
+    from sqtune.deploy.sizes.footprint import Footprint, refusal
+
+    form, size = manifest["form"], manifest["size"]
+    if target is None or form == target.form:
+        return None
+    written = Footprint(size["bytes"], size["weight_bits"], size["ram_bytes"] or 0, 0, 0)
+    problem = refusal(written, target.model_copy(update={"form": form, "max_macs": None}))
+    if problem is None:
+        return None
+    return (
+        f"{problem} The search counted the form {target.form}. Search with target.form: c, or "
+        "choose a smaller network: --max-size."
+    )
 
 
 def _register(

@@ -91,7 +91,7 @@ def readme(manifest: Mapping[str, Any]) -> str:
         "| | |",
         "|---|---|",
         f"| needs | {NEEDS[form].format(oldest=runtime.get('oldest_onnxruntime', ''))}{code} |",
-        f"| size | {manifest['size']['bytes']:,} bytes |",
+        *_sizes(manifest["size"]),
         f"| input | uint8 pixels, 1 x {channels} x {height} x {width}; normalised inside |",
         f"| validation error | {_percent(errors['validation'])} of "
         f"{errors['num_validation']:,} images |",
@@ -112,6 +112,18 @@ def readme(manifest: Mapping[str, Any]) -> str:
             "",
         ]
     return "\n".join(lines)
+
+
+def _sizes(size: Mapping[str, Any]) -> list[str]:
+    """Return the rows of what the file takes; of a C source flash and RAM, each by itself."""
+    if size["ram_bytes"] is None:
+        return [f"| size | {size['bytes']:,} bytes |"]
+    rows = [f"| flash, data | {size['bytes']:,} bytes |"]
+    target = size["target"]
+    if target is not None:
+        rows.append(f"| flash, code | {target['code_bytes']:,} bytes on a Cortex-M4 |")
+    stack = "" if target is None else f", and a stack of {target['stack_bytes']:,}"
+    return [*rows, f"| RAM | {size['ram_bytes']:,} bytes{stack} |"]
 
 
 def _fit(height: int, width: int, resize: int | None) -> str:

@@ -19,7 +19,7 @@ from sqtune.deploy.runtime import open_session, runner
 from sqtune.search.look import load_study
 
 SPACE = Path(__file__).parents[2] / "search_spaces" / "resnet.yaml"
-SMALL = ("trial.num_epochs=2", "trial.network.width=4")
+SMALL = ("trial.num_epochs=2", "trial.network.width=4", "target={max_ram: 2KiB}")  # as onnx
 
 
 @pytest.fixture(scope="module")
@@ -90,8 +90,9 @@ def test_the_best_network_is_exported_proven_and_registered(store, tmp_path, mon
 
 @pytest.mark.parametrize("form", ["native", "torch", "c"])
 def test_other_forms_of_a_chosen_trial(store, tmp_path, form):
-    printed = exported(store, tmp_path / "out", "--trial", 1, "--form", form)
-    manifest = printed["manifest"]
+    given = ("--store", store, "--out", tmp_path / "out", "--trial", 1, "--form", form, "--json")
+    answer = typed("export", *given)
+    manifest = json.loads(answer.stdout)["manifest"]
     assert manifest["source"]["trial"] == 1
     assert all(found["num_ties"] == 0 for found in agreements(manifest))
     assert typed("verify", tmp_path / "out").exit_code == 0
@@ -101,6 +102,11 @@ def test_other_forms_of_a_chosen_trial(store, tmp_path, form):
             size["predicted_bytes"],
             size["predicted_ram_bytes"],
         )
+        readme = (tmp_path / "out" / "README.md").read_text(encoding="utf-8")
+        assert f"| flash, data | {size['bytes']:,} bytes |\n" in readme
+        assert f"| RAM | {size['ram_bytes']:,} bytes" in readme
+    misses = "warning: It takes 2.1 KiB of RAM, max_ram is 2.0 KiB. The search counted the form onnx"
+    assert (misses in answer.stderr) is (form == "c")
 
 
 def agreements(manifest: dict) -> list[dict]:
