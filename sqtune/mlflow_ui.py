@@ -19,7 +19,7 @@ from sqtune.tracking.pages import (
     front_page,
     latest_study,
     past_proxies,
-    study_page,
+    trials_page,
 )
 
 FIRST_PORT, LAST_PORT = 5000, 5099
@@ -79,7 +79,7 @@ def serve(
 
 def _latest(url: str) -> tuple[str | None, dict[str, str]]:
     study, experiment = latest_study(url) or (None, "")
-    shown = {"trials": study_page, "front": front_page, "charts": charts_page}
+    shown = {"trials": trials_page, "front": front_page, "charts": charts_page}
     pages = {name: f"{url}/{page(experiment)}" for name, page in shown.items()}
     return study, {} if study is None else pages
 

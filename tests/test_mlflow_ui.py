@@ -51,5 +51,6 @@ def test_no_proxy_is_asked_and_a_server_that_dies_is_told(tmp_path, monkeypatch)
     [(_, study, pages)] = started
     assert study == "resnet"
     assert "experiments/7" in pages["trials"]
+    assert pages["trials"].endswith("viewStateShareKey=sqtune-trials")  # not one collapsed row
     with suppress(psutil.NoSuchProcess):  # nothing of the server is left
         psutil.Process(int((tmp_path / "worker").read_text())).wait(5)

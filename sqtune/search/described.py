@@ -12,6 +12,7 @@ from sqtune.search.tables import bits_text, counts_text, quantizer_text, schedul
 from sqtune.search.wording import count_text, kib, percent
 
 MOST_ROWS = 12
+ROOM = "&nbsp;"
 
 
 def description(
@@ -58,12 +59,13 @@ def _words(trial: TrialRecord) -> str:
 
 
 def _cells(trial: TrialRecord, objectives: Sequence[Objective]) -> dict[str, str]:
-    """Return a row of the table by column."""
+    """Return a row of the table by column; MLflow leaves no room between columns by itself."""
+    size = "?" if trial.size_bytes is None else f"{trial.size_bytes / 1024:.1f}"
     cells = {
         "trial": f"[{trial.number}](trial:{trial.number})",
         "error %": percent(trial.val_error or 0.0, trial.facts.get("num_validation")),
-        "bits": bits_text(trial),
-        "size": kib(trial.size_bytes),
+        "bits": bits_text(trial).removesuffix(" bit"),
+        "size KiB": size,
     }
     if "bit_operations" in objectives:
         cells["bit ops"] = count_text(trial.facts.get("bit_operations"))
@@ -71,4 +73,5 @@ def _cells(trial: TrialRecord, objectives: Sequence[Objective]) -> dict[str, str
         "quantizer": quantizer_text(trial.config),
         "ratio schedule": schedule_text(trial.config),
     }
-    return {name: cell.replace("|", r"\|") for name, cell in cells.items()}
+    escaped = {name: cell.replace("|", r"\|") for name, cell in cells.items()}
+    return {f"{ROOM}{name}{ROOM}": f"{ROOM}{cell}{ROOM}" for name, cell in escaped.items()}

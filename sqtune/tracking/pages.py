@@ -27,9 +27,14 @@ def front_page(experiment_id: str) -> str:
     return f"{study_page(experiment_id)}&viewStateShareKey={FRONT}"
 
 
+def trials_page(experiment_id: str) -> str:
+    """Return the page of all trials as a table, the smallest error first; likewise."""
+    return f"{study_page(experiment_id)}&viewStateShareKey={TRIALS}"
+
+
 def charts_page(experiment_id: str) -> str:
     """Return the page of charts that compare the trials; likewise."""
-    return f"{study_page(experiment_id)}&viewStateShareKey={TRIALS}&compareRunsMode=CHART"
+    return f"{trials_page(experiment_id)}&compareRunsMode=CHART"
 
 
 def on_server(uri: str, page: str) -> str | None:

@@ -241,4 +241,8 @@ def test_a_front_of_other_objectives_is_marked_and_not_joined(tmp_path):
     check_front(study)
     words = description("other", trials, trials[0], study._front, search.objectives)
     assert "The front of val_error and bit_operations:" in words
-    assert "| bits | size | bit ops | quantizer |" in words
+    assert "bits | size KiB | bit ops | quantizer" in words.replace("&nbsp;", "")
+    rows = [line for line in words.splitlines() if line.startswith("|") and "---" not in line]
+    cells = [cell for row in rows for cell in row.strip("| ").split(" | ")]
+    assert all(cell.startswith("&nbsp;") and cell.endswith("&nbsp;") for cell in cells)
+    assert not [cell for cell in cells if "KiB" in cell][1:]  # the unit stands in the header

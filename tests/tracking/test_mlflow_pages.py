@@ -7,7 +7,7 @@ import re
 import pytest
 
 from sqtune.tracking import Tracker
-from sqtune.tracking.pages import charts_page, latest_study, study_page
+from sqtune.tracking.pages import charts_page, latest_study, study_page, trials_page
 
 pytestmark = [
     pytest.mark.browser,
@@ -20,7 +20,7 @@ FRONT = {1, 3}
 
 @pytest.fixture(scope="module")
 def pages(browser, one_server):
-    """Return the addresses of a study's pages on a server: the front, all trials, charts."""
+    """Return the addresses of a study's pages on a server: front, its run, charts, trials."""
     if not one_server.runs:
         one_server.start()
     one_server.wait()
@@ -33,13 +33,13 @@ def pages(browser, one_server):
             tracker.log_epoch(number, {"epoch": epoch, "time": 1_700_000_000_000, **figures})
         tracker.end_trial(number, "FINISHED", {"size_bytes": 1000 + number, "bits": 2})
     tracker.tag_front(FRONT)
-    tracker.describe("Best: [trial 3](trial:3).\n\n[front](front) [charts](charts)")
+    tracker.describe("Best: [trial 3](trial:3).\n\n| &nbsp;a&nbsp; | b |\n| --- | --- |\n| &nbsp;2.44&nbsp; | 2 |\n\n[front](front) [charts](charts)")
     tracker.end_study("FINISHED", {})
     tracker.close()
     assert tracker.error is None
     study, experiment = latest_study(one_server.uri)
     assert study == STUDY
-    others = (study_page(experiment), charts_page(experiment))
+    others = (study_page(experiment), charts_page(experiment), trials_page(experiment))
     return tracker.front_page, *(f"{one_server.uri}/{page}" for page in others)
 
 
@@ -72,10 +72,20 @@ def test_the_link_to_the_front_shows_its_runs_alone_best_first(page, pages):
 def test_a_study_is_one_parent_with_its_trials_and_its_description(page, pages):
     page.goto(pages[1])
     assert runs_shown(page) == [STUDY]
+    page.locator("a[href*='/runs/']", has_text=STUDY).first.click()
+    cell = page.locator("td", has_text=re.compile("^\\s*2.44\\s*$")).first
+    cell.wait_for()
+    assert cell.text_content() == "\xa02.44\xa0"  # MLflow leaves no room between columns
+    page.goto(pages[1])
     link = page.get_by_role("link", name="trial 3").first.get_attribute("href")
     page.goto(f"{pages[1].partition('#')[0]}{link}")
     page.get_by_role("heading", name=f"{STUDY}-0003").wait_for()
     page.get_by_text("Parent run", exact=True).wait_for()
+
+
+def test_the_link_to_the_trials_shows_all_of_them_best_first(page, pages):
+    page.goto(pages[3])
+    assert runs_shown(page) == [f"{STUDY}-{number:04d}" for number in (3, 2, 1, 0)]
 
 
 def test_the_charts_compare_all_trials_by_epoch(page, pages):
