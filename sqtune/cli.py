@@ -244,14 +244,14 @@ def ui(port: int | None, store: str, as_json: bool) -> None:
 
 
 @main.command()
-@options(store_option, json_option)
-def schema(store: str, as_json: bool) -> None:
+@click.option("--store", hidden=True, expose_value=False)  # taken as by all others
+@click.option("--json", is_flag=True, hidden=True, expose_value=False)  # it is JSON anyway
+def schema() -> None:
     """Print the JSON schema of space files, for editors.
 
     \b
     sqtune schema > search_spaces/schema.json
     """
-    del store, as_json  # taken for the sake of uniformity: the schema is JSON, wherever it is asked
     from sqtune.config.schema import space_file_schema
 
     print_json(space_file_schema())

@@ -13,6 +13,7 @@ from pathlib import Path
 import click
 
 from sqtune.commands.search import search
+from sqtune.completion import complete_folder
 from sqtune.errors import ClusterError, ConfigError
 from sqtune.files import is_url
 from sqtune.options import options, set_option, space_option, working_dir_option
@@ -27,6 +28,14 @@ PASSED = ("store", "study_storage", "tracking_uri")
 @click.option(
     "--address", required=True, metavar="URL", help="The cluster's dashboard: http://HEAD:8265."
 )
+@click.option(
+    "--store",
+    envvar=VARIABLES["store"],
+    show_envvar=True,
+    metavar="DIR|URL",
+    shell_complete=complete_folder,
+    help="A folder that all nodes share, by its absolute path, or a URL (s3://...).",
+)
 @options(working_dir_option)
 @click.option("--no-wait", is_flag=True, help="Return at once; by default its output is followed.")
 @click.argument("more", nargs=-1, type=click.UNPROCESSED, metavar="[OPTIONS OF SEARCH]")
@@ -36,23 +45,25 @@ def submit(
     space_file: Path,
     overrides: tuple[str, ...],
     address: str,
+    store: str | None,
     working_dir: Path | None,
     no_wait: bool,
     more: tuple[str, ...],
 ) -> None:
     """Send a search to a Ray cluster as a job.
 
-    It runs there by itself: Ctrl-C leaves it running. Takes the options of sqtune search too.
-    --store is a folder that all nodes share, or a URL (s3://...).
+    It runs there by itself: Ctrl-C leaves it running. Takes the options of sqtune search too;
+    with a store under a URL it needs --study-storage and --tracking-uri.
 
     \b
-    sqtune submit --space my.yaml --address http://HEAD:8265 --store /shared
-    sqtune submit --space my.yaml --address http://HEAD:8265 --store s3://b/store
-    sqtune submit --space my.yaml --address http://HEAD:8265 --working-dir .
+    sqtune submit --space my.yaml --address http://HEAD:8265 --store /shared/store
+    sqtune submit --space my.yaml --address http://HEAD:8265 \\
+      --store /shared/store --working-dir .
     """
     from sqtune.config import load_space
 
-    arguments = [*more, *(text for change in overrides for text in ("--set", change))]
+    at = [] if store is None else ["--store", store]
+    arguments = [*at, *more, *(text for change in overrides for text in ("--set", change))]
     parsed = search.make_context(
         "search", ["--space", str(space_file), *arguments], default_map=context.default_map
     )

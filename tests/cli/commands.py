@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 from collections.abc import Iterator
 
@@ -35,7 +36,7 @@ def command_in(line: str) -> list[str]:
 
 
 def examples(text: str) -> list[list[str]]:
-    lines = map(str.strip, text.splitlines())
+    lines = map(str.strip, re.sub(r" \\\n *", " ", text).splitlines())
     return [command_in(line) for line in lines if line.startswith("sqtune ")]
 
 

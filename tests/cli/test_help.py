@@ -54,6 +54,14 @@ def test_the_list_of_commands_cuts_nothing_off_and_leaves_none_out():
     assert all(f"\n{title}:\n" in listed for title in GROUPS)
 
 
+def test_all_but_two_commands_take_json_as_the_cookbook_says():
+    options = {name: {each.name for each in main.commands[name].params} for name in main.commands}
+    assert {name for name in options if "as_json" not in options[name]} == {
+        *("submit", "completion", "schema")  # whose answer is JSON anyway
+    }
+    assert "--store" not in help_of(("schema",))
+
+
 def test_the_name_alone_says_where_to_begin():
     answer = CliRunner().invoke(main, [])
     assert answer.exit_code == 0

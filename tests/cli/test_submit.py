@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import pytest
 from click.testing import CliRunner
+from commands import examples, help_of
 from ray_cluster import free_port
 
 from sqtune.cli import main
+from sqtune.commands import submit
 
 SPACE = "name: small\ntrial: {num_epochs: 4}\nspace: {optimizer.lr: {choice: [0.05, 0.1]}}\n"
 
@@ -52,3 +54,11 @@ def test_the_space_lies_in_the_working_directory(space, tmp_path, monkeypatch):
     answer = CliRunner().invoke(main, [*arguments, "--working-dir", str(other)])
     assert answer.exit_code == 2
     assert "does not lie in --working-dir" in answer.output
+
+
+def test_the_examples_are_not_refused_for_their_store():
+    typed = examples(help_of(("submit",)))
+    assert any("--working-dir" in words for words in typed)
+    for words in typed:
+        params = main.commands["submit"].make_context("submit", words[1:]).params
+        submit._check({"store": params["store"]})
