@@ -89,10 +89,8 @@ def main(store: Path) -> None:
             page.goto(at[name])
             picture(page, name)
         experiment = at["trials"].partition("/experiments/")[2].partition("/")[0]
-        api, training = (
-            f"{at['url']}/api/2.0/mlflow",
-            at["trials"].partition("?")[2].partition("&")[0],
-        )
+        api = f"{at['url']}/api/2.0/mlflow"
+        training = at["trials"].partition("?")[2].partition("&")[0]
         runs = ask(page, f"{api}/runs/search", experiment_ids=[experiment])["runs"]
         tags = {run["info"]["run_id"]: {t["key"] for t in run["data"]["tags"]} for run in runs}
         study = next(run for run, keys in tags.items() if "sqtune.trial" not in keys)

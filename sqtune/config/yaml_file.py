@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -107,6 +108,16 @@ def parse_value(text: str) -> Any:
         raise ConfigError(
             f"{text!r} is not a YAML value: {problem}. Write text in quotes, lists as [1, 2]."
         ) from None
+
+
+def as_yaml(content: Mapping[str, Any]) -> str:
+    """Return plain data as YAML: what holds no mapping or list inside stands on a line."""
+    yaml, written = YAML(typ="safe", pure=True), io.StringIO()
+    yaml.sort_base_mapping_type_on_output = False
+    yaml.default_flow_style = None
+    yaml.width = 100
+    yaml.dump(dict(content), written)
+    return written.getvalue()
 
 
 def _plain(node: Any) -> Any:

@@ -19,10 +19,10 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from sqtune.errors import SqtuneError, StageBusy, StoreError, WriteError
+from sqtune.search.log_text import BEGINNING, beginning, ending, epoch_text
 from sqtune.search.worker_memory import memory_taken
 from sqtune.store import Store
 
-BEGINNING = "on process "  # of what the log says of a leg
 _SUITED: set[str] = set()  # drivers that this process has been compared with
 FINISH_SECONDS = 60.0  # for stages to be written to a URL, where another node may need them
 LOG_SECONDS = 5.0  # for a log to be copied from or to a URL
@@ -151,7 +151,7 @@ class Leg:
                     **result.metrics(),
                 }
             )
-            self._say_epoch(epochs[-1])
+            self._say(epoch_text(epochs[-1]))
             if result.final:
                 return True
             if result.epoch in self.assignment.rungs:
@@ -182,7 +182,7 @@ class Leg:
         from sqtune.train.loop import train
 
         assignment, root = self.assignment, self._store.root
-        self._say(f"{BEGINNING}{os.getpid()}: {assignment.config}")
+        self._say(beginning(os.getpid(), assignment.config))
         data = root / assignment.data
         try:
             there = self._store.fetch(data)
@@ -242,14 +242,10 @@ class Leg:
         except OSError:  # a full disk
             return Path(os.devnull).open("a", encoding="utf-8")
 
-    def _say_epoch(self, epoch: dict[str, float]) -> None:
-        self._say("  ".join(f"{key} {value:.4g}" for key, value in epoch.items()))
-
     def _say_ending(self, report: dict[str, Any]) -> None:
         faulthandler.cancel_dump_traceback_later()
-        for kind in ("facts", "failure", "busy", "out_of_memory", "unwritable"):
-            if kind in report:
-                self._say(f"{kind}: {report[kind]}")
+        if (text := ending(report)) is not None:
+            self._say(text)
 
     def _say(self, text: str) -> None:
         if self._log is None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -66,7 +67,11 @@ def test_what_cannot_be_written_now_is_no_failure_and_is_written_later(assignmen
     leg.close()
     assert "facts" in report
     assert [path.name for path in in_the_way.iterdir()] == ["00000"]
-    assert "unwritable" in (tmp_path / assignment.log).read_text()
+    log = (tmp_path / assignment.log).read_text()
+    assert "given back, as something cannot be written: " in log
+    assert "\n    network: {" in log
+    assert re.search(r"val_error \d+\.\d\d %", log)
+    assert re.search(r" finished after \d+\.\d s on this process\n\Z", log)
 
 
 def test_a_log_that_cannot_be_written_ends_no_trial(assignment, tmp_path):

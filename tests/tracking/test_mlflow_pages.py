@@ -33,9 +33,8 @@ def pages(browser, one_server):
             tracker.log_epoch(number, {"epoch": epoch, "time": 1_700_000_000_000, **figures})
         tracker.end_trial(number, "FINISHED", {"size_bytes": 1000 + number, "bits": 2})
     tracker.tag_front(FRONT)
-    tracker.describe(
-        "Best: [trial 3](trial:3).\n\n| &nbsp;a&nbsp; | b |\n| --- | --- |\n| &nbsp;2.44&nbsp; | 2 |\n\n[front](front) [charts](charts)"
-    )
+    table = "| &nbsp;a&nbsp; | b |\n| --- | --- |\n| &nbsp;2.44&nbsp; | 2 |"
+    tracker.describe(f"Best: [trial 3](trial:3).\n\n{table}\n\n[front](front) [charts](charts)")
     tracker.end_study("FINISHED", {})
     tracker.close()
     assert tracker.error is None
