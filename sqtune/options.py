@@ -79,7 +79,9 @@ def _usage_text(error: click.UsageError) -> str:
     """Return what click has to say on one line, with the command and the way to its help."""
     path = "sqtune" if error.ctx is None else error.ctx.command_path
     message = " ".join(error.format_message().split()).rstrip(".")
-    return f"{path}: {message}. See: {path} --help"
+    message = message.replace("a valid integer range", "a whole number")
+    end = "" if message.endswith("?") else "."
+    return f"{path}: {message}{end} See: {path} --help"
 
 
 def options(*given: Callable[[Command], Command]) -> Callable[[Command], Command]:
@@ -116,6 +118,11 @@ def with_unit(unit: Unit) -> Callable[..., Any]:
     return parse
 
 
+concurrent_option = click.option(
+    "--concurrent",
+    type=click.IntRange(min=1),
+    help="Train at most so many trials at the same time (search.max_concurrent).",
+)
 study_argument = click.argument("name", required=False, shell_complete=complete_study)
 store_option = click.option(
     "--store",
@@ -188,7 +195,7 @@ max_size_option = click.option(
     "--max-size",
     metavar="SIZE",
     callback=with_unit("size"),
-    help="Largest size, such as 64KiB or 20kB.",
+    help="Largest size, such as 64KiB or 20kB; a bare number: bytes.",
 )
 max_error_option = click.option(
     "--max-error",

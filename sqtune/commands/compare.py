@@ -15,6 +15,7 @@ from sqtune.next_steps import say_next, space_typed, typed
 from sqtune.options import (
     INTERRUPTED,
     cluster_options,
+    concurrent_option,
     json_option,
     offline_option,
     options,
@@ -37,9 +38,13 @@ if TYPE_CHECKING:
 @click.command()
 @options(space_option, set_option)
 @click.option(
-    "--seeds", type=click.IntRange(min=1), default=3, show_default=True, help="Of each method."
+    "--seeds",
+    type=click.IntRange(min=1),
+    default=3,
+    show_default=True,
+    help="Train each method with so many seeds.",
 )
-@click.option("--concurrent", type=click.IntRange(min=1), help="At once (search.max_concurrent).")
+@options(concurrent_option)
 @click.option(
     "--name",
     shell_complete=complete_study,

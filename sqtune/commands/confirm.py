@@ -34,9 +34,19 @@ if TYPE_CHECKING:
 
 @click.command()
 @study_argument
-@click.option("--top", type=click.IntRange(min=1), default=3, show_default=True, help="Networks.")
 @click.option(
-    "--seeds", type=click.IntRange(min=1), default=5, show_default=True, help="New seeds of each."
+    "--top",
+    type=click.IntRange(min=1),
+    default=3,
+    show_default=True,
+    help="Train so many of the best networks again.",
+)
+@click.option(
+    "--seeds",
+    type=click.IntRange(min=1),
+    default=5,
+    show_default=True,
+    help="Train each of them with so many new seeds.",
 )
 @click.option(
     "--epochs", type=click.IntRange(min=1), help="Train for so many epochs; by default as before."

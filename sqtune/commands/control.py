@@ -43,7 +43,7 @@ def stop(
     study, _ = load_study(store, study_storage, name)
     place = (store, study_storage, study.name)
     if not is_driven(*place):
-        raise StudyError(f'nobody drives the study "{study.name}" now; see: sqtune show')
+        raise StudyError(f'no search of "{study.name}" is running; see: sqtune show')
     ask_to_stop(*place)
     while wait and is_driven(*place):
         time.sleep(POLL_SECONDS)

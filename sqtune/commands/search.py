@@ -12,6 +12,7 @@ from sqtune.next_steps import typed
 from sqtune.options import (
     INTERRUPTED,
     cluster_options,
+    concurrent_option,
     json_option,
     offline_option,
     options,
@@ -35,8 +36,13 @@ from sqtune.store import Store
 
 @click.command()
 @options(space_option, set_option)
-@click.option("--trials", type=click.IntRange(min=1), help="Trials to end (search.num_trials).")
-@click.option("--concurrent", type=click.IntRange(min=1), help="At once (search.max_concurrent).")
+@click.option(
+    "--trials",
+    type=click.IntRange(min=1),
+    help="Go on until so many trials have ended, those of earlier commands included "
+    "(search.num_trials).",
+)
+@options(concurrent_option)
 @click.option(
     "--name", shell_complete=complete_study, help="Name of the study; by default the space file's."
 )

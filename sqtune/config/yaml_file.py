@@ -112,7 +112,8 @@ def parse_value(text: str) -> Any:
 
 def as_yaml(content: Mapping[str, Any]) -> str:
     """Return plain data as YAML: what holds no mapping or list inside stands on a line."""
-    yaml, written = YAML(typ="safe", pure=True), io.StringIO()
+    yaml: Any = YAML(typ="safe", pure=True)
+    written = io.StringIO()
     yaml.sort_base_mapping_type_on_output = False
     yaml.default_flow_style = None
     yaml.width = 100

@@ -54,6 +54,13 @@ def test_the_list_of_commands_cuts_nothing_off_and_leaves_none_out():
     assert all(f"\n{title}:\n" in listed for title in GROUPS)
 
 
+def test_a_help_text_is_more_than_a_word_or_two():
+    for path, command in walk():
+        for option in command.params:
+            text = getattr(option, "help", None)
+            assert text is None or (len(text.split()) > 2 and text.endswith(".")), (path, option)
+
+
 def test_all_but_two_commands_take_json_as_the_cookbook_says():
     options = {name: {each.name for each in main.commands[name].params} for name in main.commands}
     assert {name for name in options if "as_json" not in options[name]} == {

@@ -174,5 +174,5 @@ def test_stop_lets_the_epoch_end_and_the_same_command_goes_on(space, undisturbed
         for trial in json.loads(run("show", "--store", store, "--json").stdout)["trials"]
     ]
     assert "interrupted" in states
-    assert run("stop", "--store", store).returncode == 2  # nobody drives it now
+    assert run("stop", "--store", store).returncode == 2  # it runs no more
     finish(space, store, undisturbed)
