@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from sqtune.config.space import SearchSpace
-    from sqtune.search.plan import Plan
+    from sqtune.search.plan import Plan, Trials
 
 
 @click.command()
@@ -71,28 +72,24 @@ def _print(out: Console, space: SearchSpace, plan: Plan) -> None:
         points += f"; {survey.looked_at:,} drawn at random"
     lines = [f"points    {points}"]
     if space.target is not None:
-        lines[0] += f": {refused} % do not fit the target"
-    low, high = survey.size_bytes
-    lines.append(f"size      {kib(low)} to {kib(high)} ({plan.form})")
-    lines.append(f"RAM       {kib(survey.ram_bytes[0])} to {kib(survey.ram_bytes[1])}")
-    lines.append("MACs      {} to {}".format(*map(count_text, survey.macs)))
+        fits = f"{refused} % do not fit the target" if survey.refused else "all fit the target"
+        lines[0] += f": {fits}"
+    lines.append(f"size      {_span(map(kib, survey.size_bytes))} ({plan.form})")
+    lines.append(f"RAM       {_span(map(kib, survey.ram_bytes))}")
+    lines.append(f"MACs      {_span(map(count_text, survey.macs))}")
     of_all = "" if trials.trials == space.search.num_trials else f" of {space.search.num_trials:,}"
     asked = space.search.sampler
     by = asked if trials.sampler == asked else f"{trials.sampler} in place of {asked}, which learns"
     free = f"{trials.refused:,} proposals refused, {trials.repeated:,} repeated"
     lines.append(f"trials    {trials.trials:,}{of_all}, proposed by {by}; {free}")
     if trials.epochs_asked:
-        share = f"{100 * trials.epochs / trials.epochs_asked:.0f}"
-        lines.append(
-            f"epochs    {trials.epochs:,} of {trials.epochs_asked:,} ({share} %): "
-            f"{trials.stages:,} different stages of {trials.stages_asked:,}"
-        )
+        lines.append(f"epochs    {_shared(trials)}")
     if cost is None:
         lines.append(f"time      {plan.no_cost}")
     else:
         lines += [] if cost.note is None else [f"GPU       {cost.note}"]
-        hours = f"{_hours(cost.cpu_hours)} CPU-hours"
-        hours += f", {_hours(cost.gpu_hours)} GPU-hours" if cost.gpu_hours else ""
+        hours = _held(cost.cpu_hours, "CPU")
+        hours += f", {_held(cost.gpu_hours, 'GPU')}" if cost.gpu_hours else ""
         lines.append(f"time      {_time(cost.seconds)} ({hours}), {cost.slots} at once")
         lines.append(
             f"          an epoch of {label(cost.typical)} takes {cost.epoch_seconds:.1f} s "
@@ -118,5 +115,30 @@ def _time(seconds: float) -> str:
     return f"about {minutes / 60:.1f} hours"
 
 
-def _hours(hours: float) -> str:
-    return f"{hours:,.1f}" if hours >= 1 else f"{hours:.2g}"
+def _held(hours: float, what: str) -> str:
+    """Return how long processors are held.
+
+    >>> _held(1.5, "GPU"), _held(0.0083, "CPU")
+    ('1.5 GPU-hours', '0.5 CPU-minutes')
+    """
+    return f"{hours:,.1f} {what}-hours" if hours >= 1 else f"{60 * hours:.2g} {what}-minutes"
+
+
+def _span(ends: Iterable[str]) -> str:
+    """Return the smallest and the largest, once where people read the same of both.
+
+    >>> _span(["8.0 KiB", "9.0 KiB"]), _span(["8.0 KiB", "8.0 KiB"])
+    ('8.0 KiB to 9.0 KiB', '8.0 KiB')
+    """
+    return " to ".join(dict.fromkeys(ends))
+
+
+def _shared(trials: Trials) -> str:
+    """Return how many epochs are trained, and what trials that begin alike save of them."""
+    if trials.epochs == trials.epochs_asked:
+        return f"{trials.epochs:,}; no two trials begin alike, so none are shared"
+    share = f"{100 * trials.epochs / trials.epochs_asked:.0f}"
+    return (
+        f"{trials.epochs:,} of {trials.epochs_asked:,} ({share} %): "
+        f"{trials.stages:,} different stages of {trials.stages_asked:,}"
+    )

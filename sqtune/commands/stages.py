@@ -14,6 +14,8 @@ from sqtune.options import json_option, options, store_option, with_unit
 from sqtune.output import console, print_json
 from sqtune.store import Store
 
+NEAR = 0.8  # of what stages may take by default: time to make room
+
 stages_option = click.option(
     "--stages",
     metavar="URL",
@@ -93,7 +95,8 @@ def _open(places: Store, stages: str | None) -> Any:
 
 
 def _show(places: Store, stages: str | None, as_json: bool) -> None:
-    entries = _open(places, stages).entries()
+    opened = _open(places, stages)
+    entries = opened.entries()
     content = {
         "store": places.place,
         "stages": len(entries),
@@ -114,7 +117,7 @@ def _show(places: Store, stages: str | None, as_json: bool) -> None:
     out = console()
     out.print(f"store     {places.place}", highlight=False, soft_wrap=True)
     days = content["oldest_use_days"]
-    used = f", not used for up to {days:.1f} days" if entries else ""
+    used = f", the oldest used {_ago(days)}" if entries else ""
     for what, text in (
         ("stages", f"{_size(content['stage_bytes'])} in {content['stages']} checkpoints{used}"),
         ("networks", f"{_size(content['network_bytes'])}, never removed"),
@@ -124,11 +127,25 @@ def _show(places: Store, stages: str | None, as_json: bool) -> None:
     ):
         out.print(f"{what:<9} {text}", highlight=False, soft_wrap=True)
     at = typed("store", "stages")
-    if entries:
+    if content["stage_bytes"] > NEAR * opened.max_size:
         half = _size(content["stage_bytes"] // 2).replace(" ", "")
         say_next(out, {f"sqtune store{at} prune --max-size {half}": "make room"})
     elif places.url is None and places.journal.exists():
         say_next(out, {f"sqtune show{typed('store')}": "the study searched last"})
+
+
+def _ago(days: float) -> str:
+    """Return when something was.
+
+    >>> _ago(0.01), _ago(0.05), _ago(30.2)
+    ('within the last hour', '1 hour ago', '30 days ago')
+    """
+    from sqtune.search.wording import plural
+
+    hours = 24 * days
+    if hours < 1:
+        return "within the last hour"
+    return f"{plural(round(hours), 'hour') if hours < 48 else plural(round(days), 'day')} ago"
 
 
 def _size(num_bytes: int | None) -> str:

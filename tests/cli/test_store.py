@@ -8,6 +8,7 @@ import pytest
 from click.testing import CliRunner
 
 from sqtune.cli import main
+from sqtune.commands import stages
 from sqtune.train.stage_store import StageStore
 
 
@@ -17,9 +18,9 @@ def invoke(*arguments):
 
 @pytest.fixture
 def folder(tmp_path):
-    stages = StageStore(tmp_path / "store" / "stages", 10**6)
+    stored = StageStore(tmp_path / "store" / "stages", 10**6)
     for key in ("a", "b", "c"):
-        stages.put(key, bytes(1000))
+        stored.put(key, bytes(1000))
     return tmp_path / "store"
 
 
@@ -30,10 +31,13 @@ def test_a_store_that_is_not_there(tmp_path):
     assert "--store" in answer.stderr
 
 
-def test_what_it_holds(folder):
+def test_what_it_holds_and_near_its_limit_how_room_is_made(folder, monkeypatch):
     answer = invoke("store", "--store", folder)
     assert answer.exit_code == 0
-    assert "in 3 checkpoints, not used for up to 0.0 days\n" in answer.stdout
+    assert "in 3 checkpoints, the oldest used within the last hour\n" in answer.stdout
+    assert "prune" not in answer.stdout
+    monkeypatch.setattr(stages, "NEAR", 1e-9)
+    answer = invoke("store", "--store", folder)
     assert f"next      sqtune store --store {folder} prune --max-size" in answer.stdout
     invoke("store", "prune", "--store", folder, "--max-size", "1B")
     assert "in 0 checkpoints\n" in invoke("store", "--store", folder).stdout

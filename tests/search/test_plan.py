@@ -189,3 +189,21 @@ def test_the_command_prints_a_plan_and_leaves_nothing(tmp_path):
     assert made["trials"]["epochs"] == 24
     assert made["cost"]["slots"] >= 1
     assert not store.exists()
+
+
+ALIKE = """
+trial: {num_epochs: 2, network: {name: resnet8, width: 2}}
+space: {optimizer.lr: {float: [0.01, 0.3]}}
+search: {num_trials: 3}
+target: {max_ram: 1MiB}
+"""
+
+
+def test_figures_that_say_nothing_are_left_out(tmp_path):
+    (tmp_path / "study.yaml").write_text(ALIKE)
+    answer = invoke("plan", "--space", tmp_path / "study.yaml", "--store", tmp_path / "store")
+    lines = {line.split()[0]: line for line in answer.output.splitlines()}
+    assert lines["points"].endswith(": all fit the target")
+    assert not [name for name in ("size", "RAM", "MACs") if " to " in lines[name]]
+    assert lines["epochs"] == "epochs    6; no two trials begin alike, so none are shared"
+    assert "CPU-minutes)" in lines["time"]
