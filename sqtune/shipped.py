@@ -9,7 +9,7 @@ from pathlib import Path
 BEGIN = "sqtune new my-space.yaml"
 IN_A_CHECKOUT = "search_spaces"
 _OF_EDITORS = re.compile(r"\A# yaml-language-server:.*\n#\n")  # names a schema beside the file
-_FIRST_WORDS = re.compile(r"\A# (.*?)[.:?](?=\s)", re.DOTALL)
+_FIRST_WORDS = re.compile(r"\A# (.*?)(?:(?<=\?)|[.:])(?=\s)", re.DOTALL)
 
 
 def spaces() -> dict[str, Path]:

@@ -56,6 +56,7 @@ def test_a_file_that_is_there_is_left_alone(elsewhere):
 def test_the_names_are_listed_completed_and_guessed(elsewhere):
     listed = json.loads(typed("new", "--list", "--json"))["spaces"]
     assert list(listed)[-1].startswith("paper/")
+    assert listed["schedules_digits"] == "Which ratio schedule?"
     assert all(f"{name} " in typed("new", "--list") for name in listed)
     answer = CliRunner().invoke(main, ["new", "a.yaml", "--from", "resnett"])
     assert 'Did you mean "resnet"?' in answer.stderr
