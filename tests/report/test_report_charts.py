@@ -15,6 +15,7 @@ from sqtune.report.charts import charts_of
 from sqtune.report.charts.curves import MOST_POINTS
 from sqtune.report.charts.style import COLOURS
 from sqtune.report.facts import gather
+from sqtune.report.finding import finding
 from sqtune.report.render import VEGA_LITE, picture, png, svg
 from sqtune.search.confirmed import Confirmed
 from sqtune.store import Store
@@ -117,6 +118,18 @@ def test_a_confirmed_networks_bar_has_both_ends_on_a_logarithmic_axis(tmp_path):
     [bar] = [each for each in part["layer"] if each["data"] == {"name": "confirmed"}][:1]
     assert bar["encoding"]["y"]["scale"]["type"] == "log"
     assert 0 < row["low"] < row["error"] < row["high"]
+
+
+def test_bars_of_means_are_the_standard_error_that_the_sentence_tells(whole):
+    [row, single] = by_key(whole)["front"].parts[0]["datasets"]["confirmed"]
+    assert whole.confirmed[0].standard_error == pytest.approx(0.01)
+    assert "11.00 ± 1.00 %" in finding(whole)
+    for means in ([row, single], by_key(whole)["confirmation"].parts[0]["datasets"]["means"]):
+        assert [means[0]["low"], means[0]["high"]] == pytest.approx([10, 12])
+        assert means[1]["low"] == means[1]["high"]
+    for key in ("front", "confirmation"):
+        assert "standard error" in by_key(whole)[key].caption
+        assert "deviation" not in by_key(whole)[key].caption
 
 
 def test_a_float_network_is_a_line_for_reference(tmp_path):

@@ -62,7 +62,7 @@ def front_chart(report: Report) -> Chart | None:
             "The stepped line is the front: nothing found is both smaller and more accurate. "
         )
     if confirmed:
-        caption += "Large hollow diamonds are means over new seeds, with their standard deviation. "
+        caption += "Large hollow diamonds are means over new seeds, their bars the standard error of the mean. "
     if rows["lines"]:
         caption += "Dashed lines are for reference. "
     caption += "The ring is the network that this page is about."
@@ -83,8 +83,8 @@ def _means(report: Report) -> list[Row]:
         {
             "cost": each.size_bytes / 1024,
             "error": 100 * each.mean,
-            "low": max(100 * (each.mean - (each.deviation or 0.0)), least / 10),
-            "high": 100 * (each.mean + (each.deviation or 0.0)),
+            "low": max(100 * (each.mean - (each.standard_error or 0.0)), least / 10),
+            "high": 100 * (each.mean + (each.standard_error or 0.0)),
             "trial": each.trial,
             "seeds": len(each.errors),
         }
