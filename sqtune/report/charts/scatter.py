@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import altair as alt
@@ -76,22 +76,9 @@ def scatter(rows: Mapping[str, Sequence[Row]], title: str, unit: str) -> alt.Lay
     def y(field: str = "error") -> alt.Y:
         return alt.Y(f"{field}:Q", title="validation error (%)", scale=errors, axis=axis_of(errors))
 
-    def bars(data: alt.Chart, opacity: float, stroke: Any) -> Iterator[alt.Chart]:
-        rule = data.mark_rule(strokeWidth=1.25, opacity=opacity, xOffset=ASIDE)
-        yield rule.encode(x, y("low"), alt.Y2("high:Q"), stroke=stroke)
-        for end in ("low", "high"):
-            cap = data.mark_point(
-                shape=CAP, size=36, strokeWidth=1.25, opacity=opacity, xOffset=ASIDE
-            )
-            yield cap.encode(x, y(end), stroke=stroke)
-
     trials, again = alt.Chart(alt.NamedData("trials")), alt.Chart(alt.NamedData("confirmed"))
     winner = alt.Chart(alt.NamedData("winner"))
-    kinds = [name for name in NAMES if name in {row["kind"] for row in rows["trials"]}]
-    places = [NAMES.index(kind) for kind in kinds]
-    colours = alt.Scale(domain=kinds, range=[SERIES[place] for place in places])
-    shapes = alt.Scale(domain=kinds, range=[SHAPES[place] for place in places])
-    weights = alt.Legend(title="weights", symbolOpacity=1)
+    by_kind = _by_kind(rows["trials"])
     tooltip = [
         alt.Tooltip("trial:Q", title="trial"),
         alt.Tooltip("error:Q", title="error (%)", format=".2f"),
@@ -119,17 +106,15 @@ def scatter(rows: Mapping[str, Sequence[Row]], title: str, unit: str) -> alt.Lay
     drawn = alt.layer(
         *_lines(y()),
         front.encode(x, y(), order=alt.Order("cost:Q")),
-        *bars(trials, 0.55, alt.Stroke("kind:N", scale=colours, legend=weights)),
+        *_bars(trials, x, y, 0.55, stroke=by_kind["stroke"], tooltip=tooltip),
         marks.encode(
             x,
             y(),
-            alt.Stroke("kind:N", scale=colours, legend=weights),
-            alt.Shape("kind:N", scale=shapes, legend=weights),
-            alt.Fill("kind:N", scale=colours, legend=weights),
+            **by_kind,
             fillOpacity=alt.condition("datum.filled", alt.value(0.7), alt.value(0)),
             tooltip=tooltip,
         ),
-        *bars(again, 1, alt.value(INK)),
+        *_bars(again, x, y, 1, stroke=alt.value(INK), tooltip=about_means),
         means.encode(x, y(), tooltip=about_means),
         ring.encode(x, y(), tooltip=tooltip),
         name.mark_text(stroke=PAPER, strokeWidth=3, strokeJoin="round", **how_written),
@@ -140,6 +125,31 @@ def scatter(rows: Mapping[str, Sequence[Row]], title: str, unit: str) -> alt.Lay
     )
     found: alt.LayerChart = sized(whole, 360)
     return found
+
+
+def _by_kind(trials: Sequence[Row]) -> dict[str, Any]:
+    """Return how marks differ by the kind of their weights."""
+    seen = {row["kind"] for row in trials}
+    places = [place for place, name in enumerate(NAMES) if name in seen]
+    kinds = [NAMES[place] for place in places]
+    colours = alt.Scale(domain=kinds, range=[SERIES[place] for place in places])
+    shapes = alt.Scale(domain=kinds, range=[SHAPES[place] for place in places])
+    legend = alt.Legend(title="weights", symbolOpacity=1)
+    return {
+        "stroke": alt.Stroke("kind:N", scale=colours, legend=legend),
+        "shape": alt.Shape("kind:N", scale=shapes, legend=legend),
+        "fill": alt.Fill("kind:N", scale=colours, legend=legend),
+    }
+
+
+def _bars(
+    data: alt.Chart, x: alt.X, y: Callable[[str], alt.Y], opacity: float, **looks: Any
+) -> Iterator[alt.Chart]:
+    """Yield bars from low to high, and a cap at either end."""
+    thin: Row = {"strokeWidth": 1.25, "opacity": opacity, "xOffset": ASIDE}
+    yield data.mark_rule(**thin).encode(x, y("low"), alt.Y2("high:Q"), **looks)
+    for end in ("low", "high"):
+        yield data.mark_point(shape=CAP, size=36, **thin).encode(x, y(end), **looks)
 
 
 def roles_of(rows: Mapping[str, Sequence[Row]]) -> list[Row]:

@@ -157,7 +157,8 @@ def axis_of(values: alt.Scale, lines: int = 8, **looks: Any) -> alt.Axis:
         lines: About how many.
         looks: What else it is told.
     """
-    found = round_values(*values["domain"], 3 * lines // 2) if values["type"] == "log" else []
+    low, high = values["domain"]
+    found = round_values(low, high, 3 * lines // 2) if values["type"] == "log" else []
     if found:
         return alt.Axis(format="~g", values=found, **looks)
     return alt.Axis(format="~g", tickCount=lines, **looks)
