@@ -39,11 +39,11 @@ def front_chart(report: Report) -> Chart | None:
     )
     caption = (
         "Each mark is a finished network: the further down the more accurate, the further left the "
-        "smaller; those of one size stand side by side. Bars are one standard error: of the "
+        "smaller; those of one size stand side by side. Bars are one standard error of the "
         "validation images"
     )
     if rows["confirmed"]:
-        caption += ", and of the seeds for hollow diamonds, the means over new seeds"
+        caption += "; a hollow diamond is a mean over new seeds, its bar that mean's standard error"
     caption += "."
     if len(report.front) > 1:
         caption += " The stepped line is the front: nothing is both smaller and more accurate."
