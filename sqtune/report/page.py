@@ -83,7 +83,8 @@ def _compared(report: Report) -> dict[str, Any] | None:
 
 def _still(chart: Chart) -> Markup:
     """Return a chart as it looks before a script draws it, or where none may."""
-    return Markup("").join(Markup(svg(part)) for part in chart.parts)
+    width = max(chart.still_width, chart.least_width)
+    return Markup("").join(Markup(svg(part, width)) for part in chart.parts)
 
 
 def _unbroken(text: str) -> str:

@@ -7,15 +7,18 @@ import functools
 import importlib.metadata
 import json
 import os
+import textwrap
 from typing import Any
 
 from sqtune.errors import StoreError
 from sqtune.mirror import cache_folder
-from sqtune.report.charts.style import COLOURS, Chart, Spec
+from sqtune.report.charts.style import COLOURS, STILL_WIDTH, Chart, Spec
 
 VEGA_LITE = "6.4"  # the version that Altair writes
-STILL_WIDTH = 760  # pixels of a chart where nothing says how wide it is
 PICTURE_SCALE = 2  # dots a pixel
+LETTER_WIDTH = 5.8  # pixels of a caption's text, on the average
+LINE_HEIGHT = 17  # pixels
+LEGENDS = ("stroke", "strokeDash", "strokeWidth", "opacity", "shape", "fill", "color")
 NOTHING_FROM_OUTSIDE: list[str] = []  # URLs that a chart may read data from
 
 
@@ -49,18 +52,27 @@ def _bundle() -> str:
     return text.replace("</script", "<\\/script").replace("<!--", "<\\!--")
 
 
-def svg(part: Spec) -> str:
-    """Return a part of a chart as SVG whose colours are the page's."""
+def svg(part: Spec, width: int = STILL_WIDTH) -> str:
+    """Return a part of a chart as SVG whose colours are the page's.
+
+    Args:
+        part: Of the chart.
+        width: Of all of it, in pixels. A little of that stays free at the left: where the page's
+            font is wider than ours, names of rows need it.
+    """
     import vl_convert
 
+    fitted = {"width": width, "autosize": {"type": "fit-x", "contains": "padding"}}
     text: str = vl_convert.vegalite_to_svg(
-        {**part, "width": STILL_WIDTH}, vl_version=VEGA_LITE, allowed_base_urls=NOTHING_FROM_OUTSIDE
+        {**part, **fitted, "padding": {"left": 12, "top": 5, "right": 8, "bottom": 5}},
+        vl_version=VEGA_LITE,
+        allowed_base_urls=NOTHING_FROM_OUTSIDE,
     )
     return text
 
 
 def png(chart: Chart) -> bytes:
-    """Return a chart as a picture on white, with its title."""
+    """Return a chart as a picture on white that stands alone: with title, source and caption."""
     import vl_convert
 
     data: bytes = vl_convert.vegalite_to_png(
@@ -74,19 +86,45 @@ def png(chart: Chart) -> bytes:
 
 def picture(chart: Chart) -> Spec:
     """Return a chart as one specification with fixed width and colours."""
+    width = max(STILL_WIDTH, chart.least_width)
     inside = [
         {key: item for key, item in part.items() if key not in ("config", "datasets")}
-        | {"width": max(STILL_WIDTH, chart.least_width)}
+        | {"width": width}
         for part in chart.parts
     ]
-    title = {"text": chart.title, "anchor": "start", "color": COLOURS["var(--ink)"], "offset": 12}
     datasets: dict[str, Any] = {}
     for part in chart.parts:
         datasets |= part["datasets"]
-    config = {**chart.parts[0]["config"], "background": "#ffffff", "padding": 12}
-    whole = {"vconcat": inside, "title": title, "config": config, "datasets": datasets}
+    title = {
+        "text": chart.title,
+        "subtitle": chart.source,
+        "anchor": "start",
+        "color": "var(--ink)",
+        "subtitleColor": "var(--soft)",
+        "offset": 12,
+    }
+    whole = {
+        "vconcat": [*inside, _caption(chart.caption, width)],
+        "title": title,
+        "config": {**chart.parts[0]["config"], "background": "#ffffff", "padding": 12},
+        "datasets": datasets,
+        # the parts of a chart may have a legend for all of them in the first
+        "resolve": {"legend": dict.fromkeys(LEGENDS, "independent")},
+    }
     text = json.dumps(whole)
     for name, colour in COLOURS.items():
         text = text.replace(f'"{name}"', f'"{colour}"')
     filled: Spec = json.loads(text)
     return filled
+
+
+def _caption(text: str, width: int) -> Spec:
+    """Return a text in lines as a view of its own."""
+    lines = textwrap.wrap(text, int(width / LETTER_WIDTH))
+    written = {"type": "text", "align": "left", "baseline": "top", "color": "var(--soft)"}
+    return {
+        "data": {"values": [{}]},
+        "mark": {**written, "text": lines, "x": 0, "y": 0, "lineHeight": LINE_HEIGHT},
+        "width": width,
+        "height": LINE_HEIGHT * len(lines),
+    }

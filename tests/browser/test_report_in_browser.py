@@ -17,6 +17,15 @@ pytestmark = pytest.mark.browser
 STATES = ["finished"] * 20 + ["stopped"] * 5 + ["failed"] * 2 + ["running"]
 PHONE = {"width": 390, "height": 844}
 DESKTOP = {"width": 1280, "height": 900}
+FADE = "each => parseFloat(getComputedStyle(each, '::after').width)"  # pixels
+# Texts that a still picture cuts, and the height of the smallest, in pixels of the screen.
+CUT = """[...document.querySelectorAll("[data-chart] > svg text")].filter(each => {
+  const text = each.getBoundingClientRect(), all = each.closest("svg").getBoundingClientRect();
+  return text.width && (text.left < all.left || text.right > all.right);
+}).map(each => each.textContent)"""
+SMALLEST_TEXT = """Math.min(...[...document.querySelectorAll("[data-chart] > svg")].flatMap(
+  svg => [...svg.querySelectorAll("text")].map(each => parseFloat(getComputedStyle(each).fontSize)
+    * svg.getBoundingClientRect().width / svg.viewBox.baseVal.width)))"""
 
 
 @pytest.fixture(scope="module")
@@ -164,6 +173,9 @@ def test_a_phone_scrolls_charts_in_their_boxes_and_never_the_page(browser, addre
             ".scroll", "all => all.filter(each => each.scrollWidth > each.clientWidth + 1).length"
         )
         assert wider >= 2  # parallel coordinates and the table
+        for key, fades in (("parallel", True), ("layers", True), ("front", False)):
+            box = page.locator(f"#{key} .scroll")
+            assert (box.evaluate(FADE) > 10) == fades, key
 
 
 def test_without_scripts_everything_is_there(browser, address):
@@ -173,6 +185,14 @@ def test_without_scripts_everything_is_there(browser, address):
         assert not page.locator(".filter").is_visible()
         box = page.locator("[data-chart=front] > svg").bounding_box()
         assert box["width"] > 400
+        assert page.evaluate(CUT) == []
+
+
+def test_a_phone_without_scripts_has_charts_that_can_be_read(browser, address):
+    with opened(browser, address, viewport=PHONE, java_script_enabled=False) as page:
+        assert page.evaluate("document.documentElement.scrollWidth") <= PHONE["width"]
+        assert page.evaluate(SMALLEST_TEXT) >= 8
+        assert page.evaluate(CUT) == []
 
 
 def test_paper_is_white_whatever_the_screen(browser, address):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import json
 import re
 from importlib.resources import files
@@ -13,8 +14,10 @@ from report.made_up import LAYERS, report, space, study, write_network
 from sqtune.config.parameters import label
 from sqtune.report.charts import charts_of
 from sqtune.report.charts.curves import MOST_POINTS
-from sqtune.report.charts.style import COLOURS
+from sqtune.report.charts.style import COLOURS, FONT
 from sqtune.report.facts import gather
+from sqtune.report.finding import finding
+from sqtune.report.page import page
 from sqtune.report.render import VEGA_LITE, picture, png, svg
 from sqtune.search.confirmed import Confirmed
 from sqtune.store import Store
@@ -31,6 +34,12 @@ CONFIRMED = {
 
 def by_key(found):
     return {chart.key: chart for chart in charts_of(found).all()}
+
+
+def encoded(part, data):
+    """Return the encoding of the first layer that draws such data."""
+    layers = [inner for each in part["layer"] for inner in each.get("layer", [each])]
+    return next(each["encoding"] for each in layers if each["data"] == {"name": data})
 
 
 @pytest.fixture(scope="module")
@@ -94,7 +103,15 @@ def test_what_there_is_nothing_of_has_no_chart(tmp_path):
     assert not by_key(kinds["refused"])
     assert set(by_key(kinds["failed"])) == {"curves", "epochs"}
     assert {"front", "operations"} <= set(by_key(kinds["three objectives"]))
-    assert set(by_key(kinds["one"])) == {"front", "curves", "epochs"}
+    assert set(by_key(kinds["one"])) == {"front", "curves"}
+
+
+def test_where_no_epoch_was_saved_a_sentence_says_so(whole, tmp_path):
+    found = report(tmp_path, ["finished"])
+    assert charts_of(found).none_saved in page(found)
+    assert "all 8 that were asked for" in charts_of(found).none_saved
+    assert charts_of(whole).none_saved == ""
+    assert charts_of(report(tmp_path, [])).none_saved == ""
 
 
 def test_the_front_is_that_of_error_and_size(whole):
@@ -114,9 +131,61 @@ def test_a_confirmed_networks_bar_has_both_ends_on_a_logarithmic_axis(tmp_path):
     attrs = {"confirmed": {"study": "again", "results": [told]}}
     part = by_key(report(tmp_path, ["finished"] * 12, attrs=attrs))["front"].parts[0]
     [row] = part["datasets"]["confirmed"]
-    [bar] = [each for each in part["layer"] if each["data"] == {"name": "confirmed"}][:1]
-    assert bar["encoding"]["y"]["scale"]["type"] == "log"
+    y = encoded(part, "confirmed")["y"]
+    assert y["scale"]["type"] == "log"
     assert 0 < row["low"] < row["error"] < row["high"]
+
+
+def test_a_logarithmic_axis_holds_all_bars_and_has_a_figure_on_every_line(tmp_path):
+    def edit(parts):
+        for name, epoch in parts["user_attrs"].items():
+            if name.startswith("epoch") and "val_error" in epoch:
+                epoch["val_error"] = 0.0025 * 2 ** parts["number"]  # the least is 1 of 400 images
+
+    charts = by_key(report(tmp_path, ["finished"] * 7, edit=edit))
+    part = charts["front"].parts[0]
+    y, rows = encoded(part, "trials")["y"], part["datasets"]["trials"]
+    assert y["scale"]["domain"][0] <= min(row["low"] for row in rows)
+    assert y["scale"]["domain"][1] >= max(row["high"] for row in rows)
+    assert min(row["low"] for row in rows) >= 0.25 / 10
+    for axis in (y["axis"], charts["curves"].parts[0]["layer"][0]["encoding"]["y"]["axis"]):
+        assert {0.5, 1, 2, 5, 10} <= set(axis["values"])
+    labels = re.findall(r">([\d.]+)</text>", svg(part))
+    assert {"0.5", "1", "2", "5", "10"} <= set(labels)
+
+
+def test_networks_of_one_size_stand_beside_each_other_the_best_on_the_front(tmp_path):
+    def edit(parts):
+        parts["user_attrs"]["facts"]["size_bytes"] = 9000
+
+    attrs = {"confirmed": CONFIRMED}
+    found = report(tmp_path, ["finished"] * 4, edit=edit, attrs=attrs)
+    data = by_key(found)["front"].parts[0]["datasets"]
+    assert data["trials"][0]["aside"] == 0
+    assert data["trials"][0]["trial"] == data["front"][0]["trial"]
+    asides = [row["aside"] for row in data["trials"]] + [data["confirmed"][0]["aside"]]
+    assert len(set(asides)) == 5
+
+
+def test_every_mark_of_the_front_is_in_the_legend(whole, tmp_path):
+    texts = svg(by_key(whole)["front"].parts[0])
+    for name in ("trial 0", "front", "mean over new seeds", "standard error", "ternary"):
+        assert f">{name}</text>" in texts
+    alone = svg(by_key(report(tmp_path, ["finished"]))["front"].parts[0])
+    assert ">mean over new seeds<" not in alone
+    assert ">front<" not in alone
+
+
+def test_bars_of_means_are_the_standard_error_that_the_sentence_tells(whole):
+    [row, single] = by_key(whole)["front"].parts[0]["datasets"]["confirmed"]
+    assert whole.confirmed[0].standard_error == pytest.approx(0.01)
+    assert "11.00 ± 1.00 %" in finding(whole)
+    for means in ([row, single], by_key(whole)["confirmation"].parts[0]["datasets"]["means"]):
+        assert [means[0]["low"], means[0]["high"]] == pytest.approx([10, 12])
+        assert means[1]["low"] == means[1]["high"]
+    for key in ("front", "confirmation"):
+        assert "standard error" in by_key(whole)[key].caption
+        assert "deviation" not in by_key(whole)[key].caption
 
 
 def test_a_float_network_is_a_line_for_reference(tmp_path):
@@ -131,7 +200,7 @@ def test_curves_show_the_float_error_before_the_first_quantized_epoch(whole):
     curves, ratios = by_key(whole)["curves"].parts
     rows = curves["datasets"]["curves"]
     assert {row["epoch"] for row in rows if row["trial"] == 0} == set(range(1, 9))
-    assert {row["how"] for row in rows} == {"this one", "finished", "stopped or failed", "going on"}
+    assert {row["how"] for row in rows} == {"trial 0", "finished", "stopped or failed", "going on"}
     assert len({row["trial"] for row in curves["datasets"]["ends"]}) == 5
     assert {row["ratio"] for row in ratios["datasets"]["ratios"]} >= {0.0, 0.5, 1.0}
 
@@ -200,6 +269,32 @@ def test_pictures_have_no_colour_of_the_page(whole):
     assert "var(--" in json.dumps(chart.parts[0])
     assert "var(--" not in json.dumps(picture(chart))
     assert png(chart).startswith(b"\x89PNG")
+
+
+def test_a_picture_stands_alone(whole):
+    for chart in charts_of(whole).all():
+        texts = re.sub(r"<[^>]*>", " ", vl_convert.vegalite_to_svg(picture(chart), VEGA_LITE))
+        words = " ".join(html.unescape(texts).split())
+        assert "Study made up, trial 0" in words, chart.key
+        assert chart.caption
+        assert chart.caption in words, chart.key
+        assert "this page" not in words, chart.key
+        assert "this one" not in words, chart.key
+
+
+def test_a_picture_has_the_legend_of_its_parts(whole):
+    texts = vl_convert.vegalite_to_svg(picture(by_key(whole)["curves"]), VEGA_LITE)
+    assert ">stopped or failed</text>" in texts
+
+
+def test_stills_are_as_wide_as_their_place_and_name_the_font_they_are_measured_in(whole):
+    for chart in charts_of(whole).all():
+        for part in chart.parts:
+            still = svg(part, chart.still_width)
+            width = float(re.match(r"<svg [^>]*?width=\"([\d.]+)\"", still)[1])
+            assert width == (320 if chart.key.startswith("slice") else chart.still_width)
+            assert set(re.findall(r'font-family="([^"]*)"', still)) == {FONT}
+    assert "Liberation Sans" in FONT  # which vl-convert brings
 
 
 def test_a_charts_text_is_escaped_in_its_still_picture(tmp_path):

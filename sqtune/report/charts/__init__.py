@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from sqtune.report.charts.confirmation import confirmation_chart
 from sqtune.report.charts.curves import curves_chart, layers_chart
-from sqtune.report.charts.ended import comparison_chart, epochs_chart, stopped_chart
+from sqtune.report.charts.ended import comparison_chart, epochs_chart, none_saved, stopped_chart
 from sqtune.report.charts.front import front_chart, operations_chart
 from sqtune.report.charts.mattered import importance_chart, slice_charts
 from sqtune.report.charts.parallel import parallel_chart
@@ -27,6 +27,7 @@ class Charts:
         slices: Error against each searched value.
         trained: Learning curves and layers.
         ended: Stops and savings.
+        none_saved: What is said where there were no savings; may be empty.
     """
 
     compared: tuple[Chart, ...]
@@ -35,6 +36,7 @@ class Charts:
     slices: tuple[Chart, ...]
     trained: tuple[Chart, ...]
     ended: tuple[Chart, ...]
+    none_saved: str
 
     def all(self) -> tuple[Chart, ...]:
         """Return all of them, in the page's order."""
@@ -46,15 +48,19 @@ def charts_of(report: Report) -> Charts:
     """Return the charts of a study."""
     searched = report.is_search
     compared = None if report.comparison is None else comparison_chart(report.comparison)
+    source = f"Study {report.name}"
+    if report.winner is not None:
+        source += f", trial {report.winner.number}"
+
+    def known(*charts: Chart | None) -> tuple[Chart, ...]:
+        return tuple(replace(chart, source=source) for chart in charts if chart is not None)
+
     return Charts(
-        compared=_known(compared),
-        front=_known(front_chart(report), operations_chart(report), confirmation_chart(report)),
-        mattered=_known(importance_chart(report), parallel_chart(report)) if searched else (),
-        slices=tuple(slice_charts(report)) if searched else (),
-        trained=_known(curves_chart(report), layers_chart(report)),
-        ended=_known(stopped_chart(report), epochs_chart(report)),
+        compared=known(compared),
+        front=known(front_chart(report), operations_chart(report), confirmation_chart(report)),
+        mattered=known(importance_chart(report), parallel_chart(report)) if searched else (),
+        slices=known(*slice_charts(report)) if searched else (),
+        trained=known(curves_chart(report), layers_chart(report)),
+        ended=known(stopped_chart(report), epochs_chart(report)),
+        none_saved=none_saved(report),
     )
-
-
-def _known(*charts: Chart | None) -> tuple[Chart, ...]:
-    return tuple(chart for chart in charts if chart is not None)

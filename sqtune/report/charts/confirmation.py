@@ -29,13 +29,13 @@ def confirmation_chart(report: Report) -> Chart | None:
         {
             "name": f"trial {each.trial}",
             "mean": 100 * each.mean,
-            "low": 100 * (each.mean - (each.deviation or 0.0)),
-            "high": 100 * (each.mean + (each.deviation or 0.0)),
+            "low": 100 * (each.mean - (each.standard_error or 0.0)),
+            "high": 100 * (each.mean + (each.standard_error or 0.0)),
         }
         for each in shown
     ]
     first = [{"name": f"trial {e.trial}", "first": 100 * e.first_error} for e in shown if alike]
-    caption = "Ticks are new seeds, diamonds their mean with its standard deviation"
+    caption = "Ticks are new seeds, diamonds their mean, bars its standard error"
     if alike:
         caption += (
             ", circles what the search had measured once: the best of many is often a lucky one"

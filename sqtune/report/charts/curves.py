@@ -7,7 +7,7 @@ from typing import Any
 
 import altair as alt
 
-from sqtune.report.charts.style import INK, SERIES, SOFT, Chart, scale, sized, spec
+from sqtune.report.charts.style import INK, SERIES, SOFT, Chart, axis_of, scale, sized, spec
 from sqtune.report.facts import LayerErrors, Report
 from sqtune.search.records import TrialRecord
 from sqtune.search.wording import plural
@@ -18,7 +18,7 @@ FEWEST_POINTS = 8  # of a curve that is thinned
 MOST_RECTANGLES = 6_000
 AXIS = 46  # pixels left of a chart, so that charts that lie below each other agree
 CROSS = "M-1,-1L1,1M-1,1L1,-1"  # as an SVG path
-HOW = ("this one", "finished", "stopped or failed", "going on")
+HOW = ("finished", "stopped or failed", "going on")  # beside the winner
 GOING_ON = ("running", "interrupted", "paused")
 
 
@@ -36,9 +36,10 @@ def curves_chart(report: Report) -> Chart | None:
     ratios = list(_ratios(report, trials, most))
     longest = max(len(trial.epochs) for trial in trials)
     thinned = longest > most
-    counts = {how: sum(_how(report, trial) == how for trial in trials) for how in HOW}
-    seen = [how for how in HOW if counts[how]]
     top = report.winner
+    first = "" if top is None else f"trial {top.number}"
+    found = {_how(report, trial) for trial in trials}
+    seen = [how for how in (first, *HOW) if how in found]
     alt_text = f"Learning curves of {plural(len(trials), 'trial')} over {plural(longest, 'epoch')}"
     if top is not None and top.val_error is not None:
         alt_text += f"; trial {top.number} ends at {100 * top.val_error:.2f} %"
@@ -61,10 +62,10 @@ def curves_chart(report: Report) -> Chart | None:
 
 def _how(report: Report, trial: TrialRecord) -> str:
     if trial is report.winner:
-        return HOW[0]
+        return f"trial {trial.number}"
     if trial.state in GOING_ON:
-        return HOW[3]
-    return HOW[1] if trial.state == "finished" else HOW[2]
+        return HOW[2]
+    return HOW[0] if trial.state == "finished" else HOW[1]
 
 
 def _curve(report: Report, trial: TrialRecord, most: int) -> list[Row]:
@@ -121,15 +122,15 @@ def _by_how(seen: Sequence[str], num_trials: int) -> dict[str, Any]:
     """Return how curves differ: by colour, dash, width and, where there are many, opacity."""
     faint = 0.85 if num_trials <= 30 else 0.5 if num_trials <= 100 else 0.2
     looks = {
-        HOW[0]: (SERIES[1], [1, 0], 3.0, 1.0),
-        HOW[1]: (SERIES[0], [1, 0], 1.0, faint),
-        HOW[2]: (SOFT, [5, 3], 1.0, faint),
-        HOW[3]: (SERIES[2], [2, 2], 1.5, faint),
+        HOW[0]: (SERIES[0], [1, 0], 1.0, faint),
+        HOW[1]: (SOFT, [5, 3], 1.0, faint),
+        HOW[2]: (SERIES[2], [2, 2], 1.5, faint),
     }
+    winners = (SERIES[1], [1, 0], 3.0, 1.0)
     domain = list(seen)
 
     def by(index: int) -> alt.Scale:
-        return alt.Scale(domain=domain, range=[looks[how][index] for how in domain])
+        return alt.Scale(domain=domain, range=[looks.get(how, winners)[index] for how in domain])
 
     return {
         "stroke": alt.Stroke("how:O", title=None, scale=by(0)),
@@ -146,12 +147,12 @@ def _x(epochs: alt.Scale, title: str | None) -> alt.X:
 
 
 def _y(field: str, title: str, values: alt.Scale, ticks: int) -> alt.Y:
-    axis = alt.Axis(format="~g", tickCount=ticks, minExtent=AXIS, maxExtent=AXIS)
-    return alt.Y(f"{field}:Q", title=title, scale=values, axis=axis)
+    lines = axis_of(values, ticks, minExtent=AXIS, maxExtent=AXIS)
+    return alt.Y(f"{field}:Q", title=title, scale=values, axis=lines)
 
 
 def _errors(curves: Sequence[Row], looks: Mapping[str, Any], epochs: alt.Scale) -> Any:
-    y = _y("error", "error (%)", scale([row["error"] for row in curves]), 6)
+    y = _y("error", "error (%)", scale([row["error"] for row in curves]), 8)
     tooltip = [
         alt.Tooltip("trial:Q", title="trial"),
         alt.Tooltip("epoch:Q", title="epoch"),
@@ -217,7 +218,8 @@ def layers_chart(report: Report) -> Chart | None:
         f"the last epoch the largest error has {high} ({known[high]:.3f}), the smallest {low} "
         f"({known[low]:.3f}).",
         (spec(_heat_map(layers, num_epochs), {"layers": rows, "steps": steps}),),
-        least_width=420,
+        least_width=460,
+        still_width=560,
     )
 
 

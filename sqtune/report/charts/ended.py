@@ -13,6 +13,7 @@ from sqtune.report.charts.style import (
     SHAPES,
     SOFT,
     Chart,
+    axis_of,
     scale,
     sized,
     spec,
@@ -48,13 +49,10 @@ def stopped_chart(report: Report) -> Chart | None:
 
 
 def epochs_chart(report: Report) -> Chart | None:
-    """Return which of the epochs that were asked for were trained; None before any."""
-    begun = [trial for trial in report.trials if trial.epochs and trial.duplicate_of is None]
-    if not begun:
+    """Return which of the epochs that were asked for were trained; None where all were."""
+    asked, trained, shared = _epochs(report)
+    if asked == trained:
         return None
-    asked = sum(trial.epochs_asked for trial in begun)
-    trained = sum(trial.epochs_trained for trial in begun)
-    shared = sum(trial.epochs_shared for trial in begun)
     parts = [("trained", trained), ("shared", shared), ("not trained", asked - trained - shared)]
     share = 100 * trained / asked
     return Chart(
@@ -66,6 +64,24 @@ def epochs_chart(report: Report) -> Chart | None:
         f"Of {asked:,} epochs {trained:,} were trained ({share:.0f} %), {shared:,} shared and "
         f"{asked - trained - shared:,} not trained.",
         (_bars(list(_segments("epochs", parts)), ["epochs"], [n for n, _ in parts], "epochs"),),
+    )
+
+
+def none_saved(report: Report) -> str:
+    """Return a sentence in place of the chart of epochs where these were all trained, or ""."""
+    asked, trained, _ = _epochs(report)
+    if not asked or asked > trained:
+        return ""
+    return f"No epoch was saved: all {asked:,} that were asked for were trained."
+
+
+def _epochs(report: Report) -> tuple[int, int, int]:
+    """Return how many epochs the trials that began ask for, have trained and share."""
+    begun = [trial for trial in report.trials if trial.epochs and trial.duplicate_of is None]
+    return (
+        sum(trial.epochs_asked for trial in begun),
+        sum(trial.epochs_trained for trial in begun),
+        sum(trial.epochs_shared for trial in begun),
     )
 
 
@@ -151,7 +167,7 @@ def _methods(
 ) -> Any:
     ends = [row[end] for row in means for end in ("low", "high", "error")]
     values = scale([max(end, 0.0) for end in (*ends, *(row["error"] for row in published))])
-    ticks = alt.Axis(format="~g", tickCount=6)
+    ticks = axis_of(values, 6)
 
     def x(field: str) -> alt.X:
         return alt.X(f"{field}:Q", title="test error (%)", scale=values, axis=ticks)

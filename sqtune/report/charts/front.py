@@ -5,19 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any, Literal
 
-import altair as alt
-
-from sqtune.report.charts.style import (
-    INK,
-    PAPER,
-    SERIES,
-    SHAPES,
-    SOFT,
-    Chart,
-    scale,
-    sized,
-    spec,
-)
+from sqtune.report.charts.scatter import roles_of, scatter, stand_beside
+from sqtune.report.charts.style import Chart, Spec, lowest_end, spec
 from sqtune.report.facts import Report
 from sqtune.search.pareto import standard_error
 from sqtune.search.records import TrialRecord
@@ -26,7 +15,6 @@ from sqtune.search.wording import count_text, kib, plural
 
 Cost = Literal["size_bytes", "bit_operations"]
 Row = dict[str, Any]
-NAMES = ("binary", "ternary", "uniform", "lsq", "lsq_ternary", "several", "float")
 
 
 def front_chart(report: Report) -> Chart | None:
@@ -34,16 +22,12 @@ def front_chart(report: Report) -> Chart | None:
     trials = [trial for trial in report.networks if trial.size_bytes is not None]
     if not trials:
         return None
-    line = [_row(trial, "size_bytes") for trial in reversed(report.front)]
-    confirmed = _means(report)
     rows = {
         "trials": [_row(trial, "size_bytes") for trial in trials],
-        "front": [row for row in line if row],
-        "confirmed": confirmed,
+        "front": [_row(trial, "size_bytes") for trial in reversed(report.front)],
+        "confirmed": _means(report),
         "lines": list(_reference_lines(report)),
-        "winner": _winner(report, "size_bytes"),
     }
-    many = len(report.front) > 1
     ends = report.front[-1], report.front[0]
     assert ends[0].val_error is not None
     assert ends[1].val_error is not None
@@ -55,36 +39,52 @@ def front_chart(report: Report) -> Chart | None:
     )
     caption = (
         "Each mark is a finished network: the further down the more accurate, the further left the "
-        "smaller. Bars are one standard error of the validation images. "
+        "smaller; those of one size stand side by side. Bars are one standard error of the "
+        "validation images"
     )
-    if many:
-        caption += (
-            "The stepped line is the front: nothing found is both smaller and more accurate. "
-        )
-    if confirmed:
-        caption += "Large hollow diamonds are means over new seeds, with their standard deviation. "
+    if rows["confirmed"]:
+        caption += "; a hollow diamond is a mean over new seeds, its bar that mean's standard error"
+    caption += "."
+    if len(report.front) > 1:
+        caption += " The stepped line is the front: nothing is both smaller and more accurate."
     if rows["lines"]:
-        caption += "Dashed lines are for reference. "
-    caption += "The ring is the network that this page is about."
-    drawn = _scatter(rows, "size (KiB)", "KiB")
-    return Chart("front", "Error against size", caption, alt_text, (spec(drawn, rows),))
+        caption += " Dashed lines are for reference."
+    caption += _ring(report)
+    return Chart(
+        "front",
+        "Error against size",
+        caption,
+        alt_text,
+        (_drawn(report, rows, "size (KiB)", "KiB"),),
+    )
+
+
+def _drawn(report: Report, rows: dict[str, list[Row]], title: str, unit: str) -> Spec:
+    """Return a picture of the rows, to which the winner and the legend are added."""
+    winner, spread = report.winner, [*rows["trials"], *rows["confirmed"]]
+    least = lowest_end([row["error"] for row in (*spread, *rows["lines"])])
+    for row in spread:
+        row["low"] = max(row["low"], least)
+    stand_beside(rows["trials"], rows["confirmed"])
+    rows["winner"] = [
+        {**row, "name": f"trial {winner.number}"}
+        for row in rows["trials"]
+        if winner is not None and row["trial"] == winner.number
+    ]
+    rows["roles"] = roles_of(rows)
+    return spec(scatter(rows, title, unit), rows)
 
 
 def _means(report: Report) -> list[Row]:
-    """Return means over new seeds; none of another budget, which would stand beside the search's.
-
-    Their bars end above 0, which a logarithmic axis does not have.
-    """
+    """Return means over new seeds; none of another budget, beside the search's own."""
     if report.confirmed_epochs is not None:
         return []
-    errors = [100 * trial.val_error for trial in report.networks if trial.val_error]
-    least = min(errors + [100 * each.mean for each in report.confirmed if each.mean], default=0.0)
     return [
         {
             "cost": each.size_bytes / 1024,
             "error": 100 * each.mean,
-            "low": max(100 * (each.mean - (each.deviation or 0.0)), least / 10),
-            "high": 100 * (each.mean + (each.deviation or 0.0)),
+            "low": 100 * (each.mean - (each.standard_error or 0.0)),
+            "high": 100 * (each.mean + (each.standard_error or 0.0)),
             "trial": each.trial,
             "seeds": len(each.errors),
         }
@@ -103,7 +103,6 @@ def operations_chart(report: Report) -> Chart | None:
         "front": [],
         "confirmed": [],
         "lines": [],
-        "winner": _winner(report, "bit_operations"),
     }
     least = min(trials, key=lambda trial: trial.facts["bit_operations"])
     alt_text = (
@@ -112,12 +111,17 @@ def operations_chart(report: Report) -> Chart | None:
         f"{count_text(least.facts['bit_operations'])}, of trial {least.number}."
     )
     caption = (
-        "As above, against multiply-adds times the bits of both factors, for one image. Filled "
+        "Each mark is a finished network: its error against multiply-adds times the bits of both "
+        "factors, for one image. Bars are one standard error of the validation images. Filled "
         f"marks are on the front of {' and '.join(report.space.search.objectives)}."
+        f"{_ring(report)}"
     )
-    drawn = _scatter(rows, "bit operations (millions)", "M bit operations")
-    title = "Error against bit operations"
-    return Chart("operations", title, caption, alt_text, (spec(drawn, rows),))
+    drawn = _drawn(report, rows, "bit operations (millions)", "M bit operations")
+    return Chart("operations", "Error against bit operations", caption, alt_text, (drawn,))
+
+
+def _ring(report: Report) -> str:
+    return "" if report.winner is None else f" The ring is trial {report.winner.number}."
 
 
 def kind_of(trial: TrialRecord) -> str:
@@ -133,7 +137,7 @@ def _row(trial: TrialRecord, cost: Cost, on_front: frozenset[int] | None = None)
     return {
         "trial": trial.number,
         "error": 100 * trial.val_error,
-        "low": 100 * max(trial.val_error - spread, 0.0),
+        "low": 100 * (trial.val_error - spread),
         "high": 100 * (trial.val_error + spread),
         "cost": value / 1024 if cost == "size_bytes" else value / 1e6,
         "kind": kind_of(trial),
@@ -141,11 +145,6 @@ def _row(trial: TrialRecord, cost: Cost, on_front: frozenset[int] | None = None)
         "bits": bits_text(trial),
         "filled": on_front is None or trial.number in on_front,
     }
-
-
-def _winner(report: Report, cost: Cost) -> list[Row]:
-    winner = report.winner
-    return [] if winner is None or cost not in winner.facts else [_row(winner, cost)]
 
 
 def _reference_lines(report: Report) -> Iterator[Row]:
@@ -162,75 +161,3 @@ def _reference_lines(report: Report) -> Iterator[Row]:
     known.sort(key=lambda line: line[1])
     for index, (name, error) in enumerate(known):  # names of neighbours stand apart
         yield {"error": error, "label": f"{name}: {error:.2f} %", "middle": index % 2 == 0}
-
-
-def _scatter(rows: dict[str, list[Row]], title: str, unit: str) -> alt.LayerChart:
-    seen = {row["kind"] for row in rows["trials"]}
-    kinds = [name for name in NAMES if name in seen]
-    errors = [row["error"] for name in ("trials", "confirmed", "lines") for row in rows[name]]
-    costs = [row["cost"] for name in ("trials", "confirmed") for row in rows[name]]
-    x = alt.X("cost:Q", title=title, scale=scale(costs), axis=alt.Axis(format="~g", grid=False))
-
-    def y(field: str = "error") -> alt.Y:
-        axis = alt.Axis(format="~g", tickCount=8)
-        return alt.Y(f"{field}:Q", title="validation error (%)", scale=scale(errors), axis=axis)
-
-    places = [NAMES.index(kind) for kind in kinds]
-    colours = alt.Scale(domain=kinds, range=[SERIES[place] for place in places])
-    shapes = alt.Scale(domain=kinds, range=[SHAPES[place] for place in places])
-    stroke = alt.Stroke("kind:N", title="weights", scale=colours)
-    tooltip = [
-        alt.Tooltip("trial:Q", title="trial"),
-        alt.Tooltip("error:Q", title="error (%)", format=".2f"),
-        alt.Tooltip("cost:Q", title=unit, format=",.1f"),
-        alt.Tooltip("bits:N", title="bits"),
-        alt.Tooltip("quantizer:N", title="quantizer"),
-    ]
-    trials, again = alt.Chart(alt.NamedData("trials")), alt.Chart(alt.NamedData("confirmed"))
-    winner = alt.Chart(alt.NamedData("winner"))
-    bars = trials.mark_rule(strokeWidth=1, opacity=0.35, clip=True)
-    marks = trials.mark_point(size=70, strokeWidth=1.5, opacity=1).encode(
-        x,
-        y(),
-        stroke,
-        alt.Shape("kind:N", title="weights", scale=shapes),
-        alt.Fill("kind:N", title="weights", scale=colours),
-        fillOpacity=alt.condition("datum.filled", alt.value(0.7), alt.value(0)),
-        tooltip=tooltip,
-    )
-    front = alt.Chart(alt.NamedData("front")).mark_line(
-        interpolate="step-after", stroke=INK, strokeWidth=1.5
-    )
-    ring = winner.mark_point(shape="circle", size=320, stroke=INK, strokeWidth=2, filled=False)
-    label = winner.mark_text(align="left", dx=12, dy=-12, fontWeight="bold")
-    spread = again.mark_rule(strokeWidth=2, stroke=INK, clip=True)
-    means = again.mark_point(
-        shape="diamond", size=200, stroke=INK, fill=PAPER, strokeWidth=2, fillOpacity=0.6
-    )
-    about_means = [
-        alt.Tooltip("trial:Q", title="trial"),
-        alt.Tooltip("error:Q", title="mean (%)", format=".2f"),
-        alt.Tooltip("seeds:Q", title="new seeds"),
-    ]
-    layers = [
-        *_lines(y()),
-        front.encode(x, y(), order=alt.Order("cost:Q")),
-        marks,
-        bars.encode(x, y("low"), alt.Y2("high:Q"), stroke, tooltip=tooltip),
-        spread.encode(x, y("low"), alt.Y2("high:Q")),
-        means.encode(x, y(), tooltip=about_means),
-        ring.encode(x, y(), tooltip=tooltip),
-        label.encode(x, y(), text=alt.value("this one")),
-    ]
-    found: alt.LayerChart = sized(alt.layer(*layers), 360)
-    return found
-
-
-def _lines(y: alt.Y) -> Iterator[alt.Chart]:
-    lines = alt.Chart(alt.NamedData("lines"))
-    yield lines.mark_rule(strokeDash=[6, 4], stroke=SOFT, strokeWidth=1.5).encode(y)
-    for where, x in (("datum.middle", alt.expr("width / 2")), ("!datum.middle", 8)):
-        text = lines.transform_filter(where).mark_text(
-            align="left", baseline="bottom", dy=-2, color=SOFT, fontSize=11
-        )
-        yield text.encode(y, text="label:N", x=alt.value(x))

@@ -14,6 +14,7 @@ from sqtune.report.charts.style import (
     INK,
     SERIES,
     Chart,
+    axis_of,
     scale,
     sized,
     spec,
@@ -26,6 +27,9 @@ from sqtune.search.wording import plural
 Row = dict[str, Any]
 MOST_SLICES = 12
 LINE_HEIGHT = 15  # pixels of a line of a category's name
+SLICE_WIDTH = 320  # pixels: three stand side by side, as wide as a phone
+LABEL_WIDTH = 150  # pixels of it for a category's name
+LINES = 5  # of an axis
 
 
 def importance_chart(report: Report) -> Chart | None:
@@ -52,7 +56,7 @@ def importance_chart(report: Report) -> Chart | None:
         "Importance of each searched value",
         "How much the values of the best tenth of the trials differ from those of all (PED-ANOVA), "
         "as a share of the whole. It tells what set the best apart, not in which direction: the "
-        "charts below do. From few trials it is a hint and no more.",
+        "error against each value does. From few trials it is a hint and no more.",
         f"Bars of importance for {plural(len(names), 'searched value')}; "
         f"the largest is {most} with {share:.0f} %.",
         (spec(sized(alt.layer(bars, text), 26 * len(names)), {"shares": rows}),),
@@ -85,9 +89,21 @@ def _slice(report: Report, path: str, place: int) -> Chart:
     return Chart(
         f"slice-{place + 1:02d}",
         path if len(trials) == len(report.networks) else title,
-        "",
+        _how_to_read(report),
         f"Error of {plural(len(trials), 'network')} against {path}: {_in_words(rows, numbers)}.",
         (spec(drawn, {"trials": rows, **_medians(rows, numbers)}),),
+        still_width=SLICE_WIDTH,
+    )
+
+
+def _how_to_read(report: Report) -> str:
+    """Return the caption of all slices."""
+    winner = report.winner
+    large = "" if winner is None else f", the large diamond trial {winner.number}"
+    return (
+        f"Each mark is a finished network{large}; the error against one searched value, whatever "
+        "the others were. Upright ticks are medians. What differs little from category to category "
+        "did not matter by itself."
     )
 
 
@@ -147,10 +163,9 @@ _TOOLTIP = [
 def _numeric_slice(report: Report, path: str, rows: Sequence[Row]) -> Any:
     values = scale([row["value"] for row in rows], log=is_log(report, path))
     errors = scale([row["error"] for row in rows])
-    axis = alt.Axis(format="~g", tickCount=5)
     drawn = _points().encode(
-        alt.X("value:Q", title=path, scale=values, axis=axis),
-        alt.Y("error:Q", title="error (%)", scale=errors, axis=axis),
+        alt.X("value:Q", title=path, scale=values, axis=axis_of(values, LINES)),
+        alt.Y("error:Q", title="error (%)", scale=errors, axis=axis_of(errors, LINES)),
     )
     return sized(drawn, 200)
 
@@ -163,9 +178,9 @@ def _categories(rows: Sequence[Row]) -> Any:
     errors = scale([row["error"] for row in rows])
     shown = {name: wrapped(name) for name in names}  # two may look alike; a mark tells the whole
     text = f"split({json.dumps(shown)}[datum.label], '\\n')"
-    axis = alt.Axis(labelExpr=text, labelLimit=190, grid=True)
-    y = alt.Y("value:N", sort=names, title=None, axis=axis)
-    x = alt.X("error:Q", title="error (%)", scale=errors, axis=alt.Axis(format="~g", tickCount=5))
+    labels = alt.Axis(labelExpr=text, labelLimit=LABEL_WIDTH, grid=True)
+    y = alt.Y("value:N", sort=names, title=None, axis=labels)
+    x = alt.X("error:Q", title="error (%)", scale=errors, axis=axis_of(errors, LINES))
     middle = alt.Chart(alt.NamedData("medians")).mark_tick(thickness=3, size=20, color=INK)
     about = [
         alt.Tooltip("error:Q", title="median (%)", format=".2f"),

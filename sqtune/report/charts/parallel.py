@@ -45,13 +45,14 @@ def parallel_chart(report: Report) -> Chart | None:
     axes.append(_measured("error (%)", {t.number: 100 * (t.val_error or 0.0) for t in trials}))
     better = max(1, math.ceil(len(trials) / 10))
     rows, worst_first = list[Row](), list(enumerate(trials))[::-1]
+    first = "" if report.winner is None else f"trial {report.winner.number}"
     for rank, trial in worst_first:
-        how = "this one" if trial is report.winner else "best tenth" if rank < better else "others"
+        how = first if trial is report.winner else "best tenth" if rank < better else "others"
         about = {"trial": trial.number, "how": how, "error": 100 * (trial.val_error or 0.0)}
         for place, each in enumerate(axes):
             at = each.values.get(trial.number, NOT_SEARCHED)
             rows.append({**about, "axis": place, "at": at})
-    rows.sort(key=lambda row: row["how"] == "this one")  # drawn last
+    rows.sort(key=lambda row: row["how"] == first)  # drawn last
     labels = [
         {"axis": place, "at": at, "label": text}
         for place, each in enumerate(axes)
@@ -67,12 +68,12 @@ def parallel_chart(report: Report) -> Chart | None:
         "parallel",
         "Which values go together",
         "Each line is a network: follow it from axis to axis to read its values, to the right its "
-        "size and error (low is better). The thick line is this page's network, thinner ones are "
+        f"size and error (low is better). The thick line is {first}, thinner ones are "
         f"the best tenth, the faint ones the others. A line below an axis has no value there."
         f"{more}",
         f"Parallel coordinates of {plural(len(trials), 'network')} over "
         f"{', '.join(each.name for each in axes)}.",
-        (spec(_parallel(len(axes)), data),),
+        (spec(_parallel(len(axes), first), data),),
         least_width=130 * len(axes),
     )
 
@@ -102,9 +103,9 @@ def _measured(name: str, values: dict[int, float], *, log: bool = False) -> _Axi
     return _Axis(name, {number: at(value) for number, value in values.items()}, ends)
 
 
-def _parallel(num_axes: int) -> Any:
+def _parallel(num_axes: int, first: str) -> Any:
     x = alt.X("axis:Q", axis=None, scale=alt.Scale(domain=[-0.1, num_axes - 0.2], nice=False))
-    how = ["this one", "best tenth", "others"]
+    how = [first, "best tenth", "others"]
 
     def y(field: str) -> alt.Y:
         return alt.Y(f"{field}:Q", axis=None, scale=alt.Scale(domain=[-0.16, 1.2], nice=False))

@@ -19,6 +19,7 @@ COLOURS = {
     "var(--soft)": "#57606a",
     "var(--grid)": "#d8dee4",
     "var(--paper)": "#ffffff",
+    "var(--front)": "#7a3fb0",
     "var(--c0)": "#0072b2",
     "var(--c1)": "#d55e00",
     "var(--c2)": "#009e73",
@@ -27,9 +28,11 @@ COLOURS = {
     "var(--c5)": "#56b4e9",
     "var(--c6)": "#7f7f7f",
 }
-INK, SOFT, GRID, PAPER, *SERIES = COLOURS
+INK, SOFT, GRID, PAPER, FRONT, *SERIES = COLOURS
 SHAPES = ("circle", "square", "triangle-up", "diamond", "cross", "triangle-down", "triangle-right")
-FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Noto Sans', sans-serif"
+# The still pictures are measured where no font of the page's is: in Liberation Sans, whose letters
+# are as wide as those of Arial and Helvetica. In another font labels would be cut.
+FONT = "Arial, Helvetica, 'Liberation Sans', sans-serif"
 CONFIG: Spec = {
     "background": None,
     "font": FONT,
@@ -54,11 +57,13 @@ CONFIG: Spec = {
         "symbolSize": 90,
         "columns": 3,
         "labelLimit": 240,
+        "layout": {"top": {"direction": "vertical", "margin": 4}},
     },
     "text": {"color": INK, "fontSize": 12},
     "rule": {"color": SOFT},
 }
 HEIGHT = 320  # pixels
+STILL_WIDTH = 760  # pixels of a chart where nothing says how wide it is
 LOG_FROM = 8.0  # times the smallest value: from here on an axis is logarithmic
 
 
@@ -73,6 +78,8 @@ class Chart:
         alt: What it shows, for those who do not see it.
         parts: Vega-Lite specifications, one below the other, as wide as their box.
         least_width: Pixels below which it scrolls in its box.
+        still_width: Pixels of its still picture.
+        source: Which study and trial it is of.
     """
 
     key: str
@@ -81,6 +88,8 @@ class Chart:
     alt: str
     parts: tuple[Spec, ...]
     least_width: int = 0
+    still_width: int = STILL_WIDTH
+    source: str = ""
 
 
 def spec(
@@ -127,6 +136,57 @@ def scale(values: Iterable[float], *, log: bool | None = None) -> alt.Scale:
     room = 0.06 * (high - low) or 0.1 * abs(high) or 1.0
     floor = 0.0 if low >= 0 else -math.inf
     return alt.Scale(domain=[max(floor, low - room), high + room], nice=False, zero=False)
+
+
+def lowest_end(values: Sequence[float]) -> float:
+    """Return the least that the lower end of a bar about one of the values may be.
+
+    A logarithmic axis has no 0: there it is a tenth of the smallest value.
+
+    >>> lowest_end([0.5, 4]), lowest_end([0.5, 2])
+    (0.05, 0.0)
+    """
+    return min(values) / 10 if is_logarithmic(values) else 0.0
+
+
+def axis_of(values: alt.Scale, lines: int = 8, **looks: Any) -> alt.Axis:
+    """Return an axis on which every line has its figure.
+
+    Args:
+        values: Of `scale`.
+        lines: About how many.
+        looks: What else it is told.
+    """
+    low, high = values["domain"]
+    found = round_values(low, high, 3 * lines // 2) if values["type"] == "log" else []
+    if found:
+        return alt.Axis(format="~g", values=found, **looks)
+    return alt.Axis(format="~g", tickCount=lines, **looks)
+
+
+def round_values(low: float, high: float, most: int) -> list[float]:
+    """Return round values of a part of a logarithmic axis.
+
+    They are 1, 2, 5 and these times powers of ten; where these are fewer than three also some
+    between them, and where they are more than `most` powers of ten alone.
+
+    >>> round_values(0.45, 12, 8), round_values(0.6, 4.5, 8)
+    ([0.5, 1.0, 2.0, 5.0, 10.0], [0.7, 1.0, 1.5, 2.0, 3.0])
+    >>> round_values(0.002, 900, 6)
+    [0.01, 0.1, 1.0, 10.0, 100.0]
+    """
+    decades = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
+
+    def within(*steps: float) -> list[float]:
+        known = [float(f"{step}e{decade}") for decade in decades for step in steps]
+        return [value for value in known if low <= value <= high]
+
+    found = within(1, 2, 5)
+    if len(found) < 3:
+        found = within(1, 1.5, 2, 3, 5, 7)
+    if len(found) > most:
+        found = within(1)
+    return found[:: math.ceil(len(found) / most) or 1]
 
 
 def wrapped(text: str, width: int = 24, most_lines: int = 3) -> str:
