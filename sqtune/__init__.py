@@ -10,6 +10,7 @@ back in torch. The method alone is in `sqtune.quant`.
 
 from __future__ import annotations
 
+import os
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +19,9 @@ if TYPE_CHECKING:
     from sqtune.deploy.load import load
     from sqtune.errors import SqtuneError
     from sqtune.notebook import Study, Trial
+
+# ONNX Runtime records its use and sends it, unless it is told otherwise before it is loaded.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 __version__ = "0.1.0"
 __all__ = ["SqtuneError", "Study", "Trial", "__version__", "load", "open_study", "search"]

@@ -165,6 +165,10 @@ def check_new_folder(folder: Path, option: str = "--out") -> None:
     Raises:
         ConfigError: Something is there already, or nothing can be written there.
     """
+    if folder.is_symlink() or folder.is_mount():  # nothing can take their place
+        raise ConfigError(
+            f"{option} {folder}: is a link, or where a disk is mounted. Give a folder in it."
+        )
     if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
         raise ConfigError(
             f"{option} {folder}: exists and is not an empty folder. Give another path."

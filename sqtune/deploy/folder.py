@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -50,19 +51,32 @@ def refuse_taken(out: Path, *, force: bool) -> None:
         raise ExportError(f"--out {out}: exists and is no folder. Give another path.")
     if out.resolve() == Path.cwd():
         raise ExportError(f"--out {out}: is the folder you are in. Give another path.")
+    if out.is_mount():
+        raise ExportError(f"--out {out}: is where a disk is mounted. Give a folder in it.")
     found = sorted(path.name for path in out.iterdir())
     if not found:
         return
-    if MANIFEST not in found:
+    foreign = _foreign(out, found)
+    if foreign is not None:
         raise ExportError(
-            f"--out {out}: holds {found[0]} and no {MANIFEST}: sqtune did not write it, and does "
-            "not replace it, even with --force. Give another path."
+            f"--out {out}: holds {foreign}, which sqtune did not write: it does not replace the "
+            "folder, even with --force. Give another path."
         )
     if not force:
         raise ExportError(
             f"--out {out}: holds an exported network already. Give another path, or --force to "
             "replace it."
         )
+
+
+def _foreign(out: Path, found: Sequence[str]) -> str | None:
+    """Return a file of a folder that no export wrote; None if all are of one."""
+    try:
+        manifest = json.loads((out / MANIFEST).read_bytes())
+        ours = {MANIFEST, *manifest["sha256"]} if "seal" in manifest else set()
+    except (OSError, ValueError, KeyError, TypeError):
+        ours = set()
+    return next((name for name in found if name not in ours), None)
 
 
 def _take_place(partial: Path, out: Path) -> None:

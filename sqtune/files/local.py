@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import time
 import uuid
 from collections.abc import Iterable
@@ -13,6 +14,9 @@ from sqtune.files.base import Listed
 
 PARTIAL_SECONDS = 3600  # a half-written file of a process that died is removed after so long
 PARTIAL = ".part"
+_HALF_WRITTEN = re.compile(
+    r"(.*\.)?[0-9a-f]{32}\.part"
+)  # ours
 
 
 class LocalFiles:
@@ -95,7 +99,7 @@ class LocalFiles:
                 for entry in entries:
                     with contextlib.suppress(FileNotFoundError):  # it may go at any moment
                         facts = entry.stat()
-                        if not entry.name.endswith(PARTIAL):
+                        if _HALF_WRITTEN.fullmatch(entry.name) is None:
                             found.append(Listed(entry.name, facts.st_size, facts.st_mtime))
                         elif time.time() - facts.st_mtime > PARTIAL_SECONDS:
                             self.remove(entry.name)

@@ -70,6 +70,16 @@ def test_nothing_is_overwritten(folder, kind):
     assert mine.read_text() == "mine"
 
 
+def test_a_link_is_refused_before_it_trains(folder):
+    (folder / "elsewhere").mkdir()
+    for name, target in (("net", "elsewhere"), ("dangling", "nowhere")):
+        (folder / name).symlink_to(target)
+        answer = invoke("--out", name)
+        assert answer.exit_code == 2
+        assert f"--out {name}: is a link" in answer.stderr
+        assert "epoch" not in answer.output
+
+
 def test_an_empty_folder_is_taken(folder):
     (folder / "net").mkdir()
     assert invoke("--out", "net").exit_code == 0

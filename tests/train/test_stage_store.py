@@ -11,6 +11,7 @@ import subprocess
 import sys
 import textwrap
 import time
+import uuid
 from pathlib import Path
 
 import pytest
@@ -195,13 +196,16 @@ def test_a_folder_that_cannot_be_written_is_an_error(tmp_path):
 def test_what_a_killed_writer_left_goes_after_an_hour(tmp_path):
     store = StageStore(tmp_path, GIB)
     store.put(key(1), b"x")
-    fresh, old = tmp_path / f"fresh{PARTIAL}", tmp_path / f"old{PARTIAL}"
-    fresh.touch()
-    old.touch()
-    os.utime(old, (0, time.time() - 4000))
+    fresh, old = (tmp_path / f"{uuid.uuid4().hex}{PARTIAL}" for _ in range(2))
+    foreign = tmp_path / f"movie.mkv{PARTIAL}"
+    for path in (fresh, old, foreign):
+        path.touch()
+    for path in (old, foreign):
+        os.utime(path, (0, time.time() - 4000))
     assert [entry.key for entry in store.entries()] == [key(1)]
     assert fresh.exists()
     assert not old.exists()
+    assert foreign.exists()
 
 
 def test_a_url_that_nobody_knows_is_an_error_with_a_remedy():
