@@ -14,10 +14,10 @@ from sqtune.config.compared import NUMBERS
 from sqtune.config.space import SearchSpace
 from sqtune.errors import StoreError
 from sqtune.quant import Float
+from sqtune.search.choice import choose, told
 from sqtune.search.compare import Row
-from sqtune.search.confirm import best_by_mean
-from sqtune.search.confirmed import Confirmation, Confirmed, confirmations
-from sqtune.search.pareto import best, compared, front, ranking
+from sqtune.search.confirmed import Confirmed
+from sqtune.search.pareto import compared, front, ranking
 from sqtune.search.records import TrialRecord
 from sqtune.search.view import StudyView
 from sqtune.store import Store
@@ -87,8 +87,7 @@ class Report:
         ranked: The finished ones that repeat no other, best first.
         front: Of error against size, best error first.
         on_front: Numbers of the trials on the front of the study's own objectives.
-        winner: The lowest mean of the confirmed, or else the lowest error; of a confirmation the
-            training that `sqtune confirm` hands over.
+        winner: The network that the study hands over, as `search.choice` has it.
         baseline: The best network of the study that stayed float.
         start_error: Validation error of the float network that the winner started from, where that
             is a folder of sqtune's.
@@ -157,10 +156,9 @@ def gather(
     """
     attrs, objectives = study.attrs, study.space.search.objectives
     ranked = [trial for trial in ranking(trials) if trial.duplicate_of is None]
-    by_number = {trial.number: trial for trial in trials}
-    confirmed, confirmed_epochs = _confirmed(confirmations(study.name, attrs), by_number)
-    choose = best if attrs.get("confirms") is None else best_by_mean
-    winner = by_number[confirmed[0].trial] if confirmed else choose(trials)
+    confirmed, confirmed_epochs = told(study.name, attrs, trials)
+    choice = choose(study.name, attrs, trials)
+    winner = None if choice is None else choice.trial
     compares = attrs.get("compares", False) or _once_compared(study.space)
     folder = None if winner is None else store.network(study.name, winner.number)
     if folder is not None:
@@ -190,26 +188,6 @@ def gather(
         options=options,
         written_at=time.time(),
     )
-
-
-def _confirmed(
-    known: Sequence[Confirmation], by_number: Mapping[int, TrialRecord]
-) -> tuple[tuple[Confirmed, ...], int | None]:
-    """Return what decides of all that was confirmed, and what that was trained for instead.
-
-    A budget that is the search's own comes first, and then the longest.
-    """
-    found = []
-    for confirmation in known:
-        results = [each for each in confirmation.results if each.errors]
-        results = sorted(
-            (each for each in results if each.trial in by_number), key=lambda each: each.mean
-        )
-        own = {by_number[each.trial].config.num_epochs for each in results}
-        epochs = None if own <= {confirmation.num_epochs} else confirmation.num_epochs
-        if results:
-            found.append((tuple(results), epochs))
-    return min(found, key=lambda each: each[1] is not None, default=((), None))
 
 
 def _start_error(winner: TrialRecord) -> float | None:

@@ -16,7 +16,7 @@ from sqtune.config.parameters import label
 from sqtune.config.trial import TrialConfig
 from sqtune.quant import Float, Quantizer
 from sqtune.search.fitting import laid_out
-from sqtune.search.pareto import best, front, ranking, standard_error
+from sqtune.search.pareto import front, ranking, standard_error
 from sqtune.search.records import State, TrialRecord, reason_of
 from sqtune.search.wording import count_text, kib, percent
 
@@ -125,6 +125,7 @@ def trials_table(
     objectives: Sequence[Objective] = ("val_error",),
     target: Target | None = None,
     width: int | None = None,
+    leader: TrialRecord | None = None,
 ) -> Table:
     """Return a table of the finished trials, best first, then of those that are not.
 
@@ -138,11 +139,11 @@ def trials_table(
         objectives: What the study minimises.
         target: What its networks have to fit into.
         width: Of the terminal, which has to hold it; None has all columns.
+        leader: What the study hands over, in bold.
     """
     listed = [t for t in trials if t.state != "refused" and t.duplicate_of is None]
     ranked = ranking(listed)
     shown = (ranked + [trial for trial in listed if trial.val_error is None])[:most]
-    leader = best(trials)
     on_front = {trial.number for trial in front(trials, objectives)}
     columns = [*_columns(shown, objectives, target), *_searched_columns(shown)]
     rows = [[column.cell(trial) for column in columns] for trial in shown]

@@ -79,7 +79,8 @@ def test_a_confirmed_winner_is_judged_by_its_mean(tmp_path, errors, words):
 def test_another_budget_is_not_told_as_the_searchs_own(tmp_path):
     again = Confirmation("x", 200, (Confirmed(1, 0.1, (0.01, 0.02, 0.03), 0, 9000),))
     found = report(tmp_path, ["finished"] * 4, attrs={again.attribute: again.as_data()})
-    assert "confirmed, trained for 200 epochs instead of 8, is trial 1 (" in finding(found)
+    assert found.winner == found.ranked[0]
+    assert "confirmed, trained for 200 epochs instead of 8, is trial 1: over 3" in finding(found)
     charts = {chart.key: chart.parts[0]["datasets"] for chart in charts_of(found).all()}
     assert charts["front"]["confirmed"] == charts["confirmation"]["first"] == []
     own = Confirmation("y", None, (Confirmed(2, 0.1, (0.2, 0.21, 0.22), 0, 9000),))

@@ -145,12 +145,11 @@ def test_what_is_searched_and_has_no_column_gets_one():
     assert row[-2:] == ["0.5", "vgg9"]
 
 
-def test_the_bold_row_is_the_one_that_is_named_best():
-    baseline = ended(0, val_error=0.01, quantizer=Float())
-    quantized = ended(1, val_error=0.05)
-    rows = trials_table([baseline, quantized]).rows
+def test_the_bold_row_is_the_one_that_is_handed_over():
+    trials = [ended(0, val_error=0.01, quantizer=Float()), ended(1, val_error=0.05)]
+    assert best(trials) is trials[1]
+    rows = trials_table(trials, leader=best(trials)).rows
     assert [row.style for row in rows] == [None, "bold"]
-    assert best([baseline, quantized]) is quantized
 
 
 def untrained(number, state, num_epochs=0, **fields):
