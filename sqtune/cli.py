@@ -22,7 +22,7 @@ from sqtune.commands.submit import submit
 from sqtune.commands.verify import verify
 from sqtune.completion import SHELLS, complete_folder, script
 from sqtune.errors import ConfigError
-from sqtune.next_steps import say_next, space_typed, typed
+from sqtune.next_steps import deployed, say_next, space_typed, typed
 from sqtune.options import (
     Commands,
     json_option,
@@ -134,7 +134,7 @@ def best(
         out, name, at = console(), shlex.quote(study.name), typed("store", "study_storage")
         print_best(out, choice, folder)
         print_confirmed(out, confirmed)
-        command = f"sqtune export {name} --trial {top.number}{at} --out deployed"
+        command = f"sqtune export {name} --trial {top.number}{at}{deployed()}"
         say_next(out, {command: "it as a packed file, proven"})
 
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from sqtune.errors import ConfigError
-from sqtune.next_steps import say_next, space_typed, typed
+from sqtune.next_steps import deployed, say_next, space_typed, typed
 from sqtune.search.endings import ENDINGS
 from sqtune.settings import without_password
 from sqtune.store import Store
@@ -120,7 +120,7 @@ def print_outcome(
             **({f"sqtune best {name}{at}": "the confirmed network"} if sure else {}),
             f"sqtune report {name}{at}{more}": "what was found, on one page",
             ui: "every figure, in MLflow",
-            f"sqtune export {name}{at}{more} --out deployed": "the best as a packed file, proven",
+            f"sqtune export {name}{at}{more}{deployed()}": "the best as a packed file, proven",
         },
     )
 
@@ -210,6 +210,6 @@ def print_saved(out: Console, space_file: Path, overrides: Sequence[str], folder
         out,
         {
             f"sqtune search --name {name}{space}": "a search that starts from it",
-            f"sqtune export --network {at} --out deployed": "it as a packed file",
+            f"sqtune export --network {at}{deployed()}": "it as a packed file",
         },
     )

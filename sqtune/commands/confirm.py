@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import click
 
 from sqtune.errors import StudyError
-from sqtune.next_steps import say_next, typed
+from sqtune.next_steps import deployed, say_next, typed
 from sqtune.options import (
     INTERRUPTED,
     cluster_options,
@@ -125,8 +125,10 @@ def confirm(
             out.print(_verdict(measured), highlight=False, soft_wrap=True)
             out.print(f"network   {network}", highlight=False, soft_wrap=True)
             at = typed("store", "study_storage", "tracking_uri")
-            command = f"sqtune export {shlex.quote(name)} --trial {top_trial.number}{at}"
-            say_next(out, {f"{command} --out deployed": "the winner as a packed file, proven"})
+            command = (
+                f"sqtune export {shlex.quote(name)} --trial {top_trial.number}{at}{deployed()}"
+            )
+            say_next(out, {command: "the winner as a packed file, proven"})
     print_ending(outcome)
     if outcome.ending == "interrupted":
         sys.exit(INTERRUPTED)

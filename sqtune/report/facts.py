@@ -82,6 +82,7 @@ class Report:
 
     Attributes:
         name: The study's.
+        uuid: The study's, by which its page is known.
         space: What is searched.
         trials: All, by number.
         ranked: The finished ones that repeat no other, best first.
@@ -105,6 +106,7 @@ class Report:
     """
 
     name: str
+    uuid: str
     space: SearchSpace
     trials: tuple[TrialRecord, ...]
     ranked: tuple[TrialRecord, ...]
@@ -168,6 +170,7 @@ def gather(
             folder = None
     return Report(
         name=study.name,
+        uuid=attrs["uuid"],
         space=study.space,
         trials=tuple(trials),
         ranked=tuple(ranked),
