@@ -39,7 +39,8 @@ def report(
     """Write a study as one HTML page that opens anywhere.
 
     It says what was found, how sure that is, and why. It loads nothing: it works offline, from a
-    mail and on a phone. It takes the place of an earlier one of the study. It is also logged to the study's MLflow run, as report/report.html.
+    mail and on a phone. It takes the place of an earlier one of the study, and is also logged to
+    the study's MLflow run, as report/report.html.
 
     \b
     sqtune report
