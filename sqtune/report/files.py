@@ -86,7 +86,7 @@ def write(out: Path, text: str) -> None:
 
 
 def write_pictures(folder: Path, charts: Sequence[Chart], study: str) -> list[Path]:
-    """Write each chart as a PNG into a folder and remove what else is in it; return the files.
+    """Write each chart as a PNG into a folder, in place of earlier ones; return the files.
 
     Args:
         folder: What `refuse_taken_pictures` let through.
@@ -106,8 +106,9 @@ def write_pictures(folder: Path, charts: Sequence[Chart], study: str) -> list[Pa
             raise _unwritable(picture, error, "--png") from None
         written.append(picture)
     if written:
-        for other in set(folder.iterdir()) - set(written):
-            other.unlink(missing_ok=True)  # a chart that the study no longer has
+        for other in set(folder.iterdir()) - set(written):  # charts that the study has no more
+            if _mark(study) in _beginning(other):
+                other.unlink(missing_ok=True)
     return written
 
 
