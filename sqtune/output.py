@@ -144,14 +144,15 @@ def print_ending(outcome: Outcome) -> None:
 def print_best(out: Console, choice: Choice, folder: Path) -> None:
     """Print the best network, where it rests on one seed though others do not, and its place."""
     from sqtune.search.tables import trial_line
-    from sqtune.search.wording import percent
+    from sqtune.search.wording import measured
 
     trial = choice.trial
     lines = [f"best      {trial_line(trial)}"]
     if choice.instead is not None:
         lines.append(f"          {choice.grounds}")
     if trial.test_error is not None:
-        lines.append(f"test      error {percent(trial.test_error)} %, measured once")
+        num_test = trial.facts.get("num_test")
+        lines.append(f"test      error {measured(trial.test_error, num_test)}, measured once")
     lines.append(f"network   {folder}")
     for line in lines:
         out.print(line, highlight=False, markup=False, soft_wrap=True)

@@ -98,7 +98,7 @@ class Report:
         compares: Whether `sqtune compare` made it.
         importance: Share (0..1) of each searched value, most important first.
         layers: The winner's; None where its network is not here.
-        files: Bytes of the winner's files by name.
+        weights_bytes: Of the winner's float weights, where its network is here.
         comparison: What that came to; None before its end.
         provenance: Versions, commit and machine of the study's beginning.
         options: What a command on this study needs beside its name, quoted for a shell.
@@ -121,11 +121,16 @@ class Report:
     compares: bool
     importance: Mapping[str, float]
     layers: LayerErrors | None
-    files: Mapping[str, int]
+    weights_bytes: int | None
     comparison: Comparison | None
     provenance: Mapping[str, str]
     options: str
     written_at: float
+
+    @property
+    def mean(self) -> Confirmed | None:
+        """What new seeds gave of the winner, trained as it was; None where none did."""
+        return self.confirmed[0] if self.confirmed and self.confirmed_epochs is None else None
 
     @property
     def shown(self) -> tuple[TrialRecord, ...]:
@@ -185,7 +190,7 @@ def gather(
         compares=compares,
         importance=study.importance(),
         layers=None if folder is None else read_layers(folder),
-        files={} if folder is None else _files(folder),
+        weights_bytes=None if folder is None else _weights_bytes(folder),
         comparison=_comparison(store, study.name) if compares else None,
         provenance=attrs.get("provenance", {}),
         options=options,
@@ -241,10 +246,9 @@ def read_layers(folder: Path) -> LayerErrors | None:
     return LayerErrors(tuple(names), errors) if names else None
 
 
-def _files(folder: Path) -> dict[str, int]:
-    if not folder.is_dir():
-        return {}
-    return {path.name: path.stat().st_size for path in sorted(folder.iterdir())}
+def _weights_bytes(folder: Path) -> int | None:
+    weights = folder / WEIGHTS
+    return weights.stat().st_size if weights.is_file() else None
 
 
 def _once_compared(space: SearchSpace) -> bool:

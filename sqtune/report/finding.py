@@ -12,7 +12,7 @@ from sqtune.search.fit import nearest
 from sqtune.search.pareto import candidates, standard_error
 from sqtune.search.records import TrialRecord, reason_of
 from sqtune.search.tables import bits_text, counts_text, quantizer_text
-from sqtune.search.wording import kib, percent, plural
+from sqtune.search.wording import kib, measured, percent, plural
 
 GOING_ON = ("running", "interrupted", "paused")
 NOISE = 2.0  # standard errors of a difference over the images, within which nobody leads
@@ -42,14 +42,15 @@ def _found(report: Report, winner: TrialRecord) -> str:
     what = f"{quantizer_text(winner.config)}, {bits_text(winner)}, {kib(winner.size_bytes)}"
     name = f"trial {winner.number} ({what})"
     so_far = any(trial.state in GOING_ON for trial in report.trials)
-    if report.confirmed and report.confirmed_epochs is None:
+    if report.mean is not None:
         text = f"{_which_confirmed(report)} {name}: {_mean(report.confirmed)}. The search "
         text += f"had measured {error}{of}, once.{_passed_over(report)}"
     else:
         text = f"The {_which(report)} is {name} with {error} validation error{of}; "
         text += f"{_once(report, winner)}.{_longer(report)}"
     if winner.test_error is not None:
-        text += f" Its test error, measured once, is {percent(winner.test_error)} %."
+        test_error = measured(winner.test_error, winner.facts.get("num_test"))
+        text += f" Its test error, measured once, is {test_error}."
     return f"So far {text[:1].lower()}{text[1:]}" if so_far else text
 
 

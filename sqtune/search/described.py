@@ -56,7 +56,7 @@ def _words(trial: TrialRecord) -> str:
     error = percent(trial.val_error or 0.0, trial.facts.get("num_validation"))
     words = f"validation error {error} %"
     if trial.test_error is not None:
-        words += f", test error {percent(trial.test_error)} %"
+        words += f", test error {percent(trial.test_error, trial.facts.get('num_test'))} %"
     return f"{words}, {bits_text(trial)}, {kib(trial.size_bytes)}"
 
 

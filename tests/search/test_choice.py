@@ -13,7 +13,9 @@ from search.studies import asked, new_store, opened, space_of
 from sqtune.cli import main
 from sqtune.commands.export import _chosen
 from sqtune.output import console, print_outcome
+from sqtune.report.card import network, overview
 from sqtune.report.facts import gather
+from sqtune.report.finding import finding
 from sqtune.search.choice import choose
 from sqtune.search.confirmed import Confirmation, Confirmed
 from sqtune.search.described import description
@@ -106,6 +108,31 @@ def test_one_network_is_named_everywhere(store, capsys):
     assert "confirmed trial   1 has the lowest mean" in said
     assert "sqtune best images" in said
     assert "sqtune confirm" not in said
+
+
+def test_a_test_error_has_its_spread_and_images_where_they_are_known(store, capsys):
+    study, attrs, trials = reopened(store)
+    page = gather(study, trials, store)
+    assert ("test error", "not measured for this trial") in network(page, page.winner)
+    study.set_test_error(1, 4 / 180, 180)
+    page = gather(study, study.trials(), store)
+    said = "2.22 ± 1.10 % of 180 images"
+    assert f"test      error {said}, measured once" in best(store, {})
+    assert ("test error", f"{said}, measured once") in network(page, page.winner)
+    assert f"Its test error, measured once, is {said}." in finding(page)
+    choice = choose(study.name, attrs, study.trials())
+    assert "test error 2.22 ± 1.10 %, " in description("images", trials, choice, [])
+    study.set_attr("test_images", {})  # a study of long ago
+    assert "test      error 2.22 %, measured once" in best(store, {})
+
+
+def test_the_page_has_the_mean_first_and_then_what_was_measured_once(store):
+    study, _, trials = reopened(store)
+    page = gather(study, trials, store)
+    mean, once = ("mean over 2 new seeds", "2.50 ± 0.50 %"), "2.00 ± 1.04 %"
+    assert overview(page)[:2] == [mean, ("search, once", once)]
+    facts = network(page, page.winner)
+    assert facts[facts.index(mean) + 1] == ("search, once", f"{once} of 180 images")
 
 
 def test_a_confirmation_hands_over_its_lowest_training_of_the_lowest_mean(store):
