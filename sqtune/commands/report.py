@@ -11,7 +11,7 @@ import click
 from sqtune.errors import TrackingError
 from sqtune.next_steps import typed
 from sqtune.options import json_option, options, places_options, study_argument
-from sqtune.output import console, print_json
+from sqtune.output import check_new_folder, console, print_json
 from sqtune.store import Store, file_name
 
 if TYPE_CHECKING:
@@ -55,8 +55,8 @@ def report(
 
     uuid = study.attrs["uuid"]
     files.refuse_taken(page_file, uuid, force=force)
-    if pictures is not None:
-        files.refuse_taken_pictures(pictures, uuid)
+    if pictures is not None and not files.has_pictures_of(uuid, pictures):
+        check_new_folder(pictures, "--png")
     from sqtune.report.charts import charts_of
     from sqtune.report.facts import gather
     from sqtune.report.finding import finding

@@ -12,6 +12,7 @@ from typing import Any
 from sqtune.report.facts import Report, stops
 from sqtune.search.confirmed import mean_text
 from sqtune.search.fit import nearest
+from sqtune.search.importance import FEWEST_TRIALS
 from sqtune.search.records import TrialRecord, reason_of
 from sqtune.search.tables import (
     bits_text,
@@ -122,6 +123,16 @@ def _named(fields: dict[str, Any]) -> str:
     rest = {key: value for key, value in fields.items() if key != "name" and value is not None}
     words = (f"{key}={json.dumps(value, ensure_ascii=False)}" for key, value in rest.items())
     return " ".join((str(fields.get("name", "")), *words)).strip()
+
+
+def no_importance(report: Report) -> str:
+    """Return why the page does not tell how much each searched value matters; "" where it does."""
+    if report.importance or not report.is_search:
+        return ""
+    finished = sum(trial.state == "finished" for trial in report.trials)
+    if finished < FEWEST_TRIALS:
+        return f"Importance needs {FEWEST_TRIALS} finished trials; there are {finished}."
+    return "Importance: nothing sets the best of these trials apart from the others."
 
 
 def files_to_save(report: Report) -> list[File]:

@@ -9,7 +9,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from sqtune.errors import ConfigError
-from sqtune.output import check_new_folder
 from sqtune.report.charts import Chart
 from sqtune.report.page import GENERATOR
 from sqtune.report.render import png
@@ -54,20 +53,15 @@ def refuse_taken(out: Path, study: str, *, force: bool) -> None:
         raise ConfigError(f"--out {out}: its folder cannot be written. Give another path.")
 
 
-def refuse_taken_pictures(folder: Path, study: str) -> None:
-    """Refuse a folder with anything but pictures of the study, or that cannot be written.
+def has_pictures_of(study: str, folder: Path) -> bool:
+    """Tell whether a folder holds pictures of a study and nothing else.
 
     Args:
-        folder: For the pictures.
         study: The study's uuid.
-
-    Raises:
-        ConfigError: Something else is there, or nothing can be written there.
+        folder: Perhaps not there.
     """
     there = list(folder.iterdir()) if folder.is_dir() else []
-    if there and all(_mark(study) in _beginning(each) for each in there):
-        return
-    check_new_folder(folder, "--png")
+    return bool(there) and all(_mark(study) in _beginning(each) for each in there)
 
 
 def write(out: Path, text: str) -> None:
@@ -89,7 +83,7 @@ def write_pictures(folder: Path, charts: Sequence[Chart], study: str) -> list[Pa
     """Write each chart as a PNG into a folder, in place of earlier ones; return the files.
 
     Args:
-        folder: What `refuse_taken_pictures` let through.
+        folder: A new one, or of which `has_pictures_of` the study is true.
         charts: In their order.
         study: The study's uuid, which stands in each picture.
 

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 
+from sqtune.quant import Float
 from sqtune.report.facts import Comparison, Report
 from sqtune.search.compare_table import budget_text, verdicts
 from sqtune.search.confirmed import Confirmed, lead, mean_text
 from sqtune.search.fit import nearest
 from sqtune.search.pareto import candidates, standard_error
 from sqtune.search.records import TrialRecord, reason_of
-from sqtune.search.tables import bits_text, counts_text, quantizer_text
+from sqtune.search.tables import bits_text, counts_text, is_at_once, quantizer_text
 from sqtune.search.wording import kib, measured, percent, plural
 
 GOING_ON = ("running", "interrupted", "paused")
@@ -48,6 +49,7 @@ def _found(report: Report, winner: TrialRecord) -> str:
     else:
         text = f"The {_which(report)} is {name} with {error} validation error{of}; "
         text += f"{_once(report, winner)}.{_longer(report)}"
+    text += _without_the_method(report, winner)
     if winner.test_error is not None:
         test_error = measured(winner.test_error, winner.facts.get("num_test"))
         text += f" Its test error, measured once, is {test_error}."
@@ -67,6 +69,20 @@ def _which_confirmed(report: Report, trained: str = "") -> str:
     if count == 1:
         return f"The only network that was confirmed{trained} is"
     return f"Of the {count:,} networks that were confirmed{trained} the best is"
+
+
+def _without_the_method(report: Report, winner: TrialRecord) -> str:
+    """Return that the winner is a plain baseline, and the best that is none; nothing otherwise."""
+    if winner.weight_bits == Float.bits or not is_at_once(winner.config):
+        return ""
+    text = " It was trained without Stochastic Quantization"
+    drawn = [each for each in candidates(report.ranked) if not is_at_once(each.config)]
+    if not drawn:
+        return f"{text}."
+    first = drawn[0]
+    assert first.val_error is not None
+    error = percent(first.val_error, first.facts.get("num_validation"))
+    return f"{text}; the best with it: trial {first.number}, {error} %."
 
 
 def _longer(report: Report) -> str:

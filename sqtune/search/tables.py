@@ -14,7 +14,7 @@ from rich.text import Text
 from sqtune.config.options import Objective, Target
 from sqtune.config.parameters import label
 from sqtune.config.trial import TrialConfig
-from sqtune.quant import Float, Quantizer
+from sqtune.quant import Float, Quantizer, epoch_ratio
 from sqtune.search.fitting import laid_out
 from sqtune.search.pareto import front, ranking, standard_error
 from sqtune.search.records import State, TrialRecord, reason_of
@@ -68,8 +68,18 @@ def _quantizer_label(quantizer: Quantizer, *, bits: bool = True) -> str:
     return label(fields).replace("threshold=", "").replace("bits=", "")
 
 
+AT_ONCE = "none (all at once)"
+
+
+def is_at_once(config: TrialConfig) -> bool:
+    """Tell whether all filters are quantized from the first epoch on, so that none is drawn."""
+    return epoch_ratio(config.schedule, 1, config.num_epochs) == 1
+
+
 def schedule_text(config: TrialConfig) -> str:
     """Return the ratio schedule in a few words, without what is at its default."""
+    if is_at_once(config):
+        return AT_ONCE
     schedule = config.schedule
     nested = config.nested()["schedule"]
     plain = type(schedule)()
@@ -78,7 +88,9 @@ def schedule_text(config: TrialConfig) -> str:
 
 
 def selection_text(config: TrialConfig) -> str:
-    """Return how rows are selected in a few words."""
+    """Return how rows are selected in a few words; "-" where none is."""
+    if is_at_once(config):
+        return "-"
     selection = config.selection
     drawn = selection.strategy == "stochastic"
     how = selection.function if drawn else selection.strategy
