@@ -116,7 +116,7 @@ def search(
         asked, space_text(source), places, progress, warm_start=warm_start, page=page
     )
     _raise_or_warn(outcome)
-    return Study(asked, outcome.trials, places, outcome.ending)
+    return Study(asked, outcome.trials, places, outcome.ending, outcome.attrs)
 
 
 def open_study(
@@ -142,7 +142,7 @@ def open_study(
 
     places = _places(store, study_storage, tracking_uri)
     study, trials = load_study(places.store.place, places.study_storage, name)
-    return Study(study.space, trials, places)
+    return Study(study.space, trials, places, attrs=study.attrs)
 
 
 def _places(

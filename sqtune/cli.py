@@ -23,7 +23,7 @@ from sqtune.commands.submit import submit
 from sqtune.commands.verify import verify
 from sqtune.completion import SHELLS, complete_folder, script
 from sqtune.errors import ConfigError
-from sqtune.next_steps import say_next, space_typed, typed
+from sqtune.next_steps import deployed, say_next, space_typed, typed
 from sqtune.options import (
     Commands,
     json_option,
@@ -114,7 +114,7 @@ def best(
     sqtune best --max-error 2%           the smallest size within an error
     sqtune best --knee                   where error against size bends
     """
-    from sqtune.search import pareto
+    from sqtune.search.choice import choose
     from sqtune.search.confirmed import confirmations
     from sqtune.search.look import load_study
     from sqtune.search.tables import as_data
@@ -122,21 +122,21 @@ def best(
     if knee and (max_size is not None or max_error is not None):
         raise ConfigError("--knee weighs error against size by itself: leave out the other limits.")
     study, trials = load_study(store, study_storage, name)
-    top = pareto.knee(trials) if knee else pareto.best(trials, max_size, max_error)
-    if top is None:
-        raise nothing_fits(study.name, trials, max_size, max_error)
-    places = Store.at(store)
+    confirmed = confirmations(study.name, study.attrs)
+    choice = choose(study.name, study.attrs, trials, max_size, max_error, knee=knee)
+    if choice is None:
+        raise nothing_fits(study.name, study.attrs, trials, max_size, max_error)
+    top, places = choice.trial, Store.at(store)
     folder = places.network(study.name, top.number)
     places.fetch(folder)
-    confirmed = confirmations(study.name, study.attrs)
     if as_json:
         content = {"study": study.name, "network": str(folder), **as_data(top)}
         print_json({**content, "confirmed": confirmed[0].as_data() if confirmed else None})
     else:
         out, name, at = console(), shlex.quote(study.name), typed("store", "study_storage")
-        print_best(out, top, folder)
+        print_best(out, choice, folder)
         print_confirmed(out, confirmed)
-        command = f"sqtune export {name} --trial {top.number}{at} --out deployed"
+        command = f"sqtune export {name} --trial {top.number}{at}{deployed()}"
         say_next(out, {command: "it as a packed file, proven"})
 
 

@@ -57,6 +57,15 @@ def space_typed(space_file: Path, overrides: Sequence[str]) -> str:
     return f" {shlex.join(words)}"
 
 
+def deployed() -> str:
+    """Return --out with a folder that is not there yet: deployed, deployed-2, ..."""
+    number, folder = 1, Path("deployed")
+    while folder.exists() or folder.is_symlink():
+        number += 1
+        folder = Path(f"deployed-{number}")
+    return f" --out {folder}"
+
+
 def after_export(folder: Path, form: str) -> dict[str, str]:
     """Return what to type once an exported folder is whole."""
     if form == "c":

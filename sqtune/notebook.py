@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -16,6 +16,7 @@ from sqtune.config.units import parse_share, parse_size
 from sqtune.errors import ConfigError, TrackingError
 from sqtune.output import console
 from sqtune.search import pareto
+from sqtune.search.choice import choose
 from sqtune.search.chosen import Chosen, asked_for, chosen_network
 from sqtune.search.endings import nothing_fits
 from sqtune.search.limits import Ending
@@ -58,9 +59,10 @@ class Study:
         trials: Sequence[TrialRecord],
         places: Places,
         ending: Ending | None = None,
+        attrs: Mapping[str, Any] | None = None,
     ) -> None:
         self.name, self.ending = space.name, ending
-        self._trials, self._places = trials, places
+        self._trials, self._places, self._attrs = trials, places, attrs or {}
         self._front = pareto.front(trials, pareto.compared(space.search.objectives))
 
     @property
@@ -90,6 +92,8 @@ class Study:
     ) -> Trial:
         """Return the best finished trial: of all, within limits, or at the knee.
 
+        Where `sqtune confirm` tried new seeds, the lowest mean of what fits.
+
         Args:
             max_size: The most bytes it may take: 20480 or "20KiB".
             max_error: The largest validation error it may have: 0.02 or "2%". Then the smallest
@@ -105,11 +109,11 @@ class Study:
             )
         size = parsed("max_size", parse_size, max_size)
         error = parsed("max_error", parse_share, max_error)
-        top = pareto.knee(self._trials) if knee else pareto.best(self._trials, size, error)
-        if top is None:
+        choice = choose(self.name, self._attrs, self._trials, size, error, knee=knee)
+        if choice is None:
             words = ("max_size", "max_error")
-            raise nothing_fits(self.name, self._trials, size, error, words)
-        return Trial(self, top)
+            raise nothing_fits(self.name, self._attrs, self._trials, size, error, words)
+        return Trial(self, choice.trial)
 
     def trial(self, number: int) -> Trial:
         """Return a finished trial.
@@ -152,9 +156,10 @@ class Study:
         return f"<div>{head}<p>the front, best error first</p>{table}{tail}</div>"
 
     def _summary(self) -> str:
-        top = pareto.best(self._trials)
+        choice = choose(self.name, self._attrs, self._trials)
         parts = [counts_text(self._trials)]
-        parts += [] if top is None else [f"best {trial_line(top)}"]
+        parts += [] if choice is None else [f"best {trial_line(choice.trial)}"]
+        parts += [] if choice is None or not choice.grounds else [choice.grounds]
         parts += [] if self.ending in (None, "complete") else [f"ended by: {self.ending}"]
         return "; ".join(parts)
 

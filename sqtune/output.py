@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from sqtune.errors import ConfigError
-from sqtune.next_steps import say_next, space_typed, typed
+from sqtune.next_steps import deployed, say_next, space_typed, typed
 from sqtune.search.endings import ENDINGS
 from sqtune.settings import without_password
 from sqtune.store import Store
@@ -22,9 +22,9 @@ from sqtune.store import Store
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from sqtune.search.choice import Choice
     from sqtune.search.confirmed import Confirmation
     from sqtune.search.outcome import Outcome
-    from sqtune.search.records import TrialRecord
 
 PLAIN_WIDTH = 120  # columns of a table that no terminal shows
 
@@ -71,12 +71,21 @@ def print_outcome(
     out: Console, outcome: Outcome, places: Store, tracking_uri: str | None = None
 ) -> None:
     """Print the table of trials, the best network, where things lie and what to type next."""
+    from sqtune.search.confirmed import confirmations
     from sqtune.search.records import reason_of
     from sqtune.search.tables import counts_text, epochs_line, trials_table
 
     objectives, target = outcome.space.search.objectives, outcome.space.target
     width = out.width if out.is_terminal else None
-    out.print(trials_table(outcome.trials, 30, objectives=objectives, target=target, width=width))
+    table = trials_table(
+        outcome.trials,
+        30,
+        objectives=objectives,
+        target=target,
+        width=width,
+        leader=outcome.best,
+    )
+    out.print(table)
     lines = [f"trials    {counts_text(outcome.trials)}", *epochs_line(outcome.trials)]
     for line in lines:
         out.print(line, highlight=False, soft_wrap=True)
@@ -85,7 +94,7 @@ def print_outcome(
         typed("store", "study_storage"),
         typed("tracking_uri"),
     )
-    if outcome.best is None or outcome.network is None:
+    if outcome.choice is None or outcome.network is None:
         out.print("no trial has finished")
         for trial in outcome.trials:
             if trial.failure:
@@ -93,18 +102,25 @@ def print_outcome(
                 say_next(out, {f"sqtune logs {trial.number} {name}{at}": "what happened to it"})
                 break
         return
-    print_best(out, outcome.best, outcome.network)
+    print_best(out, outcome.choice, outcome.network)
+    print_confirmed(out, confirmations(outcome.study, outcome.attrs))
     out.print(f"study     {places.place}", highlight=False, soft_wrap=True)
     if outcome.front_page is not None:
         out.print(f"front     {outcome.front_page}", highlight=False, soft_wrap=True)
     ui = f"sqtune ui{typed('store')}" if tracking_uri is None else without_password(tracking_uri)
+    sure = outcome.choice.confirmed is not None
     say_next(
         out,
         {
-            f"sqtune confirm {name}{at}{more}": "the best again, with new seeds",
+            **(
+                {}
+                if sure
+                else {f"sqtune confirm {name}{at}{more}": "the best again, with new seeds"}
+            ),
+            **({f"sqtune best {name}{at}": "the confirmed network"} if sure else {}),
             f"sqtune report {name}{at}{more}": "what was found, on one page",
             ui: "every figure, in MLflow",
-            f"sqtune export {name}{at}{more} --out deployed": "the best as a packed file, proven",
+            f"sqtune export {name}{at}{more}{deployed()}": "the best as a packed file, proven",
         },
     )
 
@@ -125,14 +141,18 @@ def print_ending(outcome: Outcome) -> None:
         click.echo(ENDINGS[outcome.ending], err=True)
 
 
-def print_best(out: Console, trial: TrialRecord, folder: Path) -> None:
-    """Print the best network and where it lies."""
+def print_best(out: Console, choice: Choice, folder: Path) -> None:
+    """Print the best network, where it rests on one seed though others do not, and its place."""
     from sqtune.search.tables import trial_line
-    from sqtune.search.wording import percent
+    from sqtune.search.wording import measured
 
+    trial = choice.trial
     lines = [f"best      {trial_line(trial)}"]
+    if choice.instead is not None:
+        lines.append(f"          {choice.grounds}")
     if trial.test_error is not None:
-        lines.append(f"test      error {percent(trial.test_error)} %, measured once")
+        num_test = trial.facts.get("num_test")
+        lines.append(f"test      error {measured(trial.test_error, num_test)}, measured once")
     lines.append(f"network   {folder}")
     for line in lines:
         out.print(line, highlight=False, markup=False, soft_wrap=True)
@@ -195,6 +215,6 @@ def print_saved(out: Console, space_file: Path, overrides: Sequence[str], folder
         out,
         {
             f"sqtune search --name {name}{space}": "a search that starts from it",
-            f"sqtune export --network {at} --out deployed": "it as a packed file",
+            f"sqtune export --network {at}{deployed()}": "it as a packed file",
         },
     )

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import click
 
 from sqtune.errors import StudyError
-from sqtune.next_steps import say_next, typed
+from sqtune.next_steps import deployed, say_next, typed
 from sqtune.options import (
     INTERRUPTED,
     cluster_options,
@@ -77,6 +77,7 @@ def confirm(
     sqtune confirm resnet --top 1 --seeds 3 --epochs 200
     """
     from sqtune.search import confirm as confirming
+    from sqtune.search.choice import choose
     from sqtune.search.confirmed import Confirmation
     from sqtune.search.limits import GOOD_ENDINGS
     from sqtune.search.look import load_study
@@ -86,6 +87,7 @@ def confirm(
     from sqtune.search.run import run_search
 
     study, trials = load_study(store, study_storage, name)
+    places = Places(Store.at(store), study_storage, tracking_uri, address, working_dir, offline)
     several = len(study.space.search.objectives) > 1
     best = front(trials, study.space.search.objectives) if several else candidates(ranking(trials))
     chosen = confirming.distinct(best, epochs)[:top]
@@ -99,9 +101,8 @@ def confirm(
     outcome = run_search(
         space,
         json.dumps(space.model_dump(mode="json", by_alias=True), indent=1),
-        Places(Store.at(store), study_storage, tracking_uri, address, working_dir, offline),
+        places,
         progress,
-        choose=confirming.best_by_mean,
         marks={"confirms": study.name},
         page=page_maker(typed("store", "study_storage")),
     )
@@ -110,6 +111,11 @@ def confirm(
     found = Confirmation(outcome.study, epochs, tuple(results))
     if outcome.ending in GOOD_ENDINGS:
         study.set_attr(found.attribute, found.as_data())
+    name, top_trial, network = outcome.study, outcome.best, outcome.network
+    choice = choose(study.name, study.attrs, trials)
+    if choice is not None and choice.confirmed in measured:
+        name, top_trial = study.name, choice.trial  # what was confirmed is the study's own
+        network = places.store.network(name, top_trial.number)
     if as_json:
         print_json(
             {
@@ -119,18 +125,19 @@ def confirm(
                 "num_epochs": epochs,
                 "confirmed": found.as_data()["results"],
                 "winner": measured[0].trial if measured else None,
-                "network": None if outcome.network is None else str(outcome.network),
+                "network": None if network is None else str(network),
             }
         )
     else:
         out = progress.console
         out.print(_table(results))
-        if outcome.best is not None:
+        if top_trial is not None:
             out.print(_verdict(measured), highlight=False, soft_wrap=True)
-            out.print(f"network   {outcome.network}", highlight=False, soft_wrap=True)
+            out.print(f"network   {network}", highlight=False, soft_wrap=True)
             at = typed("store", "study_storage", "tracking_uri")
-            name, number = shlex.quote(outcome.study), outcome.best.number
-            command = f"sqtune export {name} --trial {number}{at} --out deployed"
+            command = (
+                f"sqtune export {shlex.quote(name)} --trial {top_trial.number}{at}{deployed()}"
+            )
             say_next(out, {command: "the winner as a packed file, proven"})
     print_ending(outcome)
     if outcome.ending == "interrupted":

@@ -31,7 +31,6 @@ if TYPE_CHECKING:
     from sqtune.config.options import Target
     from sqtune.deploy.manifest import Source
     from sqtune.search.chosen import Chosen
-    from sqtune.search.records import TrialRecord
 
 
 @click.command()
@@ -115,10 +114,13 @@ def export(
 
     refuse_taken(out, force=force)
     places = Store.at(store)
-    chosen = _chosen(
+    chosen, grounds = _chosen(
         places, study_storage, name, trial, run_id, network, (max_size, max_error, knee)
     )
     printer = console(to_stderr=as_json)
+    if grounds:
+        line = f"trial {chosen.source['trial']} of {chosen.source['study']}, {grounds}"
+        printer.print(line, highlight=False, soft_wrap=True)
     request = Request(
         network=chosen.folder,
         data=places.data if places.root.is_dir() else None,
@@ -158,8 +160,8 @@ def _chosen(
     run_id: str | None,
     network: Path | None,
     limits: tuple[int | None, float | None, bool],
-) -> Chosen:
-    """Return what the options name.
+) -> tuple[Chosen, str]:
+    """Return what the options name, and what the choice rests on where sqtune made it.
 
     Raises:
         ConfigError: They name several things, or nothing fits.
@@ -180,26 +182,22 @@ def _chosen(
     if network is not None:
         if name is not None:
             raise ConfigError(f"--network is a folder, not one of study {name!r}: leave one out.")
-        return Chosen(
-            network, {"study": None, "trial": None, "run_id": None, "network": str(network)}
-        )
-    from sqtune.search import pareto
+        source: Source = {"study": None, "trial": None, "run_id": None, "network": str(network)}
+        return Chosen(network, source), ""
+    from sqtune.search.choice import choose
     from sqtune.search.look import load_study
 
     study, trials = load_study(places.place, study_storage, name)
     max_size, max_error, knee = limits
-    found: TrialRecord | None
     if trial is not None or run_id is not None:
         found = asked_for(study.name, trials, trial, run_id)
-    elif knee and (max_size is not None or max_error is not None):
+        return chosen_network(places, study.name, trials, found), ""
+    if knee and (max_size is not None or max_error is not None):
         raise ConfigError("--knee weighs error against size by itself: leave out the other limits.")
-    elif knee:
-        found = pareto.knee(trials)
-    else:
-        found = pareto.best(trials, max_size, max_error)
-    if found is None:
-        raise nothing_fits(study.name, trials, max_size, max_error)
-    return chosen_network(places, study.name, trials, found)
+    choice = choose(study.name, study.attrs, trials, max_size, max_error, knee=knee)
+    if choice is None:
+        raise nothing_fits(study.name, study.attrs, trials, max_size, max_error)
+    return chosen_network(places, study.name, trials, choice.trial), choice.grounds
 
 
 def _missed(target: Target | None, manifest: Mapping[str, Any]) -> str | None:

@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from sqtune.completion import complete_file, complete_folder
-from sqtune.next_steps import say_next
+from sqtune.next_steps import deployed, say_next
 from sqtune.options import json_option, options, run_factory_option
 from sqtune.output import console, print_json
 
@@ -62,6 +62,6 @@ def predict(
     if (readme := folder / "README.md").is_file():
         steps = {f"cat {shlex.quote(str(readme))}": "how to run it elsewhere"}
     else:
-        command = f"sqtune export --network {shlex.quote(str(folder))} --out deployed"
+        command = f"sqtune export --network {shlex.quote(str(folder))}{deployed()}"
         steps = {command: "it as a packed file, proven"}
     say_next(console(to_stderr=True), steps)  # stdout has a line per image, no more

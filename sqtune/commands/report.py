@@ -22,9 +22,9 @@ if TYPE_CHECKING:
 @study_argument
 @click.option("--out", type=Path, metavar="FILE", help="The page to write; by default NAME.html.")
 @click.option(
-    "--png", "pictures", type=Path, metavar="DIR", help="Also write each chart to this new folder."
+    "--png", "pictures", type=Path, metavar="DIR", help="Also write each chart into this folder."
 )
-@click.option("--force", is_flag=True, help="Replace a page that sqtune report wrote.")
+@click.option("--force", is_flag=True, help="Replace also another study's page.")
 @options(*places_options, json_option)
 def report(
     name: str | None,
@@ -39,11 +39,12 @@ def report(
     """Write a study as one HTML page that opens anywhere.
 
     It says what was found, how sure that is, and why. It loads nothing: it works offline, from a
-    mail and on a phone. It is also logged to the study's MLflow run, as report/report.html.
+    mail and on a phone. It takes the place of an earlier one of the study, and is also logged to
+    the study's MLflow run, as report/report.html.
 
     \b
     sqtune report
-    sqtune report resnet --out resnet.html --force
+    sqtune report resnet --out resnet.html
     sqtune report resnet --png charts
     """
     from sqtune.search.look import load_study
@@ -52,8 +53,9 @@ def report(
     page_file = out or Path(f"{file_name(study.name)}.html")
     from sqtune.report import files
 
-    files.refuse_taken(page_file, force=force)
-    if pictures is not None:
+    uuid = study.attrs["uuid"]
+    files.refuse_taken(page_file, uuid, force=force)
+    if pictures is not None and not files.has_pictures_of(uuid, pictures):
         check_new_folder(pictures, "--png")
     from sqtune.report.charts import charts_of
     from sqtune.report.facts import gather
@@ -65,7 +67,7 @@ def report(
     charts = charts_of(found)
     text = page(found, charts)
     files.write(page_file, text)
-    written = [] if pictures is None else files.write_pictures(pictures, charts.all())
+    written = [] if pictures is None else files.write_pictures(pictures, charts.all(), uuid)
     logged = _log(tracking_uri, places, study, text)
     if as_json:
         print_json(

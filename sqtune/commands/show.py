@@ -134,6 +134,7 @@ def _view(
     from rich.console import Group
     from rich.text import Text
 
+    from sqtune.search.choice import choose
     from sqtune.search.fit import nearest
     from sqtune.search.records import reason_of
     from sqtune.search.tables import counts_text, epochs_line, trials_table
@@ -145,7 +146,11 @@ def _view(
     ]
     space = study.space
     objectives = space.search.objectives
-    table = trials_table(trials, most, objectives=objectives, target=space.target, width=width)
+    choice = choose(study.name, study.attrs, trials)
+    leader = None if choice is None else choice.trial
+    table = trials_table(
+        trials, most, objectives=objectives, target=space.target, width=width, leader=leader
+    )
     near = nearest(trials, space.target) if all(t.state == "refused" for t in trials) else None
     if near is not None:
         failures = [f"none fits the target; the nearest is trial {near.number}: {near.why}"]

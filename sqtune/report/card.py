@@ -9,8 +9,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from sqtune.report.facts import WEIGHTS, Report, stops
+from sqtune.report.facts import Report, stops
+from sqtune.search.confirmed import mean_text
 from sqtune.search.fit import nearest
+from sqtune.search.importance import FEWEST_TRIALS
 from sqtune.search.records import TrialRecord, reason_of
 from sqtune.search.tables import (
     bits_text,
@@ -19,7 +21,7 @@ from sqtune.search.tables import (
     schedule_text,
     selection_text,
 )
-from sqtune.search.wording import count_text, duration, kib, percent, plural
+from sqtune.search.wording import count_text, duration, kib, measured, percent, plural
 from sqtune.store import file_name
 
 MOST_NUMBERS = 40  # of trials in a line
@@ -62,7 +64,7 @@ def overview(report: Report) -> Facts:
     facts = []
     if report.is_search and winner is not None and winner.val_error is not None:
         images = winner.facts.get("num_validation")
-        facts.append(("validation error", f"{percent(winner.val_error, images)} %"))
+        facts += _errors(report, f"{percent(winner.val_error, images)} %")
         facts.append(("size", kib(winner.size_bytes)))
         facts.append(("weights", bits_text(winner)))
     facts.append(("trials", counts_text(trials)))
@@ -90,22 +92,30 @@ def network(report: Report, winner: TrialRecord) -> Facts:
         ("seed", f"{config.seed}"),
     ]
     if winner.val_error is not None:
-        images = facts.get("num_validation")
-        of = f" of {images:,} images" if images else ""
-        found.append(("validation error", f"{percent(winner.val_error, images)} %{of}"))
+        found += _errors(report, measured(winner.val_error, facts.get("num_validation")))
     if winner.test_error is not None:
-        found.append(("test error", f"{percent(winner.test_error)} %, measured once"))
+        test_error = measured(winner.test_error, facts.get("num_test"))
+        found.append(("test error", f"{test_error}, measured once"))
+    else:
+        found.append(("test error", "not measured for this trial"))
     found.append(("exported size, predicted", kib(winner.size_bytes)))
     for fact, name in (("macs", "multiply-adds"), ("bit_operations", "bit operations")):
         if fact in facts:
             found.append((name, f"{count_text(facts[fact])} for one image"))
     if "ram_bytes" in facts:
         found.append(("RAM, predicted", kib(facts["ram_bytes"])))
-    found += [(f"file {name}", kib(size)) for name, size in report.files.items()]
-    weights = report.files.get(WEIGHTS)
-    if weights and winner.size_bytes:
-        found.append(("smaller than its float weights", f"{weights / winner.size_bytes:.1f} times"))
+    if report.weights_bytes and winner.size_bytes:
+        times = report.weights_bytes / winner.size_bytes
+        found.append(("smaller than its float weights", f"{times:.1f} times"))
     return found
+
+
+def _errors(report: Report, once: str) -> Facts:
+    """Return the validation errors: the mean over new seeds first, if any; then the search's."""
+    if report.mean is None:
+        return [("validation error", once)]
+    seeds = plural(len(report.mean.errors), "new seed")
+    return [(f"mean over {seeds}", mean_text(report.mean)), ("search, once", once)]
 
 
 def _named(fields: dict[str, Any]) -> str:
@@ -113,6 +123,16 @@ def _named(fields: dict[str, Any]) -> str:
     rest = {key: value for key, value in fields.items() if key != "name" and value is not None}
     words = (f"{key}={json.dumps(value, ensure_ascii=False)}" for key, value in rest.items())
     return " ".join((str(fields.get("name", "")), *words)).strip()
+
+
+def no_importance(report: Report) -> str:
+    """Return why the page does not tell how much each searched value matters; "" where it does."""
+    if report.importance or not report.is_search:
+        return ""
+    finished = sum(trial.state == "finished" for trial in report.trials)
+    if finished < FEWEST_TRIALS:
+        return f"Importance needs {FEWEST_TRIALS} finished trials; there are {finished}."
+    return "Importance: nothing sets the best of these trials apart from the others."
 
 
 def files_to_save(report: Report) -> list[File]:

@@ -14,10 +14,10 @@ from sqtune.config.compared import NUMBERS
 from sqtune.config.space import SearchSpace
 from sqtune.errors import StoreError
 from sqtune.quant import Float
+from sqtune.search.choice import choose, told
 from sqtune.search.compare import Row
-from sqtune.search.confirm import best_by_mean
-from sqtune.search.confirmed import Confirmation, Confirmed, confirmations
-from sqtune.search.pareto import best, compared, front, ranking
+from sqtune.search.confirmed import Confirmed
+from sqtune.search.pareto import compared, front, ranking
 from sqtune.search.records import TrialRecord
 from sqtune.search.view import StudyView
 from sqtune.store import Store
@@ -82,13 +82,13 @@ class Report:
 
     Attributes:
         name: The study's.
+        uuid: The study's, by which its page is known.
         space: What is searched.
         trials: All, by number.
         ranked: The finished ones that repeat no other, best first.
         front: Of error against size, best error first.
         on_front: Numbers of the trials on the front of the study's own objectives.
-        winner: The lowest mean of the confirmed, or else the lowest error; of a confirmation the
-            training that `sqtune confirm` hands over.
+        winner: The network that the study hands over, as `search.choice` has it.
         baseline: The best network of the study that stayed float.
         start_error: Validation error of the float network that the winner started from, where that
             is a folder of sqtune's.
@@ -98,7 +98,7 @@ class Report:
         compares: Whether `sqtune compare` made it.
         importance: Share (0..1) of each searched value, most important first.
         layers: The winner's; None where its network is not here.
-        files: Bytes of the winner's files by name.
+        weights_bytes: Of the winner's float weights, where its network is here.
         comparison: What that came to; None before its end.
         provenance: Versions, commit and machine of the study's beginning.
         options: What a command on this study needs beside its name, quoted for a shell.
@@ -106,6 +106,7 @@ class Report:
     """
 
     name: str
+    uuid: str
     space: SearchSpace
     trials: tuple[TrialRecord, ...]
     ranked: tuple[TrialRecord, ...]
@@ -120,11 +121,16 @@ class Report:
     compares: bool
     importance: Mapping[str, float]
     layers: LayerErrors | None
-    files: Mapping[str, int]
+    weights_bytes: int | None
     comparison: Comparison | None
     provenance: Mapping[str, str]
     options: str
     written_at: float
+
+    @property
+    def mean(self) -> Confirmed | None:
+        """What new seeds gave of the winner, trained as it was; None where none did."""
+        return self.confirmed[0] if self.confirmed and self.confirmed_epochs is None else None
 
     @property
     def shown(self) -> tuple[TrialRecord, ...]:
@@ -157,10 +163,9 @@ def gather(
     """
     attrs, objectives = study.attrs, study.space.search.objectives
     ranked = [trial for trial in ranking(trials) if trial.duplicate_of is None]
-    by_number = {trial.number: trial for trial in trials}
-    confirmed, confirmed_epochs = _confirmed(confirmations(study.name, attrs), by_number)
-    choose = best if attrs.get("confirms") is None else best_by_mean
-    winner = by_number[confirmed[0].trial] if confirmed else choose(trials)
+    confirmed, confirmed_epochs = told(study.name, attrs, trials)
+    choice = choose(study.name, attrs, trials)
+    winner = None if choice is None else choice.trial
     compares = attrs.get("compares", False) or _once_compared(study.space)
     folder = None if winner is None else store.network(study.name, winner.number)
     if folder is not None:
@@ -170,6 +175,7 @@ def gather(
             folder = None
     return Report(
         name=study.name,
+        uuid=attrs["uuid"],
         space=study.space,
         trials=tuple(trials),
         ranked=tuple(ranked),
@@ -184,32 +190,12 @@ def gather(
         compares=compares,
         importance=study.importance(),
         layers=None if folder is None else read_layers(folder),
-        files={} if folder is None else _files(folder),
+        weights_bytes=None if folder is None else _weights_bytes(folder),
         comparison=_comparison(store, study.name) if compares else None,
         provenance=attrs.get("provenance", {}),
         options=options,
         written_at=time.time(),
     )
-
-
-def _confirmed(
-    known: Sequence[Confirmation], by_number: Mapping[int, TrialRecord]
-) -> tuple[tuple[Confirmed, ...], int | None]:
-    """Return what decides of all that was confirmed, and what that was trained for instead.
-
-    A budget that is the search's own comes first, and then the longest.
-    """
-    found = []
-    for confirmation in known:
-        results = [each for each in confirmation.results if each.errors]
-        results = sorted(
-            (each for each in results if each.trial in by_number), key=lambda each: each.mean
-        )
-        own = {by_number[each.trial].config.num_epochs for each in results}
-        epochs = None if own <= {confirmation.num_epochs} else confirmation.num_epochs
-        if results:
-            found.append((tuple(results), epochs))
-    return min(found, key=lambda each: each[1] is not None, default=((), None))
 
 
 def _start_error(winner: TrialRecord) -> float | None:
@@ -260,10 +246,9 @@ def read_layers(folder: Path) -> LayerErrors | None:
     return LayerErrors(tuple(names), errors) if names else None
 
 
-def _files(folder: Path) -> dict[str, int]:
-    if not folder.is_dir():
-        return {}
-    return {path.name: path.stat().st_size for path in sorted(folder.iterdir())}
+def _weights_bytes(folder: Path) -> int | None:
+    weights = folder / WEIGHTS
+    return weights.stat().st_size if weights.is_file() else None
 
 
 def _once_compared(space: SearchSpace) -> bool:

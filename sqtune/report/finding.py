@@ -5,14 +5,15 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 
+from sqtune.quant import Float
 from sqtune.report.facts import Comparison, Report
 from sqtune.search.compare_table import budget_text, verdicts
-from sqtune.search.confirmed import Confirmed, lead
+from sqtune.search.confirmed import Confirmed, lead, mean_text
 from sqtune.search.fit import nearest
 from sqtune.search.pareto import candidates, standard_error
 from sqtune.search.records import TrialRecord, reason_of
-from sqtune.search.tables import bits_text, counts_text, quantizer_text
-from sqtune.search.wording import kib, percent, plural
+from sqtune.search.tables import bits_text, counts_text, is_at_once, quantizer_text
+from sqtune.search.wording import kib, measured, percent, plural
 
 GOING_ON = ("running", "interrupted", "paused")
 NOISE = 2.0  # standard errors of a difference over the images, within which nobody leads
@@ -42,14 +43,16 @@ def _found(report: Report, winner: TrialRecord) -> str:
     what = f"{quantizer_text(winner.config)}, {bits_text(winner)}, {kib(winner.size_bytes)}"
     name = f"trial {winner.number} ({what})"
     so_far = any(trial.state in GOING_ON for trial in report.trials)
-    if report.confirmed:
-        text = f"{_which_confirmed(report, winner)} {name}: {_mean(report.confirmed)}. The search "
+    if report.mean is not None:
+        text = f"{_which_confirmed(report)} {name}: {_mean(report.confirmed)}. The search "
         text += f"had measured {error}{of}, once.{_passed_over(report)}"
     else:
         text = f"The {_which(report)} is {name} with {error} validation error{of}; "
-        text += f"{_once(report, winner)}."
+        text += f"{_once(report, winner)}.{_longer(report)}"
+    text += _without_the_method(report, winner)
     if winner.test_error is not None:
-        text += f" Its test error, measured once, is {percent(winner.test_error)} %."
+        test_error = measured(winner.test_error, winner.facts.get("num_test"))
+        text += f" Its test error, measured once, is {test_error}."
     return f"So far {text[:1].lower()}{text[1:]}" if so_far else text
 
 
@@ -60,23 +63,43 @@ def _which(report: Report) -> str:
     return f"best of {count:,} {kind} networks" if count > 1 else f"only {kind} network"
 
 
-def _which_confirmed(report: Report, winner: TrialRecord) -> str:
-    """Return of how many confirmed networks the winner is the best, and how they were trained."""
-    count, epochs = len(report.confirmed), report.confirmed_epochs
-    trained = "" if epochs is None else f", trained for {epochs:,} epochs instead of "
-    trained += "" if epochs is None else f"{winner.config.num_epochs:,},"
+def _which_confirmed(report: Report, trained: str = "") -> str:
+    """Return of how many confirmed networks the best is told, and how they were trained."""
+    count = len(report.confirmed)
     if count == 1:
         return f"The only network that was confirmed{trained} is"
     return f"Of the {count:,} networks that were confirmed{trained} the best is"
+
+
+def _without_the_method(report: Report, winner: TrialRecord) -> str:
+    """Return that the winner is a plain baseline, and the best that is none; nothing otherwise."""
+    if winner.weight_bits == Float.bits or not is_at_once(winner.config):
+        return ""
+    text = " It was trained without Stochastic Quantization"
+    drawn = [each for each in candidates(report.ranked) if not is_at_once(each.config)]
+    if not drawn:
+        return f"{text}."
+    first = drawn[0]
+    assert first.val_error is not None
+    error = percent(first.val_error, first.facts.get("num_validation"))
+    return f"{text}; the best with it: trial {first.number}, {error} %."
+
+
+def _longer(report: Report) -> str:
+    """Return what new seeds say of networks trained for another budget; nothing without them."""
+    if not report.confirmed:
+        return ""
+    [first] = [trial for trial in report.trials if trial.number == report.confirmed[0].trial]
+    trained = f", trained for {report.confirmed_epochs:,} epochs instead of "
+    which = _which_confirmed(report, f"{trained}{first.config.num_epochs:,},")
+    return f" {which} trial {first.number}: {_mean(report.confirmed)}."
 
 
 def _mean(confirmed: Sequence[Confirmed]) -> str:
     """Return what new seeds say of the winner."""
     first = confirmed[0]
     text = f"over {plural(len(first.errors), 'new seed')} its mean validation error is "
-    text += f"{100 * first.mean:.2f}"
-    text += "" if first.standard_error is None else f" ± {100 * first.standard_error:.2f}"
-    return "; ".join(filter(None, (f"{text} %", lead(confirmed))))
+    return "; ".join(filter(None, (text + mean_text(first), lead(confirmed))))
 
 
 def _passed_over(report: Report) -> str:

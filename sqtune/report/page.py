@@ -52,6 +52,7 @@ def page(report: Report, charts: Charts | None = None) -> str:
         overview=card.overview(report),
         network=None if winner is None else card.network(report, winner),
         commands=list(card.commands(report)),
+        no_importance=card.no_importance(report),
         files=card.files_to_save(report),
         stopped=card.stopped_groups(report),
         failures=card.failures(report),

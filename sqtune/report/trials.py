@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from sqtune.config.parameters import label
 from sqtune.report.facts import Report
 from sqtune.search.pareto import standard_error
 from sqtune.search.records import TrialRecord, reason_of
-from sqtune.search.tables import activation_bits, quantizer_text, state_text, weight_bits_text
+from sqtune.search.tables import (
+    AT_ONCE,
+    activation_bits,
+    is_at_once,
+    quantizer_text,
+    state_text,
+    weight_bits_text,
+)
 from sqtune.search.wording import count_text, duration
 
 
@@ -77,6 +84,8 @@ def _groups(report: Report, trial: TrialRecord) -> Iterator[str]:
 
 def _columns(report: Report) -> Iterator[_Column]:
     trials = report.shown
+    paths = sorted({path for trial in trials for path in trial.values})
+    schedule = [path for path in paths if path.split(".")[0] == "schedule"]
     yield _Column("trial", lambda trial: Cell(str(trial.number), trial.number))
     yield _Column("state", _state, numeric=False)
     yield _Column("error %", lambda trial: _percent(trial.val_error))
@@ -84,6 +93,7 @@ def _columns(report: Report) -> Iterator[_Column]:
     if any(trial.test_error is not None for trial in trials):
         yield _Column("test error %", lambda trial: _percent(trial.test_error))
     yield _Column("size KiB", lambda trial: _number(trial.size_bytes, 1024, ",.1f"))
+    yield from (_searched(path, trials) for path in schedule)
     yield _Column("bits", _bits)
     if any(activation_bits(trial.config) != 32 for trial in trials):
         yield _Column("activation bits", lambda trial: _number(activation_bits(trial.config)))
@@ -91,14 +101,16 @@ def _columns(report: Report) -> Iterator[_Column]:
         yield _Column(name, _fact(fact))
     yield _Column("epochs", lambda trial: Cell(str(len(trial.epochs)), len(trial.epochs)))
     yield _Column("time", _time)
-    paths = sorted({path for trial in trials for path in trial.values})
     if not any(path.startswith("quantizer") for path in paths):
         yield _Column("quantizer", lambda trial: _text(quantizer_text(trial.config)), numeric=False)
-    for path in paths:
-        numeric = all(_is_number(trial.values.get(path, 0)) for trial in trials)
-        yield _Column(path, _value(path), numeric)
+    yield from (_searched(path, trials) for path in paths if path not in schedule)
     if any(_note(trial) for trial in trials):
         yield _Column("note", lambda trial: _text(_note(trial)), numeric=False)
+
+
+def _searched(path: str, trials: Sequence[TrialRecord]) -> _Column:
+    numeric = all(_is_number(trial.values.get(path, 0)) for trial in trials)
+    return _Column(path, _value(path), numeric)
 
 
 def _asked_for(report: Report) -> Iterator[tuple[str, str]]:
@@ -161,6 +173,10 @@ def _value(path: str) -> Callable[[TrialRecord], Cell]:
     def cell(trial: TrialRecord) -> Cell:
         if path not in trial.values:
             return NOTHING
+        if path in ("schedule", "schedule.name") and is_at_once(trial.config):
+            return _text(AT_ONCE)
+        if path.split(".", maxsplit=1)[0] == "selection" and is_at_once(trial.config):
+            return _text("-")
         value = trial.values[path]
         if not _is_number(value):
             return _text(label(value))

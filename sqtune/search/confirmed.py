@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 from sqtune.search.noise import FEWEST_SEEDS, is_noise
+from sqtune.search.wording import plural
 
 ATTRIBUTE = "confirmed"  # of a study; confirmed.200 where all were trained for 200 epochs instead
 
@@ -105,6 +106,17 @@ def _budget(study: str, confirmation: str) -> int | None:
     """Return the budget in a confirmation's name, where it was not yet kept beside it."""
     epochs = confirmation.removeprefix(f"{study}-confirm-")
     return int(epochs) if epochs.isdecimal() else None
+
+
+def mean_text(result: Confirmed) -> str:
+    """Return the mean error over new seeds with its standard error, as "1.96 ± 0.84 %"."""
+    spread = "" if result.standard_error is None else f" ± {100 * result.standard_error:.2f}"
+    return f"{100 * result.mean:.2f}{spread} %"
+
+
+def over_seeds(result: Confirmed) -> str:
+    """Return the mean with the seeds it is over: "mean over 2 new seeds 1.96 ± 0.84 %"."""
+    return f"mean over {plural(len(result.errors), 'new seed')} {mean_text(result)}"
 
 
 def rivals(results: Sequence[Confirmed]) -> list[Confirmed]:

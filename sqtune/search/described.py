@@ -6,6 +6,7 @@ import shlex
 from collections.abc import Sequence
 
 from sqtune.config.options import Objective
+from sqtune.search.choice import Choice
 from sqtune.search.pareto import ERROR_AND_SIZE
 from sqtune.search.records import TrialRecord
 from sqtune.search.tables import bits_text, counts_text, quantizer_text, schedule_text
@@ -18,7 +19,7 @@ ROOM = "&nbsp;"
 def description(
     study: str,
     trials: Sequence[TrialRecord],
-    top: TrialRecord | None,
+    choice: Choice | None,
     front: Sequence[TrialRecord],
     objectives: Sequence[Objective] = ERROR_AND_SIZE,
 ) -> str:
@@ -29,13 +30,15 @@ def description(
     Args:
         study: Its name.
         trials: All of them.
-        top: The one that was handed over, or would be; None before any.
+        choice: What was handed over, or would be; None before any.
         front: Those of the front, the smallest error first.
         objectives: What the front is of.
     """
     parts = [f"{counts_text(trials)}."]
-    if top is not None:  # in the first paragraph, all that is shown of it at first
-        parts[0] = f"Best: [trial {top.number}](trial:{top.number}), {_words(top)}. {parts[0]}"
+    if choice is not None:  # in the first paragraph, all that is shown of it at first
+        link = f"[trial {choice.trial.number}](trial:{choice.trial.number})"
+        words = ", ".join(filter(None, (choice.grounds, _words(choice.trial))))
+        parts[0] = f"Best: {link}, {words}. {parts[0]}"
     if front:
         cells = [_cells(trial, objectives) for trial in front[:MOST_ROWS]]
         rows = [list(cells[0]), ["---"] * len(cells[0]), *(list(row.values()) for row in cells)]
@@ -54,7 +57,7 @@ def _words(trial: TrialRecord) -> str:
     error = percent(trial.val_error or 0.0, trial.facts.get("num_validation"))
     words = f"validation error {error} %"
     if trial.test_error is not None:
-        words += f", test error {percent(trial.test_error)} %"
+        words += f", test error {percent(trial.test_error, trial.facts.get('num_test'))} %"
     return f"{words}, {bits_text(trial)}, {kib(trial.size_bytes)}"
 
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 from sqtune.errors import ConfigError
 
@@ -43,6 +43,7 @@ def nothing_trained(outcome: Outcome) -> ConfigError:
 
 def nothing_fits(
     study: str,
+    attrs: Mapping[str, Any],
     trials: Sequence[TrialRecord],
     max_size: int | None,
     max_error: float | None,
@@ -52,16 +53,18 @@ def nothing_fits(
 
     Args:
         study: Its name.
+        attrs: Its attributes.
         trials: Of the study.
         max_size: The most bytes that were allowed.
         max_error: The largest error (0..1) that was.
         words: What the two are called where they were given.
     """
+    from sqtune.search.choice import choose
     from sqtune.search.pareto import best
     from sqtune.search.wording import kib, percent
 
-    top, smallest = best(trials), best(trials, max_error=1.0)
-    if top is None or smallest is None or top.val_error is None or smallest.val_error is None:
+    top, smallest = choose(study, attrs, trials), best(trials, max_error=1.0)
+    if top is None or smallest is None or top.trial.val_error is None:
         return ConfigError(f'no trial of "{study}" has finished yet; see: sqtune show')
     limits, nearest = [], []
     if max_size is not None:
@@ -69,5 +72,6 @@ def nothing_fits(
         nearest.append(f"the smallest, trial {smallest.number}, takes {kib(smallest.size_bytes)}")
     if max_error is not None:
         limits.append(f"{words[1]} {percent(max_error)} %")
-        nearest.append(f"the best, trial {top.number}, has {percent(top.val_error)} %")
+        error = top.trial.val_error if top.confirmed is None else top.confirmed.mean
+        nearest.append(f"the best, trial {top.trial.number}, has {percent(error)} %")
     return ConfigError(f'{", ".join(limits)}: no network of "{study}" fits; {"; ".join(nearest)}.')

@@ -7,7 +7,7 @@ import warnings
 import optuna
 from optuna.trial import TrialState
 
-FEWEST_TRIALS = 10  # of which the best tenth is one
+FEWEST_TRIALS = 10  # finished, of which the best tenth is one
 
 
 def importance(study: optuna.Study, objective: int) -> dict[str, float]:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from sqtune.config.space import SearchSpace
+from sqtune.search.choice import Choice
 from sqtune.search.limits import Ending
 from sqtune.search.records import TrialRecord
 from sqtune.store import Store
@@ -20,24 +23,31 @@ class Outcome:
         space: What was searched.
         ending: Why it ended.
         trials: All trials.
-        best: The best network; None if no trial finished.
+        choice: The network that is handed over; None if no trial finished.
         network: Its folder.
         tracking_problem: Why MLflow does not have everything; None if it has.
         stage_problem: Why a checkpoint could not be stored; None if all could.
         why: More on why it ended, where there is more.
         front_page: Address of the front's runs in MLflow; None where no server has them.
+        attrs: The study's attributes.
     """
 
     study: str
     space: SearchSpace
     ending: Ending
     trials: list[TrialRecord]
-    best: TrialRecord | None
+    choice: Choice | None
     network: Path | None
     tracking_problem: str | None
     stage_problem: str | None
     why: str | None
     front_page: str | None = None
+    attrs: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def best(self) -> TrialRecord | None:
+        """The trial whose network is handed over; None if none finished."""
+        return None if self.choice is None else self.choice.trial
 
 
 @dataclass(frozen=True, slots=True)

@@ -125,6 +125,7 @@ def measure_test_error(study: Study, trial: TrialRecord, store: Store) -> float:
 
     folder = store.network(study.name, trial.number)
     store.fetch(folder)
-    test_error = saved_error(folder, open_prepared(prepared(trial.config, store)), "test")
-    study.set_test_error(trial.number, test_error)
+    splits = open_prepared(prepared(trial.config, store))
+    test_error = saved_error(folder, splits, "test")
+    study.set_test_error(trial.number, test_error, len(splits.test))
     return test_error

@@ -25,7 +25,8 @@ class TrialRecord:
         epochs: Metrics of each epoch so far, the first at index 0; "time" is in ms since 1970,
             "restored" is 1 where another trial trained it. Where nothing is quantized yet there is
             no "val_error".
-        facts: What is known beside the epochs: size_bytes, weight_bits, num_validation, node, ...
+        facts: What is known beside the epochs: size_bytes, weight_bits, num_validation, node, ...;
+            num_test, the images of the test split, where its error was measured.
         failure: Why it failed.
         run_id: Its MLflow run.
         test_error: Error on the test split, for the network that was chosen.

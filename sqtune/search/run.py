@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
+from dataclasses import replace
 from types import MappingProxyType
 from typing import Any
 
 from sqtune.config.space import SearchSpace
 from sqtune.errors import ClusterError, StudyError
 from sqtune.provenance import provenance
+from sqtune.search.choice import choose
 from sqtune.search.courses import Courses
 from sqtune.search.described import description
 from sqtune.search.driver import Driver
@@ -19,7 +21,7 @@ from sqtune.search.limits import GOOD_ENDINGS, Ending, Limits
 from sqtune.search.machine import Machine
 from sqtune.search.origin import leave_mark, remove_mark
 from sqtune.search.outcome import Outcome, Places
-from sqtune.search.pareto import best, compared, front
+from sqtune.search.pareto import compared, front
 from sqtune.search.prepare import file_hashes, footprints, prepare_data, stage_store
 from sqtune.search.progress import Progress
 from sqtune.search.record import (
@@ -30,7 +32,6 @@ from sqtune.search.record import (
     record_study,
     record_trial,
 )
-from sqtune.search.records import TrialRecord
 from sqtune.search.room import room_at_first, slots_counted
 from sqtune.search.storage import open_named, open_storage, study_names
 from sqtune.search.study import Study
@@ -46,7 +47,6 @@ def run_search(
     progress: Progress,
     *,
     warm_start: str | None = None,
-    choose: Callable[[list[TrialRecord]], TrialRecord | None] = best,
     marks: Mapping[str, Any] = MappingProxyType({}),
     finish: Callable[[Study, Tracker], None] | None = None,
     page: Page | None = None,
@@ -59,7 +59,6 @@ def run_search(
         places: Where things are kept.
         progress: Where to show how it goes.
         warm_start: Another study, whose finished trials the sampler is told of.
-        choose: Returns the best of the trials.
         marks: Attributes that tell what else the study is: `confirms`, the study whose best are
             trained again; `compares`, whether it compares methods.
         finish: Called once the trials have ended, before the study's MLflow run is ended; not after
@@ -132,7 +131,7 @@ def run_search(
                 database.hurried = lambda: limits.interrupted
             with stopped_by_signals(limits):
                 driver = _drive(study, places, machine, tracker, progress, limits)
-                return _wrap_up(driver, choose, finish, page)
+                return _wrap_up(driver, finish, page)
         except ClusterError:
             tracker.end_study("KILLED", {})
             raise
@@ -215,7 +214,6 @@ def _ray(places: Places, machine: Machine, progress: Progress) -> AbstractContex
 
 def _wrap_up(
     driver: Driver,
-    choose: Callable[[list[TrialRecord]], TrialRecord | None],
     finish: Callable[[Study, Tracker], None] | None,
     page: Page | None,
 ) -> Outcome:
@@ -229,25 +227,23 @@ def _wrap_up(
     if ending in GOOD_ENDINGS:
         for number in study.close_paused():
             record_trial(study.trial(number), tracker, store, study.name)
-    trials = study.trials()
-    top = choose(trials)
-    if top is not None and ending in GOOD_ENDINGS:
-        hand_over(study, top, tracker, store)
-        top = study.trial(top.number)
-        trials = [top if trial.number == top.number else trial for trial in trials]
+    choice = choose(study.name, study.attrs, study.trials())
+    if choice is not None and ending in GOOD_ENDINGS:
+        hand_over(study, choice.trial, tracker, store)
+        choice = replace(choice, trial=study.trial(choice.trial.number))
     if finish is not None and ending not in IN_A_HURRY:
         finish(study, tracker)
-    objectives = compared(study.space.search.objectives)
+    trials, objectives = study.trials(), compared(study.space.search.objectives)
     on_front = front(trials, objectives)
     tracker.tag_front([trial.number for trial in on_front])
-    tracker.describe(description(study.name, trials, top, on_front, objectives))
+    tracker.describe(description(study.name, trials, choice, on_front, objectives))
     metrics = {
         "trials_ended": float(driver.counted),
         "epochs_asked": float(sum(trial.epochs_asked for trial in trials)),
         "epochs_trained": float(sum(trial.epochs_trained for trial in trials)),
     }
-    if top is not None and top.val_error is not None:
-        metrics["best_val_error"] = top.val_error
+    if choice is not None and choice.trial.val_error is not None:
+        metrics["best_val_error"] = choice.trial.val_error
     tracker.end_study("FINISHED" if ending in GOOD_ENDINGS else "KILLED", metrics)
     if page is not None and ending not in IN_A_HURRY:
         record_page(page, study, trials, tracker, store, driver.say)
@@ -259,10 +255,11 @@ def _wrap_up(
         space=study.space,
         ending=ending,
         trials=trials,
-        best=top,
-        network=None if top is None else store.network(study.name, top.number),
+        choice=choice,
+        network=None if choice is None else store.network(study.name, choice.trial.number),
         tracking_problem=None if tracker.error is None else str(tracker.error),
         stage_problem=next(filter(None, (t.facts.get("stage_problem") for t in trials)), None),
         why=study.exhausted if ending == "exhausted" else hindrance and hindrance[1],
         front_page=tracker.front_page,
+        attrs=study.attrs,
     )

@@ -14,9 +14,9 @@ from rich.text import Text
 from sqtune.config.options import Objective, Target
 from sqtune.config.parameters import label
 from sqtune.config.trial import TrialConfig
-from sqtune.quant import Float, Quantizer
+from sqtune.quant import Float, Quantizer, epoch_ratio
 from sqtune.search.fitting import laid_out
-from sqtune.search.pareto import best, front, ranking, standard_error
+from sqtune.search.pareto import front, ranking, standard_error
 from sqtune.search.records import State, TrialRecord, reason_of
 from sqtune.search.wording import count_text, kib, percent
 
@@ -68,8 +68,18 @@ def _quantizer_label(quantizer: Quantizer, *, bits: bool = True) -> str:
     return label(fields).replace("threshold=", "").replace("bits=", "")
 
 
+AT_ONCE = "none (all at once)"
+
+
+def is_at_once(config: TrialConfig) -> bool:
+    """Tell whether all filters are quantized from the first epoch on, so that none is drawn."""
+    return epoch_ratio(config.schedule, 1, config.num_epochs) == 1
+
+
 def schedule_text(config: TrialConfig) -> str:
     """Return the ratio schedule in a few words, without what is at its default."""
+    if is_at_once(config):
+        return AT_ONCE
     schedule = config.schedule
     nested = config.nested()["schedule"]
     plain = type(schedule)()
@@ -78,7 +88,9 @@ def schedule_text(config: TrialConfig) -> str:
 
 
 def selection_text(config: TrialConfig) -> str:
-    """Return how rows are selected in a few words."""
+    """Return how rows are selected in a few words; "-" where none is."""
+    if is_at_once(config):
+        return "-"
     selection = config.selection
     drawn = selection.strategy == "stochastic"
     how = selection.function if drawn else selection.strategy
@@ -125,6 +137,7 @@ def trials_table(
     objectives: Sequence[Objective] = ("val_error",),
     target: Target | None = None,
     width: int | None = None,
+    leader: TrialRecord | None = None,
 ) -> Table:
     """Return a table of the finished trials, best first, then of those that are not.
 
@@ -138,11 +151,11 @@ def trials_table(
         objectives: What the study minimises.
         target: What its networks have to fit into.
         width: Of the terminal, which has to hold it; None has all columns.
+        leader: What the study hands over, in bold.
     """
     listed = [t for t in trials if t.state != "refused" and t.duplicate_of is None]
     ranked = ranking(listed)
     shown = (ranked + [trial for trial in listed if trial.val_error is None])[:most]
-    leader = best(trials)
     on_front = {trial.number for trial in front(trials, objectives)}
     columns = [*_columns(shown, objectives, target), *_searched_columns(shown)]
     rows = [[column.cell(trial) for column in columns] for trial in shown]

@@ -20,6 +20,8 @@ from sqtune.search.storage import study_names
 from sqtune.search.stored import CONFIG, RUN_ID, record_of, with_results_of
 from sqtune.shipped import BEGIN
 
+_Later = tuple[Mapping[str, float], Mapping[str, int], Mapping[str, str]]
+
 
 class StudyView:
     """A study in a storage. `load` opens it.
@@ -78,9 +80,10 @@ class StudyView:
         """Store an attribute of the study."""
         self._study.set_user_attr(key, value)
 
-    def set_test_error(self, number: int, test_error: float) -> None:
-        """Store the error (0..1) on the test split of a trial that was chosen."""
-        self.set_attr("test_errors", {**self.attrs.get("test_errors", {}), str(number): test_error})
+    def set_test_error(self, number: int, test_error: float, num_images: int) -> None:
+        """Store the error (0..1) of a trial that was chosen, on the test split's images."""
+        for key, value in (("test_errors", test_error), ("test_images", num_images)):
+            self.set_attr(key, {**self.attrs.get(key, {}), str(number): value})
 
     def set_run_id(self, number: int, run_id: str) -> None:
         """Store a trial's MLflow run, which may be known only when the trial has ended."""
@@ -108,10 +111,10 @@ class StudyView:
         self._ended = {record.number: record for record in records if record.ended}
         return records
 
-    def _known_later(self) -> tuple[Mapping[str, float], Mapping[str, str]]:
-        """Return test errors and MLflow runs that were known when their trials had ended."""
+    def _known_later(self) -> _Later:
+        """Return test errors, their images and MLflow runs, known when their trials had ended."""
         attrs = self._storage.get_study_user_attrs(self._study._study_id)  # self.attrs is a copy
-        return attrs.get("test_errors", {}), attrs.get("run_ids", {})
+        return attrs.get("test_errors", {}), attrs.get("test_images", {}), attrs.get("run_ids", {})
 
     def _id(self, number: int) -> int:
         return self._storage.get_trial_id_from_study_id_trial_number(self._study._study_id, number)
@@ -121,17 +124,17 @@ class StudyView:
         del number
         return None
 
-    def _record(
-        self, trial: FrozenTrial, later: tuple[Mapping[str, float], Mapping[str, str]]
-    ) -> TrialRecord:
+    def _record(self, trial: FrozenTrial, later: _Later) -> TrialRecord:
         number = trial.number
         record = self._ended.get(number)
         if record is None:
             record = record_of(trial, self._config(number))
             if record.duplicate_of is not None:
                 record = with_results_of(record, self.trial(record.duplicate_of))
-        test_errors, run_ids = later
-        test_error, run_id = test_errors.get(str(number)), run_ids.get(str(number))
+        key, (test_errors, test_images, run_ids) = str(number), later
+        test_error, num_test, run_id = test_errors.get(key), test_images.get(key), run_ids.get(key)
         if test_error is None and run_id is None:
             return record
-        return replace(record, test_error=test_error, run_id=run_id or record.run_id)
+        facts = record.facts if num_test is None else {**record.facts, "num_test": num_test}
+        run_id = run_id or record.run_id
+        return replace(record, test_error=test_error, run_id=run_id, facts=facts)

@@ -17,6 +17,16 @@ def percent(error: float, num_images: int | None = None) -> str:
     return text
 
 
+def measured(error: float, num_images: int | None) -> str:
+    """Return an error (0..1) with its unit and, where they are known, spread and images.
+
+    >>> measured(0.02, 449), measured(0.02, None)
+    ('2.00 ± 0.66 % of 449 images', '2.00 %')
+    """
+    of = f" of {num_images:,} images" if num_images else ""
+    return f"{percent(error, num_images)} %{of}"
+
+
 def kib(size_bytes: int | None) -> str:
     """Return a size in KiB (1,024 bytes), a smaller one in bytes.
 

@@ -16,6 +16,7 @@ from sqtune.config.space import SearchSpace
 from sqtune.config.trial import TrialConfig
 from sqtune.quant import Ternary
 from sqtune.search import pareto
+from sqtune.search.choice import Choice
 from sqtune.search.described import description
 from sqtune.search.front_chart import MOST_LABELS
 from sqtune.search.outcome import Outcome, Places
@@ -239,7 +240,7 @@ def test_a_front_of_other_objectives_is_marked_and_not_joined(tmp_path):
     study = sqtune.Study(space, trials, Places(Store.at(tmp_path)))
     assert list(study.front.index) == [0, 1, 3]
     check_front(study)
-    words = description("other", trials, trials[0], study._front, search.objectives)
+    words = description("other", trials, Choice(trials[0]), study._front, search.objectives)
     assert "The front of val_error and bit_operations:" in words
     assert "bits | size KiB | bit ops | quantizer" in words.replace("&nbsp;", "")
     rows = [line for line in words.splitlines() if line.startswith("|") and "---" not in line]

@@ -65,6 +65,14 @@ def test_a_look_at_a_study_says_what_to_type_next(store, monkeypatch, command, f
         assert_parses(monkeypatch, words)
 
 
+def test_what_is_exported_goes_to_a_folder_that_is_not_there(store, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    for taken in ("deployed", "deployed-2", "deployed-3"):
+        [words] = next_steps(said("best", NAME, "--store", store))
+        assert words[-2:] == ["--out", taken]
+        (tmp_path / taken).mkdir()
+
+
 def test_json_is_all_that_is_printed_with_it(store):
     for command in (("show",), ("best",), ("logs", 1), ("store",)):
         answer = CliRunner().invoke(main, [*map(str, command), "--store", str(store), "--json"])

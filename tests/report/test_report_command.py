@@ -8,6 +8,7 @@ import re
 import pytest
 from click.testing import CliRunner
 from mlflow import MlflowClient
+from PIL import Image
 from search.studies import asked, finish, new_store, opened, space_of
 
 from report.made_up import report, study
@@ -63,7 +64,7 @@ def logged(store):
     return (store.artifacts / run.info.run_id / "artifacts" / PAGE).read_text()
 
 
-def test_the_page_is_written_logged_and_not_replaced_unasked(store, tmp_path):
+def test_the_page_is_written_logged_and_replaced_by_the_same_studys_alone(store, tmp_path):
     record(store)
     answer = typed(store)
     assert answer.exit_code == 0, answer.output
@@ -73,9 +74,15 @@ def test_the_page_is_written_logged_and_not_replaced_unasked(store, tmp_path):
     assert text == logged(store)
     assert "The best of 3 finished networks is trial 1" in text
     assert "--store" in text  # in the commands
+    assert typed(store).exit_code == 0  # again, of the same study
+    path.write_text(
+        path.read_text().replace(
+            'name="sqtune-study" content="', 'name="sqtune-study" content="another', 1
+        )
+    )
     again = typed(store)
     assert again.exit_code == 2
-    assert f"--out {path.name}: exists. Give another path, or --force" in again.stderr
+    assert f"--out {path.name}: exists and is no page of this study" in again.stderr
     assert typed(store, "--force").exit_code == 0
     mine = tmp_path / "mine.html"
     mine.write_text("<p>mine")
@@ -98,6 +105,12 @@ def test_json_says_what_was_written_and_pictures_are_pictures(store, tmp_path):
     assert [str(picture) for picture in pictures] == told["pictures"]
     assert [picture.stem.split("-", 1)[1] for picture in pictures] == told["charts"]
     assert all(picture.read_bytes().startswith(b"\x89PNG") for picture in pictures)
+    stale = folder / "99-gone.png"
+    stale.write_bytes(pictures[0].read_bytes())
+    assert typed(store, "--out", out, "--png", folder).exit_code == 0  # again, of the same study
+    assert sorted(folder.iterdir()) == pictures
+    Image.open(pictures[0]).verify()
+    (folder / "mine.png").write_bytes(b"\x89PNG")
     taken = typed(store, "--out", tmp_path / "other.html", "--png", folder)
     assert "--png" in taken.stderr
     assert not (tmp_path / "other.html").exists()
@@ -127,7 +140,7 @@ def test_places_that_cannot_be_written_are_refused(store, tmp_path):
 
 def test_a_page_is_written_as_a_whole(tmp_path):
     out = tmp_path / "page.html"
-    refuse_taken(out, force=False)
+    refuse_taken(out, "abc", force=False)
     write(out, "text")
     assert [path.name for path in tmp_path.iterdir()] == ["page.html"]
 

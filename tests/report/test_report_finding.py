@@ -7,10 +7,12 @@ from dataclasses import replace
 import pytest
 
 from report.made_up import CONTENT, report, space, study
-from sqtune.report.card import commands
+from sqtune.report.card import commands, no_importance
 from sqtune.report.charts import charts_of
 from sqtune.report.facts import gather
 from sqtune.report.finding import finding, within_noise
+from sqtune.report.page import page
+from sqtune.report.trials import trials_table
 from sqtune.search.confirmed import Confirmation, Confirmed
 from sqtune.store import Store
 
@@ -79,7 +81,8 @@ def test_a_confirmed_winner_is_judged_by_its_mean(tmp_path, errors, words):
 def test_another_budget_is_not_told_as_the_searchs_own(tmp_path):
     again = Confirmation("x", 200, (Confirmed(1, 0.1, (0.01, 0.02, 0.03), 0, 9000),))
     found = report(tmp_path, ["finished"] * 4, attrs={again.attribute: again.as_data()})
-    assert "confirmed, trained for 200 epochs instead of 8, is trial 1 (" in finding(found)
+    assert found.winner == found.ranked[0]
+    assert "confirmed, trained for 200 epochs instead of 8, is trial 1: over 3" in finding(found)
     charts = {chart.key: chart.parts[0]["datasets"] for chart in charts_of(found).all()}
     assert charts["front"]["confirmed"] == charts["confirmation"]["first"] == []
     own = Confirmation("y", None, (Confirmed(2, 0.1, (0.2, 0.21, 0.22), 0, 9000),))
@@ -101,6 +104,41 @@ def test_the_winner_is_the_best_of_those_that_could_be(tmp_path):
     text = finding(replace(found, ranked=tuple(one)))
     assert text.startswith("The only finished quantized network is")
     assert "no other" not in text
+
+
+def test_a_best_network_that_is_a_plain_baseline_is_told_with_the_best_that_is_not(tmp_path):
+    schedules = [{"name": "stages", "ratios": [1]}, {"name": "linear"}]
+    selection = {"choice": ["linear", "softmax"]}
+    both = {"schedule": {"choice": schedules}, "selection.function": selection}
+    found = report(tmp_path, ["finished"] * 8, of=space(space=both))
+    plain = [trial for trial in found.ranked if trial.values["schedule"].startswith("stages")]
+    drawn = [trial for trial in found.ranked if trial not in plain]
+    text = finding(replace(found, winner=plain[0]))
+    told = f"without Stochastic Quantization; the best with it: trial {drawn[0].number}, "
+    assert told in text
+    assert "without Stochastic" not in finding(replace(found, winner=drawn[0]))
+    alone = replace(found, winner=plain[0], ranked=tuple(plain))
+    assert finding(alone).endswith(" It was trained without Stochastic Quantization.")
+    table = trials_table(found)
+    names = [name for name, _ in table.columns]
+    assert names.index("size KiB") < names.index("schedule") < names.index("bits")
+    cells = {row.number: dict(zip(names, row.cells, strict=True)) for row in table.rows}
+    row = cells[plain[0].number]
+    assert (row["schedule"].text, row["selection.function"].text) == ("none (all at once)", "-")
+    assert cells[drawn[0].number]["selection.function"].text in ("linear", "softmax")
+
+
+@pytest.mark.parametrize(
+    ("count", "words"),
+    [
+        (6, "Importance needs 10 finished trials; there are 6."),
+        (12, ""),
+    ],
+)
+def test_why_nothing_is_said_of_importance(tmp_path, count, words):
+    found = report(tmp_path, ["finished"] * count + ["failed"] * 9)
+    assert no_importance(found) == words
+    assert words in page(found)
 
 
 def test_networks_with_a_lower_error_that_were_not_confirmed_are_told(tmp_path):

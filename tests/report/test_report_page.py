@@ -14,6 +14,7 @@ from report.made_up import CONTENT, NAME, report, space, study, write_network
 from sqtune.config import load_space
 from sqtune.report import facts, render
 from sqtune.report.card import commands, failures, files_to_save, stopped_groups
+from sqtune.report.charts.mattered import slice_charts
 from sqtune.report.facts import gather
 from sqtune.report.page import page
 from sqtune.report.trials import trials_table
@@ -199,6 +200,17 @@ def test_a_repeated_trial_has_the_results_of_the_one_that_it_repeats(tmp_path):
     [row] = [row for row in table.rows if row.number == 2]
     assert row.cells[-1].text == "as trial 0, which it repeats"
     assert Parsed(page(found))
+
+
+@pytest.mark.parametrize(("count", "words"), [(2, "the lowest error"), (24, "the lowest median")])
+def test_a_median_of_few_trials_is_not_told(tmp_path, count, words):
+    of = space(space={"quantizer.name": {"choice": ["binary", "ternary"]}, "seed": {"int": [0, 9]}})
+    [chart] = [
+        chart
+        for chart in slice_charts(report(tmp_path, ["finished"] * count, of=of))
+        if chart.title == "quantizer.name"
+    ]
+    assert words in chart.alt
 
 
 def test_whole_numbers_keep_their_digits_and_unknown_ones_come_last(tmp_path):

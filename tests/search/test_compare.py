@@ -45,7 +45,7 @@ def compared(tmp_path):
         config = trial.config
         finish(study, trial, 0.4, config.num_epochs)
         error = ERRORS[config.schedule.name == "average", config.num_epochs][config.seed]
-        study.set_test_error(trial.number, error)
+        study.set_test_error(trial.number, error, 449)
     return space, study.trials()
 
 

@@ -11,6 +11,7 @@ from sqtune.config import load_space
 from sqtune.output import console, print_confirmed
 from sqtune.report.card import commands
 from sqtune.report.facts import gather
+from sqtune.search.choice import Choice
 from sqtune.search.confirm import best_by_mean, confirmation_space, confirmed, distinct
 from sqtune.search.confirmed import Confirmation, Confirmed, confirmations, lead, rivals
 from sqtune.search.described import description
@@ -104,7 +105,8 @@ def test_a_confirmation_is_described_by_the_network_that_it_hands_over(chosen):
     study.set_attr("confirms", space.name)
     page = gather(study, study.trials(), store)
     assert (best(page.trials).number, page.winner.number) == (0, 1)
-    assert "Best: [trial 1]" in description(again.name, page.trials, page.winner, page.front)
+    text = description(again.name, page.trials, Choice(page.winner), page.front)
+    assert "Best: [trial 1]" in text
     assert any("--trial 1 " in command.text for command in commands(page))
 
 

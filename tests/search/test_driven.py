@@ -55,7 +55,7 @@ def test_a_run_that_mlflow_opens_after_its_trial_has_ended_is_known(place, space
     assert study.trial(first.number).run_id is None
     study.set_run_id(first.number, "late")
     study.set_run_id(second.number, "early")
-    study.set_test_error(first.number, 0.25)
+    study.set_test_error(first.number, 0.25, 449)
     finish(study, second, 0.2)
     for seen in (study, StudyView.load(open_database(place), "driven")):
         assert [trial.run_id for trial in seen.trials()] == ["late", "early"]

@@ -168,6 +168,7 @@ def test_the_command_confirms_the_best_of_a_search(searched):
     best = json.loads(run("best", "--store", store, "--json").stdout)
     assert best["study"] == "small"  # a confirmation does not become the latest study
     assert best["confirmed"]["results"] == content["confirmed"]
+    assert best["network"] == content["network"]
 
 
 def test_the_same_command_again_runs_nothing_and_one_trial_more_runs_one(searched, space):

@@ -112,11 +112,11 @@ def test_a_trial_from_ask_to_finish(reopen: Reopen) -> None:
     assert (trial.number, trial.state, trial.epochs, trial.val_error) == (0, "running", (), None)
     assert stored_states(study) == [TrialState.RUNNING]
     train(study, trial, 0.25)
-    study.set_test_error(0, 0.3)
+    study.set_test_error(0, 0.3, 449)
 
     (read,) = reopen().trials()
     assert (read.state, read.val_error, read.test_error) == ("finished", 0.25, 0.3)
-    assert read.facts == FACTS
+    assert read.facts == {**FACTS, "num_test": 449}
     assert (read.values, read.config) == (trial.values, trial.config)
     assert [epoch["val_error"] for epoch in read.epochs] == [0.35, 0.25]
     assert all(epoch["time"] > 0 for epoch in read.epochs)

@@ -10,13 +10,15 @@ from rich.console import Console
 from sqtune.config.options import Target
 from sqtune.config.trial import Override, TrialConfig
 from sqtune.output import console
-from sqtune.quant import Binary, Float, LearnedUniform, Ternary, Uniform
+from sqtune.quant import Binary, Float, LearnedUniform, Stages, Ternary, Uniform
 from sqtune.search.pareto import best
 from sqtune.search.records import TrialRecord
 from sqtune.search.tables import (
     as_data,
     bits_text,
     quantizer_text,
+    schedule_text,
+    selection_text,
     trial_line,
     trials_table,
     weight_bits_text,
@@ -145,12 +147,21 @@ def test_what_is_searched_and_has_no_column_gets_one():
     assert row[-2:] == ["0.5", "vgg9"]
 
 
-def test_the_bold_row_is_the_one_that_is_named_best():
-    baseline = ended(0, val_error=0.01, quantizer=Float())
-    quantized = ended(1, val_error=0.05)
-    rows = trials_table([baseline, quantized]).rows
+def test_where_all_is_quantized_at_once_nothing_is_drawn():
+    plain = ended(0, schedule=Stages()).config
+    assert (schedule_text(plain), selection_text(plain)) == ("none (all at once)", "-")
+    drawn = ended(1, schedule=Stages(ratios=(0.0, 1.0))).config
+    assert (schedule_text(drawn), selection_text(drawn)) == (
+        "stages ratios=[0.0, 1.0]",
+        "linear/filter",
+    )
+
+
+def test_the_bold_row_is_the_one_that_is_handed_over():
+    trials = [ended(0, val_error=0.01, quantizer=Float()), ended(1, val_error=0.05)]
+    assert best(trials) is trials[1]
+    rows = trials_table(trials, leader=best(trials)).rows
     assert [row.style for row in rows] == [None, "bold"]
-    assert best([baseline, quantized]) is quantized
 
 
 def untrained(number, state, num_epochs=0, **fields):

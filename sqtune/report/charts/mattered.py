@@ -26,6 +26,7 @@ from sqtune.search.wording import plural
 
 Row = dict[str, Any]
 MOST_SLICES = 12
+FEWEST_FOR_A_MEDIAN = 3  # trials of each category
 LINE_HEIGHT = 15  # pixels of a line of a category's name
 SLICE_WIDTH = 320  # pixels: three stand side by side, as wide as a phone
 LABEL_WIDTH = 150  # pixels of it for a category's name
@@ -112,6 +113,9 @@ def _in_words(rows: Sequence[Row], numeric: bool) -> str:
         top = min(rows, key=lambda row: float(row["error"]))
         return f"the lowest error, {top['error']:.2f} %, at {top['value']:.3g}"
     found = _medians(rows, numeric)["medians"]
+    if any(row["count"] < FEWEST_FOR_A_MEDIAN for row in found):
+        top = min(rows, key=lambda row: float(row["error"]))
+        return f"the lowest error, {top['error']:.2f} %, has {top['value']}"
     best = min(found, key=lambda row: float(row["error"]))
     return f"the lowest median, {best['error']:.2f} %, has {best['value']}"
 
