@@ -14,9 +14,7 @@ from sqtune.files.base import Listed
 
 PARTIAL_SECONDS = 3600  # a half-written file of a process that died is removed after so long
 PARTIAL = ".part"
-_HALF_WRITTEN = re.compile(
-    r"(.*\.)?[0-9a-f]{32}\.part"
-)  # ours
+_HALF_WRITTEN = re.compile(r"(.*\.)?[0-9a-f]{32}\.part")  # ours
 
 
 class LocalFiles:
