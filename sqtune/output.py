@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import shlex
 import sys
 import tempfile
@@ -185,7 +186,7 @@ def check_new_folder(folder: Path, option: str = "--out") -> None:
     Raises:
         ConfigError: Something is there already, or nothing can be written there.
     """
-    if folder.is_symlink() or folder.is_mount():  # nothing can take their place
+    if folder.is_symlink() or os.path.ismount(folder):  # nothing can take their place
         raise ConfigError(
             f"{option} {folder}: is a link, or where a disk is mounted. Give a folder in it."
         )

@@ -51,7 +51,7 @@ def refuse_taken(out: Path, *, force: bool) -> None:
         raise ExportError(f"--out {out}: exists and is no folder. Give another path.")
     if out.resolve() == Path.cwd():
         raise ExportError(f"--out {out}: is the folder you are in. Give another path.")
-    if out.is_mount():
+    if os.path.ismount(out):
         raise ExportError(f"--out {out}: is where a disk is mounted. Give a folder in it.")
     found = sorted(path.name for path in out.iterdir())
     if not found:
