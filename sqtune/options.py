@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -65,6 +66,13 @@ class Commands(click.Group):
             _refuse(str(error))
         except click.UsageError as error:
             _refuse(_usage_text(error))
+        except OSError as error:
+            if error.errno == errno.EPIPE:  # whoever reads has enough
+                raise
+            _refuse(
+                f"{error.filename or 'what is written'}: {error.strerror or error}. Mend that, or "
+                "name another place (--store, --out)."
+            )
         except (KeyboardInterrupt, click.Abort):
             click.echo(f"interrupted; {AFTER.get(ctx.invoked_subcommand or '', 'done')}", err=True)
             sys.exit(INTERRUPTED)

@@ -28,6 +28,7 @@ from pathlib import Path
 
 from sqtune.errors import StoreError
 from sqtune.files import folder_of, is_url
+from sqtune.files.locked import is_locked
 from sqtune.mirror import PATIENCE_SECONDS, Mirror, cache_folder
 
 DEFAULT_STORE = "sqtune-store"
@@ -271,7 +272,7 @@ class Store:
         except Timeout:
             return True
         except OSError:  # a store that may only be read
-            return False
+            return is_locked(path)
         lock.release()
         return False
 

@@ -8,9 +8,11 @@ from pathlib import Path
 
 import fsspec
 import pytest
+from filelock import FileLock
 from fsspec.implementations.memory import MemoryFileSystem
 
 from sqtune.files import LaterFiles, LocalFiles, files_at, is_url, patiently
+from sqtune.files.locked import is_locked
 
 
 class Server(LocalFiles):
@@ -219,3 +221,12 @@ def test_uses_are_listed_without_asking_for_every_file():
     assert Lister.asked == 0
     assert used_at == {name: files.modified_at(name) for name in "abc"}
     assert used_at["b"] > used_at["c"]
+
+
+def test_a_lock_is_seen_by_whoever_may_only_read_it(tmp_path):
+    path = tmp_path / "study.lock"
+    with FileLock(path):
+        path.chmod(0o444)
+        assert is_locked(path)
+    assert not is_locked(path)
+    assert not is_locked(tmp_path / "none.lock")

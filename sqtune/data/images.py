@@ -111,16 +111,25 @@ def read_image(
 
 
 def open_image(path: Path, channels: int) -> PILImage:
-    """Return an image of 3 channels (colour) or 1 (grey).
+    """Return an image of 3 channels (colour) or 1 (grey), 8 bits each, upright.
+
+    Of 16 bits a pixel the upper 8 are taken; a camera's note of how it was held is followed.
 
     Raises:
         DataError: It cannot be read as an image.
     """
-    from PIL import Image
+    from PIL import Image, ImageOps
 
     try:
         with Image.open(path) as file:
-            return file.convert("RGB" if channels == 3 else "L")
+            upright = ImageOps.exif_transpose(file)
+            if upright.mode in ("I", "F"):
+                raise ValueError(
+                    "it has 32 bits a pixel, which may mean anything: save it with 8 or 16"
+                )
+            if upright.mode.startswith("I;16"):
+                upright = Image.fromarray((np.asarray(upright) >> 8).astype(np.uint8))
+            return upright.convert("RGB" if channels == 3 else "L")
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise DataError(
             f"{path} cannot be read as an image: {error}. Mend or remove it."

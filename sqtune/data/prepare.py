@@ -23,7 +23,7 @@ from sqtune.data.split import AnySplit, Split, Splits, open_prepared, spread, wr
 from sqtune.data.stream import FileNames, StreamedSplit
 from sqtune.errors import DataError
 
-FORMAT = 2  # part of a prepared file's key: raise it when its content changes
+FORMAT = 3  # part of a prepared file's key: raise it when its content changes
 AUGMENTATION = ("crop_padding", "mirror")  # acts in training, not on the stored images
 MEASURED_IMAGES = 10_000  # of a streamed set, for mean and standard deviation
 MOST_READERS = 8

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -195,7 +196,11 @@ def _take(tensor: Tensor, ids: Tensor, device: torch.device) -> Tensor:
 
 
 def write_prepared(splits: Splits, path: Path) -> None:
-    """Write a data set atomically: no half file is ever read."""
+    """Write a data set atomically: no half file is ever read.
+
+    Raises:
+        DataError: It cannot be written.
+    """
     metadata = {
         "sizes": json.dumps([len(part) for part in splits.parts]),
         "classes": json.dumps(splits.classes),
@@ -211,10 +216,18 @@ def write_prepared(splits: Splits, path: Path) -> None:
         metadata["views"] = json.dumps([asdict(part.view) for part in streamed])
     else:
         tensors["images"] = torch.cat([part.images for part in _in_memory(splits)])
-    path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f"{path.name}.{os.getpid()}.part")
-    partial.write_bytes(save(tensors, metadata))
-    partial.replace(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial.write_bytes(save(tensors, metadata))
+        partial.replace(path)
+    except OSError as error:
+        with suppress(OSError):
+            partial.unlink(missing_ok=True)
+        raise DataError(
+            f"{path}: the images cannot be kept there: {error.strerror or error}. Make room, or "
+            "give --store another folder."
+        ) from error
 
 
 def _in_memory(splits: Splits) -> list[Split]:

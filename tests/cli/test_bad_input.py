@@ -46,6 +46,15 @@ def test_a_search_that_cannot_start_says_why_and_writes_nothing(tmp_path, argume
     assert not store.exists()
 
 
+def test_what_the_system_refuses_is_a_message_with_its_place(tmp_path):
+    (tmp_path / "locks").write_text("a file where a folder is wanted")
+    answer = invoke("search", "--space", SPACE, "--store", tmp_path)
+    assert answer.exit_code == 2
+    assert "locks" in answer.stderr
+    assert "--store" in answer.stderr
+    assert "Traceback" not in answer.output
+
+
 def test_a_tracking_server_that_does_not_answer_is_named(tmp_path):
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))

@@ -7,9 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from PIL import ExifTags, Image
 
 from sqtune.data import ImageFolder
+from sqtune.data.images import read_image
 from sqtune.data.prepare import prepare, prepared_path
 from sqtune.errors import DataError
 
@@ -50,6 +51,33 @@ def test_a_flat_folder_is_read_bit_for_bit_into_its_classes(tmp_path):
         for index in range(10)
     }
     assert found == expected
+
+
+def test_sixteen_bits_are_scaled_and_photos_stand_upright(tmp_path):
+    deep = np.arange(64, dtype=np.uint16).reshape(8, 8) * 1000
+    Image.fromarray(deep).save(tmp_path / "deep.png")
+    assert (read_image(tmp_path / "deep.png", 1)[0] == deep >> 8).all()
+    photo = Image.new("RGB", (8, 4))
+    photo.paste((255, 255, 255), (0, 0, 8, 1))  # a white top
+    how_held = photo.getexif()
+    how_held[ExifTags.Base.Orientation] = 6  # to be turned right by a quarter
+    photo.save(tmp_path / "photo.png", exif=how_held)
+    pixels = read_image(tmp_path / "photo.png", 3)
+    assert pixels.shape == (3, 8, 4)
+    assert (pixels[:, :, -1] == 255).all()
+    assert (pixels[:, :, :-1] == 0).all()
+
+
+def test_pixels_of_32_bits_are_refused(tmp_path):
+    Image.fromarray(np.ones((8, 8), dtype=np.int32)).save(tmp_path / "deep.tif")
+    with pytest.raises(DataError, match=r"deep.tif .*save it with 8 or 16"):
+        read_image(tmp_path / "deep.tif", 1)
+
+
+def test_what_cannot_be_kept_leaves_nothing_half_written(tmp_path):
+    (tmp_path / "data").write_text("a file where a folder is wanted")
+    with pytest.raises(DataError, match=r"cannot be kept there: .* --store"):
+        prepare(ImageFolder(str(fill(tmp_path / "images"))), tmp_path / "data")
 
 
 def test_a_folder_with_train_alone_is_split_three_ways(tmp_path):
