@@ -25,6 +25,7 @@ class Answers(BaseHTTPRequestHandler):
         self.end_headers()
 
     def do_POST(self):
+        self.rfile.read(int(self.headers["Content-Length"]))  # else its end resets the connection
         self.do_GET()
         self.wfile.write(json.dumps(FOUND).encode())
         self.wfile.flush()

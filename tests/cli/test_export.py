@@ -149,7 +149,7 @@ def test_a_place_that_is_taken_is_left_as_it_is(store, tmp_path):
     out = tmp_path / "out"
     out.mkdir()
     (out / "mine.txt").write_text("mine", encoding="utf-8")
-    assert "holds mine.txt and no manifest.json" in refused(store, out)
+    assert "holds mine.txt, which sqtune did not write" in refused(store, out)
     assert "even with --force" in refused(store, out, "--force")
     (out / "mine.txt").unlink()
     exported(store, out, "--form", "torch")

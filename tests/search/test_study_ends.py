@@ -238,12 +238,12 @@ def test_states_are_told_apart_by_their_marks(store, space):
     assert study.trial(0).counts
 
 
-def test_the_run_of_a_paused_trial_is_stored_and_of_an_ended_one_not(store, space):
+def test_the_run_of_a_trial_is_stored_while_it_is_paused_and_when_it_has_ended(store, space):
     study = opened(store, space)
     asked(study)
     study.pause(0, 1)
     study.set_run_id(0, "its run")
     assert study.trial(0).run_id == "its run"
     finish(study, asked(study))
-    study.set_run_id(1, "too late")
-    assert study.trial(1).run_id is None
+    study.set_run_id(1, "late")
+    assert study.trial(1).run_id == "late"
