@@ -18,7 +18,7 @@ from playwright.sync_api import sync_playwright
 
 HERE = Path(__file__).parent
 VIEWS: dict[str, dict[str, Any]] = {
-    "report-desktop": {"viewport": {"width": 1180, "height": 900}, "color_scheme": "light"},
+    "report-desktop": {"viewport": {"width": 1180, "height": 1160}, "color_scheme": "light"},
     "report-dark": {"viewport": {"width": 1180, "height": 900}, "color_scheme": "dark"},
     "report-phone": {"viewport": {"width": 390, "height": 844}, "is_mobile": True},
 }
