@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import tempfile
 import threading
 import time
 from pathlib import Path
@@ -13,6 +15,7 @@ from fsspec.implementations.memory import MemoryFileSystem
 
 from sqtune.files import LaterFiles, LocalFiles, files_at, is_url, patiently
 from sqtune.files.locked import is_locked
+from sqtune.store import Store
 
 
 class Server(LocalFiles):
@@ -230,3 +233,18 @@ def test_a_lock_is_seen_by_whoever_may_only_read_it(tmp_path):
         assert is_locked(path)
     assert not is_locked(path)
     assert not is_locked(tmp_path / "none.lock")
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root can become somebody else")
+def test_whoever_may_only_read_a_store_sees_that_a_study_is_driven():
+    with tempfile.TemporaryDirectory() as folder:
+        store = Store.at(folder)
+        with store.driven("study"):
+            for path in (store.root, *store.root.rglob("*")):
+                path.chmod(0o755 if path.is_dir() else 0o644)
+            child = os.fork()
+            if child == 0:
+                os.setuid(65534)  # nobody
+                os._exit(7 if store.is_driven("study") else 8)
+            assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 7
+        assert not store.is_driven("study")

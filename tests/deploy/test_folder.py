@@ -55,6 +55,7 @@ def test_a_new_one_takes_the_whole_place_of_an_old_one(tmp_path):
     "files",
     [
         {"manifest.json": '{"name": "my web app"}', "index.html": "mine"},
+        {"manifest.json": '{"sha256": {"index.html": ""}}', "index.html": "mine"},
         {"manifest.json": "no JSON"},
         {"manifest.json": "[]"},
         {"manifest.json": manifest("ours", "model.onnx"), "model.onnx": "", "notes.txt": "mine"},

@@ -18,6 +18,7 @@ from sqtune.search.limits import Limits
 from sqtune.search.mishaps import MAX_WORKER_DEATHS, Death
 from sqtune.search.prepare import footprints, prepare_data, stage_store
 from sqtune.search.progress import Progress
+from sqtune.search.run import _wrap_up
 from sqtune.search.storage import open_storage
 from sqtune.search.study import Study
 from sqtune.search.worker import Assignment
@@ -254,6 +255,35 @@ def test_a_request_to_stop_leaves_running_trials_where_they_are(begin) -> None:
     again = begin()
     run(again, 2)
     assert set(states(again).values()) == {"finished"}
+
+
+class LateRecorder(Recorder):
+    """A tracker whose server answers at the very end: runs are opened as it is closed."""
+
+    front_page = error = None
+
+    def tag_front(self, numbers: Any) -> None: ...
+
+    def describe(self, text: str) -> None: ...
+
+    def end_study(self, status: str, metrics: Any) -> None: ...
+
+    def close(self) -> None:
+        for number in self.ended:
+            self.new_run_ids.put((number, f"run {number}"))
+
+
+def test_runs_that_mlflow_opens_as_the_search_ends_are_known(begin) -> None:
+    asked: list[bool] = []
+    search = begin(stop=lambda: bool(asked))
+    search.driver.tracker = LateRecorder()  # type: ignore[assignment]
+    run(search, 2, most_steps=20)
+    asked.append(True)
+    run(search, 2)
+    _wrap_up(search.driver, None, None)
+    finished = [trial for trial in search.study.trials() if trial.state == "finished"]
+    assert finished
+    assert [trial.run_id for trial in finished] == [f"run {each.number}" for each in finished]
 
 
 def test_a_small_network_is_never_stopped_by_a_larger_one(begin) -> None:
