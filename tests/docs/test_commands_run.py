@@ -42,6 +42,7 @@ ELSEWHERE = {
     "--address": "a cluster: tests/search/test_cluster.py, tests/cluster",
     "sqtune compare --space search_spaces/paper/": "GPU days: tests/config/test_compare_spaces.py",
     "sqtune compare --space search_spaces/compare_resnet8.yaml": "hours, CIFAR-10: docs/results.md",
+    "sqtune compare --space search_spaces/ablations_resnet8.yaml": "hours, as above",
     "sqtune ui": "goes on until Ctrl-C: below",
     "sqtune show --watch": "goes on until Ctrl-C: tests/search/test_watch.py",
 }
