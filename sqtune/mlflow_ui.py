@@ -14,6 +14,7 @@ from contextlib import suppress
 from sqtune.errors import StoreError, TrackingError
 from sqtune.store import Store
 from sqtune.tracking import quiet_environment
+from sqtune.tracking.database import follow_move
 from sqtune.tracking.pages import (
     charts_page,
     front_page,
@@ -48,6 +49,7 @@ def serve(
         raise StoreError(
             f"{store.root} has no tracking database. Search first, or give --store another folder."
         )
+    follow_move(store.root / "mlflow.db", store.artifacts)
     port = free_port(port)
     quiet_environment()
     os.environ.setdefault("MLFLOW_SERVER_ENABLE_JOB_EXECUTION", "false")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -14,9 +14,10 @@ import pandas as pd
 from sqtune.config.space import SearchSpace
 from sqtune.config.units import parse_share, parse_size
 from sqtune.errors import ConfigError, TrackingError
+from sqtune.frames import trials_table
 from sqtune.output import console
 from sqtune.search import pareto
-from sqtune.search.choice import choose
+from sqtune.search.choice import choose, is_best
 from sqtune.search.chosen import Chosen, asked_for, chosen_network
 from sqtune.search.endings import nothing_fits
 from sqtune.search.limits import Ending
@@ -33,12 +34,6 @@ if TYPE_CHECKING:
 
 Number = TypeVar("Number", int, float)
 
-FLOATS = ("val_error", "val_error_standard_error", "test_error", "bits", "seconds")
-RESULTS = (
-    *("state", "val_error", "val_error_standard_error", "test_error", "size_bytes", "bits"),
-    *("ram_bytes", "macs", "bit_operations", "on_front", "epochs", "epochs_trained", "seconds"),
-)
-FATE = ("duplicate_of", "failure", "why", "run_id")
 SHOWN_ROWS, SHOWN_COLUMNS = 10, 12
 
 
@@ -73,7 +68,7 @@ class Study:
         `epochs_trained` those that were trained for it and not taken from another trial;
         `duplicate_of` is the trial whose results a repetition has.
         """
-        return _table(self._trials, [trial.number for trial in self._front])
+        return trials_table(self._trials, [trial.number for trial in self._front])
 
     @property
     def front(self) -> pd.DataFrame:
@@ -223,10 +218,10 @@ class Trial:
             SqtuneError: It cannot be exported, or the file does not give the same predictions.
         """
         from sqtune.deploy.export import Request, export
+        from sqtune.tracking.database import tracking_uri
         from sqtune.tracking.models import register
 
         places, chosen, folder = self._study._places, self._chosen, Path(out)
-        uri = places.store.tracking_uri_or(places.tracking_uri)
         request = Request(
             network=chosen.folder,
             data=places.store.data if places.store.root.is_dir() else None,
@@ -241,7 +236,10 @@ class Trial:
             request, say=lambda line: shown.print(line, highlight=False, soft_wrap=True)
         )
         try:
-            register(uri, self._study.name, chosen.source["run_id"], folder, manifest)
+            uri = tracking_uri(places.store, places.tracking_uri)
+            study = self._study
+            best = is_best(chosen.source["trial"], study.name, study._attrs, study._trials)
+            register(uri, study.name, chosen.source["run_id"], folder, manifest, best=best)
         except TrackingError as error:
             warnings.warn(str(error), stacklevel=2)
         return folder.absolute()
@@ -260,32 +258,6 @@ def printer(*, quiet: bool) -> Console:
     from rich.console import Console
 
     return Console(quiet=True, force_terminal=False) if quiet else console()
-
-
-def _table(trials: Sequence[TrialRecord], on_front: Collection[int]) -> pd.DataFrame:
-    """Return one row a trial: results, then what was searched, then what befell it."""
-    rows = [
-        as_data(trial)
-        | {
-            "on_front": trial.number in on_front,
-            "epochs": len(trial.epochs),
-            "seconds": trial.seconds,
-        }
-        for trial in trials
-    ]
-    searched = dict.fromkeys(path for trial in trials for path in trial.values)
-    columns = {name: [row[name] for row in rows] for name in RESULTS}
-    columns |= {path: [trial.values.get(path) for trial in trials] for path in searched}
-    columns |= {name: [row[name] for row in rows] for name in FATE}
-    index = pd.Index([trial.number for trial in trials], name="number", dtype="int64")
-    table = {name: _column(values).set_axis(index) for name, values in columns.items()}
-    return pd.DataFrame(table, index).astype(dict.fromkeys(FLOATS, "float64"))
-
-
-def _column(values: Sequence[Any]) -> pd.Series[Any]:
-    """Return a column in which whole numbers stay whole where some are missing."""
-    column = pd.Series(values, dtype="object").convert_dtypes()
-    return column.astype("float64") if column.dtype == "Float64" else column
 
 
 def parsed(name: str, parse: Callable[[Any], Number], given: Any) -> Number | None:

@@ -179,10 +179,6 @@ class Store:
         root = self._unless_url("MLflow's database", "--tracking-uri http://...")
         return f"sqlite:///{root / 'mlflow.db'}"
 
-    def tracking_uri_or(self, given: str | None) -> str | None:
-        """Return the tracking URI that was given, else the embedded one; None under a URL."""
-        return given or (self.tracking_uri if self.url is None else None)
-
     @property
     def artifacts(self) -> Path:
         """Artifacts of the embedded tracking store."""

@@ -97,7 +97,8 @@ def export(
 
     Or a chosen one. The file is as small as its bits promise, and is proven before the folder gets
     its name: every code, every scale, and the predictions on the whole validation split. It is also
-    logged to the trial's MLflow run and registered as "sqtune-STUDY" with the alias "best".
+    logged to the trial's MLflow run and registered as "sqtune-STUDY" with the alias "trial-NUMBER",
+    and "best" where it is the study's best.
 
     \b
     sqtune export --out deployed
@@ -110,6 +111,7 @@ def export(
     from sqtune.deploy.export import export as export_network
     from sqtune.deploy.folder import refuse_taken
     from sqtune.deploy.measures.report import layers_table, size_table
+    from sqtune.search.choice import is_best
     from sqtune.search.look import load_study
 
     refuse_taken(out, force=force)
@@ -133,9 +135,12 @@ def export(
     manifest = export_network(
         request, say=lambda line: printer.print(line, highlight=False, soft_wrap=True)
     )
-    registered = _register(places.tracking_uri_or(tracking_uri), chosen.source, out, manifest)
+    registered = None
     if chosen.source["study"] is not None:
-        study, _ = load_study(places.place, study_storage, chosen.source["study"])
+        study, trials = load_study(places.place, study_storage, chosen.source["study"])
+        best = is_best(chosen.source["trial"], study.name, study.attrs, trials)
+        uri = (places, tracking_uri)
+        registered = _register(uri, chosen.source, out, manifest, best=best)
         if missed := _missed(study.space.target, manifest):
             click.echo(f"warning: {missed}", err=True)
     if as_json:
@@ -223,16 +228,22 @@ def _missed(target: Target | None, manifest: Mapping[str, Any]) -> str | None:
 
 
 def _register(
-    uri: str | None, source: Source, out: Path, manifest: Mapping[str, Any]
+    uri: tuple[Store, str | None],
+    source: Source,
+    out: Path,
+    manifest: Mapping[str, Any],
+    *,
+    best: bool,
 ) -> dict[str, Any] | None:
     """Log the folder to its trial's MLflow run; say on stderr where that cannot be."""
-    if source["study"] is None:
-        return None
     from sqtune.errors import TrackingError
+    from sqtune.tracking.database import tracking_uri
     from sqtune.tracking.models import register
 
     try:
-        done = register(uri, source["study"], source["run_id"], out, manifest)
+        done = register(
+            tracking_uri(*uri), source["study"] or "", source["run_id"], out, manifest, best=best
+        )
     except TrackingError as error:
         click.echo(f"warning: {error}", err=True)
         return None

@@ -94,13 +94,12 @@ def report(
 
 def _log(tracking_uri: str | None, places: Store, study: Study, text: str) -> str | None:
     """Log the page to the study's MLflow run, where there is one; return its id."""
-    uri = places.tracking_uri_or(tracking_uri)
-    if uri is None:
-        return None
+    from sqtune.tracking.database import tracking_uri as uri_of
     from sqtune.tracking.page import log_page
 
     try:
-        return log_page(uri, study.name, study.attrs["uuid"], text)
+        uri = uri_of(places, tracking_uri)
+        return None if uri is None else log_page(uri, study.name, study.attrs["uuid"], text)
     except TrackingError as error:
         click.echo(f"warning: {error}", err=True)
         return None

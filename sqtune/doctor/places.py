@@ -81,7 +81,7 @@ def look_at_tracking(uri: str) -> list[Finding]:
         TrackingError: It does not answer, or does not let us in, or files cannot be made there.
     """
     from sqtune.tracking.ask import ask
-    from sqtune.tracking.writer import database_of
+    from sqtune.tracking.database import database_of
 
     database = database_of(uri)
     if database is not None or (urlsplit(uri).scheme in ("", "file") and uri != "databricks"):

@@ -28,17 +28,18 @@ def refuse_changes(stored: SearchSpace, given: SearchSpace) -> None:
 
 
 def refuse_other_files(name: str, stored: Mapping[str, str], given: Mapping[str, str]) -> None:
-    """Raise StudyError where what a study's trials start from is no longer the same.
+    """Raise StudyError where what a study's trials start from or learn is no longer the same.
 
     Args:
         name: The study's name.
-        stored: sha256 of weights by path, and of code by factory, when the study began.
+        stored: sha256 when the study began: of weights by path, of code by factory, of images by
+            where they are from.
         given: The same now.
     """
     for path, digest in given.items():
         if stored.get(path, digest) != digest:
             raise StudyError(
-                f'the study "{name}" started from other files: {path} has changed since. Its '
+                f'the study "{name}" started from other files: changed since: {path}. Its '
                 "trials would not compare. Give --name to start another study, or put the files "
                 "back."
             )

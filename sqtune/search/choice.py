@@ -86,6 +86,14 @@ def choose(
     return Choice(found, own, first if own is None else None)
 
 
+def is_best(
+    number: int | None, study: str, attrs: Mapping[str, Any], trials: Sequence[TrialRecord]
+) -> bool:
+    """Tell whether a trial is what a study hands over, or what that one repeats."""
+    choice = choose(study, attrs, trials)
+    return choice is not None and number in (choice.trial.number, choice.trial.duplicate_of)
+
+
 def told(
     study: str, attrs: Mapping[str, Any], trials: Sequence[TrialRecord]
 ) -> tuple[tuple[Confirmed, ...], int | None]:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import hashlib
+from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,15 +25,17 @@ def prepare_data(space: SearchSpace, store: Store) -> dict[Path, Any]:
     Also checks, before anything is written, that networks fit, that rules act on those of
     factories, and that weights to start from and teachers can be read and fit.
     """
-    from sqtune.data.prepare import prepare, prepared_path
+    from sqtune.data.prepare import prepare
     from sqtune.data.split import open_prepared
     from sqtune.networks import Factory, check_fits
     from sqtune.train.loop import check_start
 
     read: dict[Path, Any] = {}
     fitting: set[Any] = set()
-    for config in {space.config(values) for values in corner_points(space)}:
-        path = prepared_path(config.data, store.data)
+    configs = {space.config(values) for values in corner_points(space)}
+    paths = _paths(configs, store)
+    for config in configs:
+        path = paths[config.data]
         if path not in read and not store.fetch(path):
             read[path] = prepare(config.data)
         splits = read[path] if path in read else open_prepared(path)
@@ -51,21 +54,45 @@ def prepare_data(space: SearchSpace, store: Store) -> dict[Path, Any]:
     return read
 
 
-def file_hashes(space: SearchSpace) -> dict[str, str]:
-    """Return the sha256 of all that the space's trials start from or are built by.
+def file_hashes(space: SearchSpace, store: Store, read: Mapping[Path, Any]) -> dict[str, str]:
+    """Return the sha256 of all that the space's trials start from, learn or are built by.
 
-    That is files or folders, by path, and code of others, by the name of a factory.
+    That is files or folders, by path, code of others, by the name of a factory, and the images, by
+    where they are from.
+
+    Args:
+        space: What is searched.
+        store: Where its data are.
+        read: What `prepare_data` returned.
     """
+    from sqtune.data.split import open_prepared
     from sqtune.networks.by_factory import code_of
     from sqtune.train.start import fingerprint
 
     configs = {space.config(values) for values in corner_points(space)}
     paths = {path for config in configs for path in named_files(config)}
     codes = filter(None, map(code_of, {config.network for config in configs}))
+    images: dict[str, list[str]] = {}
+    for data, path in _paths(configs, store).items():
+        splits = read[path] if path in read else open_prepared(path)
+        source = getattr(data, "root", None) or getattr(data, "factory", None) or data.name
+        images.setdefault(f"the images of {source}", []).append(splits.fingerprint)
     return {
+        **{source: _sha256(splits) for source, splits in images.items()},
         **{path: fingerprint(Path(path).expanduser()) for path in sorted(paths)},
         **{code["factory"]: code["source_sha256"] for code in codes},
     }
+
+
+def _paths(configs: Collection[TrialConfig], store: Store) -> dict[Data, Path]:
+    """Return where each data set is prepared; of a folder this looks at every file."""
+    from sqtune.data.prepare import prepared_path
+
+    return {data: prepared_path(data, store.data) for data in {each.data for each in configs}}
+
+
+def _sha256(fingerprints: Sequence[str]) -> str:
+    return hashlib.sha256("".join(sorted(fingerprints)).encode()).hexdigest()
 
 
 def named_files(config: TrialConfig) -> list[str]:

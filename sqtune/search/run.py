@@ -66,7 +66,8 @@ def run_search(
         page: Returns the study as an HTML page, for MLflow; called when all else is done.
 
     Raises:
-        StudyError: The study exists with another space, or the one to start from does not.
+        StudyError: The study, or the one it confirms, exists with another space or other files, or
+            the one to start from does not.
         StoreError: The store is in use or cannot be written.
         DataError, NetworkError: The data are missing or do not suit the network.
         ResourceError: Not even one trial fits this machine, or a node of the cluster.
@@ -88,7 +89,8 @@ def run_search(
     machine = room_at_first(space, places.address)
     if machine.note is not None:
         progress.say(machine.note)
-    data, files = prepare_data(space, store), file_hashes(space)
+    data = prepare_data(space, store)
+    files = file_hashes(space, store, data)
     stage_store(space, store)
     store.create()
     database = None if places.study_storage is None else open_named(places.study_storage)
@@ -109,13 +111,11 @@ def run_search(
             if places.tracking_uri is not None and not places.offline:
                 tracker.wait_until_connected()
             storage = database or open_storage(store, None, mend=True)
-            footprint = footprints(space, store)
             other = None if warm_start is None else Study.load(storage, warm_start)
+            measure = footprints(space, store)
             study = Study.create_or_continue(
-                storage, space, provenance(), files, footprint=footprint
+                storage, space, provenance(), files, footprint=measure, marks=marks
             )
-            for mark, value in marks.items():
-                study.set_attr(mark, value)
             if other is not None:
                 told = study.warm_start(other)
                 progress.say(f'warm start from "{warm_start}": {told.summary()}')

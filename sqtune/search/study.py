@@ -8,6 +8,7 @@ from __future__ import annotations
 import time
 import uuid
 from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import Any
 
 import optuna
@@ -62,6 +63,7 @@ class Study(StudyView):
         files: Mapping[str, str] | None = None,
         *,
         footprint: Measure | None = None,
+        marks: Mapping[str, Any] = MappingProxyType({}),
     ) -> Study:
         """Create the study of a space, or take up the one there is.
 
@@ -72,16 +74,20 @@ class Study(StudyView):
             storage: Where it is kept.
             space: What is searched.
             provenance: Versions, commit and device of the study's beginning.
-            files: sha256 of the weights that trials start from, by path.
+            files: sha256 of all that trials start from or learn, by where it is from.
             footprint: What a configuration will take; it is needed for targets and for objectives
                 beside val_error.
+            marks: Further attributes, such as `confirms`, the study whose best are trained again.
 
         Raises:
-            StudyError: There is one of the same name with another space.
+            StudyError: There is one of the same name with another space, or it or the one that it
+                confirms is of other files.
             ConfigError: The sampler cannot be used.
         """
         require_packages(space.search.sampler)
         storage = for_driving(storage)
+        if "confirms" in marks:
+            cls.load(storage, marks["confirms"]).refuse_other_files(files or {})
         if space.name in study_names(storage):
             study = cls.load(storage, space.name)
             study.refuse_changes(space)
@@ -100,7 +106,8 @@ class Study(StudyView):
             study.set_attr("provenance", dict(provenance))
             study.set_attr("files", dict(files or {}))
         study.set_attr("space", space.model_dump_json(by_alias=True))
-        study.set_attr("driven_at", time.time())
+        for mark, value in {**marks, "driven_at": time.time()}.items():
+            study.set_attr(mark, value)
         if isinstance(storage, DrivenStorage):
             storage.drive(study._study._study_id)
         study._footprint = footprint

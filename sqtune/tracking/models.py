@@ -1,8 +1,9 @@
 """The model registry: an exported network as a version that MLflow loads by name.
 
 The exported folder becomes an artifact of its trial's run. `model.onnx` becomes an MLflow model
-of that run, byte for byte, and a version of the registered model `sqtune-STUDY`, to which the alias
-`best` points. The run itself has ended; its status, times, metrics, parameters and tags stay.
+of that run, byte for byte, and a version of the registered model `sqtune-STUDY`. The alias
+`trial-NUMBER` points to a trial's last export, `best` to that of the study's best network. The run
+itself has ended; its status, times, metrics, parameters and tags stay.
 """
 
 from __future__ import annotations
@@ -20,18 +21,18 @@ from typing import TYPE_CHECKING, Any
 from sqtune.errors import TrackingError
 from sqtune.settings import without_password
 from sqtune.store import file_name
+from sqtune.tracking.database import database_of
 from sqtune.tracking.model_folder import MODEL_FILE, write_model
 from sqtune.tracking.quiet import quiet
 from sqtune.tracking.runs import NOTE_TAG
 from sqtune.tracking.worker import first_line
-from sqtune.tracking.writer import database_of
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import LoggedModel, Run
     from mlflow.entities.model_registry import ModelVersion
 
-ALIAS = "best"
+BEST_ALIAS = "best"
 ARTIFACT_FOLDER, MODEL_NAME = "export", "network"
 SHA256_TAG = "sqtune.sha256"
 TIMEOUT, LEAST_UPLOAD_SECONDS = "MLFLOW_HTTP_REQUEST_TIMEOUT", 120
@@ -67,7 +68,13 @@ def model_name(study: str) -> str:
 
 
 def register(
-    uri: str | None, study: str, run_id: str | None, folder: Path, manifest: Mapping[str, Any]
+    uri: str | None,
+    study: str,
+    run_id: str | None,
+    folder: Path,
+    manifest: Mapping[str, Any],
+    *,
+    best: bool = False,
 ) -> Registered | None:
     """Log an exported folder to its trial's run, and register its `model.onnx`.
 
@@ -79,6 +86,7 @@ def register(
         run_id: Of the trial's run.
         folder: What was exported.
         manifest: What is in its `manifest.json`.
+        best: Whether it is the network that the study hands over unless another is asked for.
 
     Returns:
         The version; None where the folder has no `model.onnx`.
@@ -114,13 +122,19 @@ def register(
                 client.log_artifacts(run_id, str(folder), f"{ARTIFACT_FOLDER}/{manifest['form']}")
             if not (folder / MODEL_FILE).exists():
                 return None
-            return _register(client, study, run, folder, manifest)
+            return _register(client, study, run, folder, manifest, best=best)
         except Exception as error:  # likewise, or the client of whatever has the artifacts
             raise _not_registered(first_line(error)) from error
 
 
 def _register(
-    client: MlflowClient, study: str, run: Run, folder: Path, manifest: Mapping[str, Any]
+    client: MlflowClient,
+    study: str,
+    run: Run,
+    folder: Path,
+    manifest: Mapping[str, Any],
+    *,
+    best: bool,
 ) -> Registered:
     name = model_name(study)
     data = (folder / MODEL_FILE).read_bytes()
@@ -143,8 +157,11 @@ def _register(
         client.set_logged_model_tags(model.model_id, more)
     else:
         version = max(versions, key=lambda each: int(each.version))
-    client.set_registered_model_alias(name, ALIAS, str(version.version))
-    return Registered(name, int(version.version), f"models:/{name}@{ALIAS}", new)
+    alias = f"trial-{manifest['source']['trial']}"
+    for each in (alias, BEST_ALIAS) if best else (alias,):
+        client.set_registered_model_alias(name, each, str(version.version))
+    uri = f"models:/{name}@{BEST_ALIAS if best else alias}"
+    return Registered(name, int(version.version), uri, new)
 
 
 def _about(study: str, uri: str, num_bytes: int, manifest: Mapping[str, Any]) -> str:

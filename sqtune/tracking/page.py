@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from sqtune.errors import TrackingError
 from sqtune.settings import without_password
+from sqtune.tracking.database import database_of
 from sqtune.tracking.quiet import quiet
 from sqtune.tracking.runs import TRIAL_TAG, Runs
 from sqtune.tracking.worker import first_line
-from sqtune.tracking.writer import database_of
 
 PAGE = "report/report.html"
 ONLY_STUDIES = "tags.`sqtune.space_hash` LIKE '%'"  # trials have no such tag

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import re
-import sqlite3
 from collections.abc import Callable, Collection, Mapping, Sequence
-from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from sqtune.errors import TrackingError
+from sqtune.tracking.database import create_database, database_of, follow_move
 from sqtune.tracking.pages import charts_page, front_page, on_server, run_page
 from sqtune.tracking.quiet import quiet_environment
 from sqtune.tracking.runs import (
@@ -30,7 +28,6 @@ if TYPE_CHECKING:
 RunStatus = Literal["RUNNING", "FINISHED", "FAILED", "KILLED"]
 
 METRICS_PER_REQUEST, PARAMS_PER_REQUEST = 1000, 100  # MLflow's limits
-SQLITE = "sqlite:///"
 
 
 class Writer:
@@ -77,7 +74,9 @@ class Writer:
 
         database = database_of(self._uri)
         if database is not None:
-            _create_database(database)
+            create_database(database)
+            if self._artifacts is not None:
+                follow_move(database, self._artifacts)
         self._client = MlflowClient(tracking_uri=self._uri)
         if not self._open_experiment():
             location = self._artifacts.as_uri() if self._artifacts else None
@@ -261,32 +260,3 @@ class Writer:
         if tags:
             batch = [RunTag(key, value) for key, value in tags.items()]
             self._client.log_batch(run.id, tags=batch)
-
-
-def database_of(uri: str) -> Path | None:
-    """Return the file of a tracking URI that names one; None of any other.
-
-    >>> database_of("sqlite:////store/mlflow.db?timeout=30"), database_of("http://host:5000")
-    (PosixPath('/store/mlflow.db'), None)
-    """
-    if not uri.startswith(SQLITE):
-        return None
-    return Path(uri.removeprefix(SQLITE).partition("?")[0])
-
-
-def _create_database(path: Path) -> None:
-    """Make MLflow's tables, unless they are there, as a whole or not at all.
-
-    Making them takes seconds, and a driver killed meanwhile would leave a file that MLflow can
-    neither use nor mend.
-    """
-    if path.exists():
-        return
-    from mlflow import MlflowClient
-
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f"{path.name}.{os.getpid()}.part")
-    MlflowClient(tracking_uri=f"{SQLITE}{partial}").search_experiments(max_results=1)
-    with closing(sqlite3.connect(partial)) as database:
-        database.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-    partial.replace(path)

@@ -5,12 +5,15 @@ from __future__ import annotations
 import itertools
 import os
 import zipfile
+from functools import partial
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from click.testing import CliRunner
 from commands import next_steps
+from PIL import Image
 
 from sqtune.cli import main
 from sqtune.config import load_space
@@ -141,15 +144,41 @@ def test_a_study_refuses_to_go_on_from_other_weights(folder):
     torch.save(weights(), folder / "net.pt")
     changes = [*QUICK[1::2], "trial.start.weights=net.pt"]
     space, store = load_space(SPACE, changes), Store.at(str(folder / "store"))
-    prepare_data(space, store)
+    hashes = partial(file_hashes, space, store, prepare_data(space, store))
     store.create()
     storage = open_storage(store, None)
-    Study.create_or_continue(storage, space, {}, file_hashes(space))
+    Study.create_or_continue(storage, space, {}, hashes())
     assert study_names(storage) == ["resnet"]
-    Study.create_or_continue(storage, space, {}, file_hashes(space))
+    Study.create_or_continue(storage, space, {}, hashes())
     torch.save({**weights(), "head.bias": torch.ones(10)}, folder / "net.pt")
-    with pytest.raises(StudyError, match=r"net\.pt has changed since.*--name"):
-        Study.create_or_continue(storage, space, {}, file_hashes(space))
+    with pytest.raises(StudyError, match=r"changed since: net\.pt.*--name"):
+        Study.create_or_continue(storage, space, {}, hashes())
+
+
+def test_a_study_refuses_to_go_on_with_other_images(folder):
+    pixels = np.random.default_rng(0).integers(0, 256, (2, 12, 8, 8), np.uint8)
+    for label, number in itertools.product(range(2), range(12)):
+        (folder / f"images/{label}").mkdir(parents=True, exist_ok=True)
+        Image.fromarray(pixels[label, number]).save(folder / f"images/{label}/{number}.png")
+    data = "{name: image_folder, root: images, channels: 1}"
+    space, store = load_space(SPACE, [*QUICK[1::2], f"trial.data={data}"]), Store.at("store")
+
+    def hashes():
+        return file_hashes(space, store, prepare_data(space, store))
+
+    store.create()
+    storage = open_storage(store, None)
+    Study.create_or_continue(storage, space, {}, hashes())
+    for file in folder.glob("images/*/*.png"):  # copied: as they were, but for their times
+        os.utime(file)
+    Study.create_or_continue(storage, space, {}, hashes())
+    (folder / "images/1/7.png").write_bytes((folder / "images/0/7.png").read_bytes())
+    with pytest.raises(StudyError, match=r"changed since: the images of images\..*--name"):
+        Study.create_or_continue(storage, space, {}, hashes())
+    again = space.model_copy(update={"name": "again"})
+    with pytest.raises(StudyError, match=r'"resnet" started from other files'):
+        Study.create_or_continue(storage, again, {}, hashes(), marks={"confirms": "resnet"})
+    assert study_names(storage) == ["resnet"]
 
 
 def test_the_command_that_a_saved_network_suggests_can_be_typed(folder):

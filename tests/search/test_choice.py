@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import click
 import pytest
@@ -16,7 +17,7 @@ from sqtune.output import console, print_outcome
 from sqtune.report.card import network, overview
 from sqtune.report.facts import gather
 from sqtune.report.finding import finding
-from sqtune.search.choice import choose
+from sqtune.search.choice import choose, is_best
 from sqtune.search.confirmed import Confirmation, Confirmed
 from sqtune.search.described import description
 from sqtune.search.outcome import Outcome
@@ -108,6 +109,17 @@ def test_one_network_is_named_everywhere(store, capsys):
     assert "confirmed trial   1 has the lowest mean" in said
     assert "sqtune best images" in said
     assert "sqtune confirm" not in said
+
+
+def test_the_best_is_the_choice_without_limits_and_what_it_repeats(store):
+    _, attrs, trials = reopened(store)
+    assert [is_best(number, "images", attrs, trials) for number in (0, 1, 2)] == [
+        False,
+        True,
+        False,
+    ]
+    repeated = [replace(trial, duplicate_of=0) if trial.number == 1 else trial for trial in trials]
+    assert is_best(0, "images", attrs, repeated)
 
 
 def test_a_test_error_has_its_spread_and_images_where_they_are_known(store, capsys):

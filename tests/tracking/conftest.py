@@ -18,7 +18,7 @@ import pytest
 from mlflow import MlflowClient
 
 from sqtune.tracking import quiet_environment
-from sqtune.tracking.writer import _create_database
+from sqtune.tracking.database import create_database
 
 quiet_environment()
 
@@ -35,7 +35,7 @@ class Server:
     def __init__(self, folder: Path) -> None:
         self.folder, self.port = folder, free_port()
         self.uri = f"http://127.0.0.1:{self.port}"
-        _create_database(folder / "mlflow.db")
+        create_database(folder / "mlflow.db")
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:

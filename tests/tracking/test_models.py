@@ -26,10 +26,12 @@ from .exported import CLASSES, SHAPE, exported, reserialised, sha256
 PIXELS = np.random.default_rng(5).integers(0, 256, (7, *SHAPE), np.uint8)
 
 
-def ended_run(uri: str, artifacts: Path | None, study: str) -> str:
+def ended_run(
+    uri: str, artifacts: Path | None, study: str, tags: dict[str, str] | None = None
+) -> str:
     """Record a study with one trial that has ended; return the trial's run."""
     tracker = Tracker(uri, artifacts, study)
-    tracker.start_study(study, {}, {}, {})
+    tracker.start_study(study, tags or {}, {}, {})
     tracker.start_trial(3, {"optimizer.lr": 0.1})
     tracker.log_epoch(3, {"epoch": 1, "time": 1_700_000_000_000, "val_error": 0.25})
     tracker.end_trial(3, "FINISHED", {"size_bytes": 100.0}, {"sqtune.state": "finished"}, [])
@@ -107,7 +109,7 @@ def test_an_export_becomes_a_version_that_gives_the_files_logits(
         monkeypatch.delenv(name, raising=False)
     state = (dict(os.environ), mlflow.get_tracking_uri(), mlflow.get_registry_uri())
 
-    done = register(uri, study, run_id, folder, manifest)
+    done = register(uri, study, run_id, folder, manifest, best=True)
 
     assert (dict(os.environ), mlflow.get_tracking_uri(), mlflow.get_registry_uri()) == state
     assert mlflow.active_run() is None
@@ -139,7 +141,7 @@ def test_an_export_becomes_a_version_that_gives_the_files_logits(
     check_loaded(uri, done.uri, data, folder, loading_from)
 
 
-def test_the_same_bytes_have_one_version_and_best_is_what_was_exported_last(store, tmp_path):
+def test_the_same_bytes_have_one_version_and_aliases_tell_the_last_and_the_best(store, tmp_path):
     uri, artifacts = store
     study = "again"
     run_id = ended_run(uri, artifacts, study)
@@ -154,10 +156,20 @@ def test_the_same_bytes_have_one_version_and_best_is_what_was_exported_last(stor
     ):
         done = register(uri, study, run_id, folder, manifests[folder])
         assert (done.version, done.new) == (number, new)
-        best = client.get_model_version_by_alias(done.name, "best")
+        assert done.uri == f"models:/{done.name}@trial-3"
+        last = client.get_model_version_by_alias(done.name, "trial-3")
         data = (folder / "model.onnx").read_bytes()
-        assert best.tags["sqtune.sha256"] == sha256(data)
+        assert last.tags["sqtune.sha256"] == sha256(data)
     assert [int(version.version) for version in versions(client, study)] == [1, 2]
+    assert list(client.get_registered_model(done.name).aliases) == ["trial-3"]
+    register(uri, study, run_id, second, manifests[second], best=True)
+    register(uri, study, run_id, first, manifests[first] | {"source": {"trial": 4}})
+    aliases = client.get_registered_model(done.name).aliases
+    assert {name: int(version) for name, version in aliases.items()} == {
+        "trial-3": 2,
+        "best": 2,
+        "trial-4": 1,
+    }
     client.delete_model_version(done.name, "1")
     done = register(uri, study, run_id, first, manifests[first])
     assert (done.version, done.new) == (3, True)
@@ -244,7 +256,7 @@ def test_a_server_has_the_same_until_it_is_away(server, tmp_path, loading_from):
     client = MlflowClient(server.uri, server.uri)
     before = run_data(client, run_id)
 
-    done = register(server.uri, study, run_id, folder, manifest)
+    done = register(server.uri, study, run_id, folder, manifest, best=True)
 
     again = register(server.uri, study, run_id, folder, manifest)
     assert (done.new, again.new) == (True, False)

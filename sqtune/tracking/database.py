@@ -1,0 +1,123 @@
+"""The embedded tracking store: MLflow's SQLite database, and where its artifacts lie."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+from urllib.parse import urlparse
+from urllib.request import url2pathname
+
+from sqtune.errors import TrackingError
+from sqtune.store import Store
+
+SQLITE = "sqlite:///"
+_PLACES = (  # MLflow keeps absolute addresses
+    ("experiments", "artifact_location"),
+    ("runs", "artifact_uri"),
+    ("logged_models", "artifact_location"),
+    ("model_versions", "source"),
+    ("model_versions", "storage_location"),
+)
+
+
+def database_of(uri: str) -> Path | None:
+    """Return the file of a tracking URI that names one; None of any other.
+
+    >>> database_of("sqlite:////store/mlflow.db?timeout=30"), database_of("http://host:5000")
+    (PosixPath('/store/mlflow.db'), None)
+    """
+    if not uri.startswith(SQLITE):
+        return None
+    return Path(uri.removeprefix(SQLITE).partition("?")[0])
+
+
+def create_database(path: Path) -> None:
+    """Make MLflow's tables, unless they are there, as a whole or not at all.
+
+    Making them takes seconds, and a driver killed meanwhile would leave a file that MLflow can
+    neither use nor mend.
+    """
+    if path.exists():
+        return
+    from mlflow import MlflowClient
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f"{path.name}.{os.getpid()}.part")
+    try:
+        MlflowClient(tracking_uri=f"{SQLITE}{partial}").search_experiments(max_results=1)
+        with closing(sqlite3.connect(partial)) as database:
+            database.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        partial.replace(path)
+    finally:
+        for file in (partial, *path.parent.glob(f"{partial.name}-*")):  # SQLite's own beside it
+            file.unlink(missing_ok=True)
+
+
+def tracking_uri(store: Store, given: str | None) -> str | None:
+    """Return the tracking URI that was given, else the embedded one; None under a URL.
+
+    Raises:
+        TrackingError: The store was moved, and its database cannot be told.
+    """
+    if given is not None:
+        return given
+    if store.url is not None:
+        return None
+    follow_move(store.root / "mlflow.db", store.artifacts)
+    return store.tracking_uri
+
+
+def follow_move(path: Path, artifacts: Path) -> None:
+    """Make a database that was moved or copied with its artifacts name their place now.
+
+    Otherwise what is written goes into the folder that there was, and nothing is found that was
+    moved. Addresses of other places stay as they are.
+
+    Args:
+        path: The database; it may be missing.
+        artifacts: Where its artifacts lie now.
+
+    Raises:
+        TrackingError: The database cannot be written.
+    """
+    if not path.exists():
+        return
+    with closing(sqlite3.connect(path, timeout=30)) as database:
+        olds = list(_left(database, artifacts))
+        try:
+            with database:
+                for old in olds:
+                    _replace(database, old, artifacts.as_uri())
+        except sqlite3.DatabaseError as error:
+            raise TrackingError(
+                f"{path}: it names artifacts in another folder, as the store was moved or copied, "
+                f"and cannot be changed: {error}. Make it writable."
+            ) from error
+
+
+def _left(database: sqlite3.Connection, artifacts: Path) -> Iterator[str]:
+    """Yield the addresses of the folders where a database had its artifacts before."""
+    try:
+        rows = database.execute("SELECT DISTINCT artifact_location FROM experiments").fetchall()
+    except sqlite3.DatabaseError:
+        return  # MLflow says better what is wrong with it
+    for (location,) in rows:
+        if not str(location).startswith("file:///"):
+            continue
+        place = Path(url2pathname(urlparse(location).path))
+        if place.name != artifacts.name or place == artifacts:
+            continue
+        if not (place.exists() and artifacts.exists() and place.samefile(artifacts)):
+            yield location
+
+
+def _replace(database: sqlite3.Connection, old: str, new: str) -> None:
+    for table, column in _PLACES:
+        database.execute(
+            f"UPDATE {table} SET {column} = ? || substr({column}, ?) "
+            f"WHERE {column} = ? OR substr({column}, 1, ?) = ?",
+            (new, len(old) + 1, old, len(old) + 1, f"{old}/"),
+        )
