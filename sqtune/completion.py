@@ -30,7 +30,8 @@ from sqtune.store import DEFAULT_STORE, Store, file_name
 SHELLS = ("bash", "zsh", "fish")
 VARIABLE = "_SQTUNE_COMPLETE"
 CREATED = b'{"op_code":0,'  # how a line of Optuna's journal begins that makes a study
-UNREADABLE = (OSError, ValueError, KeyError, SqtuneError)
+CONFIRMS = b'"user_attr":{"confirms":'  # in a line that says of a study that it confirms another
+UNREADABLE = (OSError, ValueError, LookupError, SqtuneError)
 Completer = Callable[[click.Context, click.Parameter, str], Iterable[str | CompletionItem]]
 
 
@@ -55,13 +56,19 @@ def complete_study(ctx: click.Context) -> Iterator[str]:
 
 @_beginning
 def complete_trial(ctx: click.Context) -> Iterator[str]:
-    """Yield the numbers of trials that have a log: of the study named before, else the latest."""
-    logs = _store(ctx).root / "logs"
+    """Yield the numbers of trials that have a log: of the study named before, else the latest.
+
+    The latest is no confirmation of another one, as commands have it.
+    """
+    store = _store(ctx)
+    logs = store.root / "logs"
     given = [ctx.params.get("name"), *ctx.args]  # click leaves it there before a bare --trial
     if name := next(filter(None, given), None):
         study = logs / file_name(name)
     else:
-        study = max(logs.iterdir(), key=lambda path: path.stat().st_mtime)
+        confirming = confirmations(store) if store.journal.exists() else set()
+        of_searches = (each for each in logs.iterdir() if each.name not in confirming)
+        study = max(of_searches, key=lambda path: path.stat().st_mtime)
     yield from (str(int(path.stem)) for path in sorted(study.glob("*.log")))
 
 
@@ -104,15 +111,29 @@ def names(store: Store) -> list[str]:
     Raises:
         OSError or ValueError: It has none.
     """
-    found, at = [], 0
+    return [line["study_name"] for line in _lines(store, CREATED)]
+
+
+def confirmations(store: Store) -> set[str]:
+    """Return the file names of a store's studies that confirm others.
+
+    Raises:
+        OSError or ValueError: It has no studies.
+    """
+    known = names(store)  # Optuna numbers them as they were begun
+    return {file_name(known[line["study_id"]]) for line in _lines(store, CONFIRMS)}
+
+
+def _lines(store: Store, part: bytes) -> Iterator[dict[str, Any]]:
+    """Yield the lines of the journal that have a part, read."""
     with (
         store.journal.open("rb") as file,
         mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as journal,
     ):
-        while (at := journal.find(CREATED, at)) >= 0 and (end := journal.find(b"\n", at)) >= 0:
-            found.append(json.loads(journal[at:end])["study_name"])
+        at = 0
+        while (at := journal.find(part, at)) >= 0 and (end := journal.find(b"\n", at)) >= 0:
+            yield json.loads(journal[journal.rfind(b"\n", 0, at) + 1 : end])
             at = end
-    return found
 
 
 def script(command: click.Command, shell: str) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -112,20 +112,37 @@ def find_images(paths: Sequence[Path]) -> list[Path]:
     return found
 
 
-def predict(classifier: Classifier, images: Iterable[Path], top: int) -> Iterator[Prediction]:
+def predict(
+    classifier: Classifier,
+    images: Iterable[Path],
+    top: int,
+    on_unreadable: Callable[[Path, DataError], object],
+) -> Iterator[Prediction]:
     """Yield what a network makes of each image, brought to its input as what it was measured on.
 
+    Args:
+        classifier: The network.
+        images: Files.
+        top: How many classes of each, at most.
+        on_unreadable: Told each file that is no image, and why; it is left out.
+
     Raises:
-        DataError: A file is no image.
         ExportError: The network has other classes than its folder says.
     """
     channels, height, width = classifier.image_shape
     rest = iter(images)
-    while batch := list(islice(rest, BATCH)):
-        pixels = np.stack(
-            [read_image(path, channels, (height, width), classifier.resize) for path in batch]
-        )
-        logits = classifier.run(pixels)
+    while paths := list(islice(rest, BATCH)):
+        batch, read = [], []
+        for path in paths:
+            try:
+                read.append(read_image(path, channels, (height, width), classifier.resize))
+            except DataError as error:
+                on_unreadable(path, error)
+            else:
+                batch.append(path)
+        if not batch:
+            continue
+        logits = classifier.run(np.stack(read))
         if logits.shape != (len(batch), len(classifier.classes)):
             raise ExportError(
                 f"the network gives {logits.shape[-1]} logits where {MANIFEST} names "

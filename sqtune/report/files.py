@@ -6,6 +6,7 @@ import os
 import struct
 import zlib
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from sqtune.errors import ConfigError
@@ -70,13 +71,7 @@ def write(out: Path, text: str) -> None:
     Raises:
         ConfigError: It cannot be written there.
     """
-    partial = out.with_name(f".{out.name}.{os.getpid()}.part")
-    try:
-        partial.write_text(text, encoding="utf-8")
-        partial.replace(out)
-    except OSError as error:
-        partial.unlink(missing_ok=True)
-        raise _unwritable(out, error) from None
+    _write_whole(out, text.encode(), "--out")
 
 
 def write_pictures(folder: Path, charts: Sequence[Chart], study: str) -> list[Path]:
@@ -93,17 +88,25 @@ def write_pictures(folder: Path, charts: Sequence[Chart], study: str) -> list[Pa
     written = []
     for number, chart in enumerate(charts, 1):
         picture = folder / f"{number:02d}-{chart.key}.png"
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-            picture.write_bytes(_marked(png(chart), study))
-        except OSError as error:
-            raise _unwritable(picture, error, "--png") from None
+        _write_whole(picture, _marked(png(chart), study), "--png")
         written.append(picture)
     if written:
         for other in set(folder.iterdir()) - set(written):  # charts that the study has no more
             if _mark(study) in _beginning(other):
                 other.unlink(missing_ok=True)
     return written
+
+
+def _write_whole(path: Path, content: bytes, option: str) -> None:
+    partial = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial.write_bytes(content)
+        partial.replace(path)
+    except OSError as error:
+        with suppress(OSError):  # a folder that could not be made
+            partial.unlink(missing_ok=True)
+        raise _unwritable(path, error, option) from None
 
 
 def _mark(study: str) -> bytes:

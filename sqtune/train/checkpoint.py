@@ -23,7 +23,7 @@ from typing import Any
 import torch
 from pydantic import TypeAdapter, ValidationError
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file, save, save_file
+from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
 from sqtune.config.trial import TrialConfig
@@ -149,7 +149,7 @@ def _save_whole(
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir()
     state = {key: value.detach().cpu().contiguous() for key, value in model.state_dict().items()}
-    save_file(state, partial / WEIGHTS)
+    (partial / WEIGHTS).write_bytes(save(state))  # save_file would keep others from reading it
     _save_codes(partial / CODES, quantization)
     (history or LayerHistory()).save(partial)
     content = {

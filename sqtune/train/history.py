@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor
 
 from sqtune.quant import LayerDiagnostics
@@ -62,7 +62,7 @@ class LayerHistory:
         for name, quantized in self._quantized.items():
             nothing = quantized.new_full((self._num_float, *quantized.shape[1:]), math.nan)
             tensors[name] = torch.cat((nothing, quantized))
-        save_file(tensors, folder / LAYERS)
+        (folder / LAYERS).write_bytes(save(tensors))
 
     def state_dict(self) -> dict[str, Any]:
         """Return the epochs so far."""

@@ -92,6 +92,21 @@ def test_numbers_of_trials(store):
     assert completed("export", "none", "--store", store, "--trial", "") == []
 
 
+def test_numbers_of_trials_are_of_the_search_and_not_of_its_confirmation(tmp_path):
+    places = new_store(tmp_path / "store")
+    for name, number in (("found", 3), ("found sure", 4)):
+        study = opened(places, space_of(tmp_path, f"name: {name}\n{SPACE}"))
+        log = places.log(name, number)
+        log.parent.mkdir(parents=True)
+        log.touch()
+        if name == "found sure":
+            study.set_attr("confirms", "found")
+            later = time.time() + 9
+            os.utime(log.parent, (later, later))
+    assert completed("export", "--store", places.root, "--trial", "") == ["3"]
+    assert completed("export", "found sure", "--store", places.root, "--trial", "") == ["4"]
+
+
 def test_paths_of_a_space_file_and_values_of_choices():
     paths = completed("search", "--set", "trial.opt")
     assert "trial.optimizer.lr=" in paths

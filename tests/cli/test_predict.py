@@ -171,8 +171,17 @@ def test_what_is_no_image_is_named(exported, tmp_path):
     text, cut, big = tmp_path / "text.png", tmp_path / "cut.jpg", tmp_path / "gone.png"
     text.write_text("no image")
     cut.write_bytes((images / "red" / "01.jpg").read_bytes()[:200])
-    refused(invoke(folder, good, text, "--json"), str(text), "cannot be read as an image")
     refused(invoke(folder, cut), str(cut), "cannot be read as an image")
+    some = invoke(folder, text, good, cut, good)
+    assert some.exit_code == 2
+    assert [line.split()[0] for line in some.stdout.splitlines()] == [str(good)] * 2
+    assert all(f"{path} cannot be read as an image" in some.stderr for path in (text, cut))
+    told = invoke(folder, good, text, "--json")
+    assert told.exit_code == 2
+    assert [each["image"] for each in json.loads(told.stdout)["images"]] == [str(good)]
+    [unread] = json.loads(told.stdout)["unreadable"]
+    assert unread["image"] == str(text)
+    assert "cannot be read as an image" in unread["error"]
     refused(invoke(folder, big), str(big), "no such file")
 
 

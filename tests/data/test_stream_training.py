@@ -90,6 +90,6 @@ def test_a_set_is_exported_by_a_sample_and_predicted_as_it_was_measured(
             seen.append(pixels)
             return run(pixels)
 
-        found = list(predict(replace(classifier, run=run), files, top=1))
+        found = list(predict(replace(classifier, run=run), files, 1, pytest.fail))
         assert len(found) == len(images) == 10
         assert np.array_equal(seen[0], images.numpy())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import resource
 
 import pytest
 from click.testing import CliRunner
@@ -13,8 +14,11 @@ from search.studies import asked, finish, new_store, opened, space_of
 
 from report.made_up import report, study
 from sqtune.cli import main
+from sqtune.errors import ConfigError
+from sqtune.report.charts import charts_of
 from sqtune.report.facts import gather
-from sqtune.report.files import refuse_taken, write
+from sqtune.report.files import has_pictures_of, refuse_taken, write, write_pictures
+from sqtune.report.render import png
 from sqtune.search.record import PAGE, record_page
 from sqtune.search.storage import open_storage
 from sqtune.search.study import Study
@@ -114,6 +118,23 @@ def test_json_says_what_was_written_and_pictures_are_pictures(store, tmp_path):
     taken = typed(store, "--out", tmp_path / "other.html", "--png", folder)
     assert "--png" in taken.stderr
     assert not (tmp_path / "other.html").exists()
+
+
+def test_a_full_disk_leaves_no_half_picture_and_the_same_command_goes_on(tmp_path):
+    found = report(tmp_path, ["finished"] * 3)
+    charts, folder, uuid = charts_of(found).all(), tmp_path / "charts", found.uuid
+    sizes = [len(png(chart)) for chart in charts[:2]]
+    assert sizes[0] < sizes[1]
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (sum(sizes) // 2, hard))
+    try:
+        with pytest.raises(ConfigError, match=r"--png .*/02-.*cannot be written: File too large"):
+            write_pictures(folder, charts, uuid)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert [path.name[:3] for path in folder.iterdir()] == ["01-"]
+    assert has_pictures_of(uuid, folder)
+    assert len(write_pictures(folder, charts, uuid)) == len(charts)
 
 
 def test_an_empty_study_has_a_page_all_the_same(tmp_path, monkeypatch):

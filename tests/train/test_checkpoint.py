@@ -157,6 +157,13 @@ def test_the_files_are_json_and_safetensors_of_the_predicted_size(tmp_path):
         assert entry["shape"] == [packed_bytes(torch.Size(shape).numel(), Ternary())]
 
 
+def test_others_may_read_what_they_may_read_of_the_store(tmp_path):
+    save(tmp_path / "net")
+    (tmp_path / "plain").touch()
+    modes = {file.name: oct(file.stat().st_mode) for file in (tmp_path / "net").iterdir()}
+    assert set(modes.values()) == {oct((tmp_path / "plain").stat().st_mode)}, modes
+
+
 @pytest.mark.parametrize("name", [WEIGHTS, CODES, ABOUT])
 def test_a_pickle_is_never_executed(tmp_path, name):
     class Bomb:
