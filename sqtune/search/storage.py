@@ -5,8 +5,9 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import shlex
 import time
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from io import FileIO
 from pathlib import Path
 from typing import Any
@@ -19,10 +20,12 @@ from optuna.storages.journal._storage import JournalOperation
 
 from sqtune.errors import StoreError
 from sqtune.search.database import PatientStorage, ask_database, open_database
+from sqtune.search.wording import plural
 from sqtune.settings import without_password
 from sqtune.store import Store
 
 SYNC_SECONDS = 1.0
+FIRST_FIELD = b'{"op_code":'  # how each line of a journal begins
 _ENDS = JournalOperation.SET_TRIAL_STATE_VALUES
 
 
@@ -94,10 +97,15 @@ def open_storage(store: Store, url: str | None, *, mend: bool = False) -> BaseSt
     try:
         # not ".lock", which is a symbolic link of Optuna's own writers, such as its dashboard
         lock = _KernelLock(store.journal.with_suffix(".journal.flock"))
+        refuse_damaged(store.journal, _looks_whole)  # Optuna takes some for none
         if mend and store.journal.exists():
             _mend(store.journal, lock)
         return JournalStorage(_Journal(store.journal, lock))
+    except StoreError:
+        raise
     except Exception as error:  # whatever damaged lines make Optuna raise
+        if not isinstance(error, OSError):
+            refuse_damaged(store.journal, _is_json)
         raise StoreError(
             f"{store.journal} cannot be opened as a study storage: {error}. Give --store another "
             "folder."
@@ -137,6 +145,48 @@ def _unusable(url: str, error: Exception) -> StoreError:
         f"--study-storage {without_password(url)} cannot be opened as a study storage: "
         f"{reason}. Give the URL of a database that answers, or leave --study-storage out."
     )
+
+
+def refuse_damaged(journal: Path, is_good: Callable[[bytes], bool]) -> None:
+    """Refuse a journal that has a damaged line; the last one may be half written.
+
+    Args:
+        journal: The file; it may be missing.
+        is_good: Tells whether a line, without its end, is one of Optuna's.
+
+    Raises:
+        StoreError: It has one; the message says which, and what to do.
+    """
+    if not journal.exists():
+        return
+    with journal.open("rb") as file:
+        for number, line in enumerate(file, 1):
+            if is_good(line.rstrip(b"\n")) or _is_begun(line, number):
+                continue
+            name, end = shlex.quote(str(journal)), file.tell() - len(line)
+            before = plural(number - 1, "line")
+            raise StoreError(
+                f"{journal}: line {number:,} is damaged, so studies cannot be read. Put a copy of "
+                f"the file in its place, or keep what is before that line, {before}: "
+                f"cp {name} {name}.damaged && truncate -s {end} {name}"
+            )
+
+
+def _looks_whole(line: bytes) -> bool:
+    return line.startswith(FIRST_FIELD) and line.endswith(b"}") and b"\0" not in line
+
+
+def _is_json(line: bytes) -> bool:
+    try:
+        return isinstance(json.loads(line), dict)
+    except ValueError:
+        return False
+
+
+def _is_begun(line: bytes, number: int) -> bool:
+    """Tell whether a line is the last one, and somebody is writing it or died meanwhile."""
+    ours = number > 1 or FIRST_FIELD.startswith(line[: len(FIRST_FIELD)])
+    return ours and not line.endswith(b"\n")
 
 
 def _mend(journal: Path, lock: _KernelLock) -> None:

@@ -39,9 +39,14 @@ def create_database(path: Path) -> None:
 
     Making them takes seconds, and a driver killed meanwhile would leave a file that MLflow can
     neither use nor mend.
+
+    Raises:
+        TrackingError: Something else has its name.
     """
-    if path.exists():
+    if path.is_file():
         return
+    if path.exists():  # MLflow would try to open it for minutes
+        raise TrackingError(f"{path} is no file, and has the name of MLflow's database. Move it.")
     from mlflow import MlflowClient
 
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -83,7 +88,7 @@ def follow_move(path: Path, artifacts: Path) -> None:
     Raises:
         TrackingError: The database cannot be written.
     """
-    if not path.exists():
+    if not path.is_file():
         return
     with closing(sqlite3.connect(path, timeout=30)) as database:
         olds = list(_left(database, artifacts))

@@ -240,10 +240,10 @@ def _make_registered_model(client: MlflowClient, name: str, study: str) -> None:
 
 
 def _refuse_missing_database(uri: str) -> None:
-    """Refuse a file that is not there: MLflow would make one, which takes seconds."""
+    """Refuse a file that is not there: MLflow would make one, or wait for minutes."""
     path = database_of(uri)
-    if path is not None and not path.exists():
-        raise _not_registered(f"{path} does not exist")
+    if path is not None and not path.is_file():
+        raise _not_registered(f"there is no file {path}")
 
 
 def _not_registered(why: str) -> TrackingError:

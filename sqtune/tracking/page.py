@@ -29,7 +29,7 @@ def log_page(uri: str, study: str, uuid: str, text: str) -> str | None:
         TrackingError: MLflow does not answer, or does not take it.
     """
     database = database_of(uri)
-    if database is not None and not database.exists():
+    if database is not None and not database.is_file():
         return None  # MLflow would make a database, which takes seconds
     with quiet():
         from mlflow import MlflowClient

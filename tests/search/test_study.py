@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import resource
+import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -284,6 +285,40 @@ def test_a_full_disk_under_the_journal_leaves_whole_lines(store: Store, space: S
     again = Study.create_or_continue(open_storage(store, None), space, {})
     train(again, again.ask())
     assert [trial.state for trial in again.trials()] == ["finished"]
+
+
+@pytest.mark.parametrize(
+    ("line", "junk"),
+    [(3, b"{}\n"), (3, b'{"op_code":1,"wor\n'), (3, b"\0" * 512 + b"\n"), (None, b"junk\n")],
+)
+def test_a_damaged_line_is_named_and_what_the_message_says_keeps_those_before_it(
+    store: Store, space: SearchSpace, line: int | None, junk: bytes
+) -> None:
+    study = Study.create_or_continue(open_storage(store, None), space, {})
+    study.ask()
+    lines = store.journal.read_bytes().splitlines(keepends=True)
+    at = len(lines) if line is None else line
+    store.journal.write_bytes(b"".join([*lines[:at], junk, *lines[at:]]))
+    for mend in (False, True):
+        with pytest.raises(
+            StoreError, match=rf"line {at + 1} is damaged.* {at} lines: cp"
+        ) as error:
+            open_storage(store, None, mend=mend)
+    subprocess.run(["sh", "-c", str(error.value).partition("lines: ")[2]], check=True)
+    assert store.journal.read_bytes() == b"".join(lines[:at])
+    assert junk in store.journal.with_name("studies.journal.damaged").read_bytes()
+    names = study_names(open_storage(store, None))
+    assert names == ([space.name] if line is None else [])
+
+
+@pytest.mark.parametrize("content", [b"hello\n", b"hello", b"\0" * 64])
+def test_a_file_that_is_no_journal_is_not_taken_for_an_empty_one(
+    store: Store, content: bytes
+) -> None:
+    store.journal.write_bytes(content)
+    with pytest.raises(StoreError, match="line 1 is damaged"):
+        open_storage(store, None, mend=True)
+    assert store.journal.read_bytes() == content
 
 
 def test_a_whole_journal_is_not_touched(store: Store, space: SearchSpace) -> None:

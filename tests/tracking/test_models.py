@@ -19,6 +19,7 @@ from sqtune.tracking import Tracker
 from sqtune.tracking.models import model_name, register
 from sqtune.tracking.page import log_page
 from sqtune.tracking.quiet import QUIET
+from sqtune.tracking.writer import Writer
 
 from .conftest import free_port
 from .exported import CLASSES, SHAPE, exported, reserialised, sha256
@@ -225,8 +226,14 @@ def test_what_mlflow_does_not_have_is_said(store, tmp_path):
     with pytest.raises(TrackingError, match=f"has no run {'0' * 32}"):
         register(uri, "study", "0" * 32, tmp_path / "out", manifest)
     missing = tmp_path / "missing.db"
-    with pytest.raises(TrackingError, match="does not exist"):
+    with pytest.raises(TrackingError, match="there is no file"):
         register(f"sqlite:///{missing}", "study", "0" * 32, tmp_path / "out", manifest)
+    missing.mkdir()
+    with pytest.raises(TrackingError, match="there is no file"):
+        register(f"sqlite:///{missing}", "study", "0" * 32, tmp_path / "out", manifest)
+    assert log_page(f"sqlite:///{missing}", "study", "study", "<p>") is None
+    with pytest.raises(TrackingError, match=r"missing\.db is no file"):
+        Writer(f"sqlite:///{missing}", artifacts, "study", print).connect()
     assert not missing.exists()
     with pytest.raises(TrackingError, match=r"give --tracking-uri\. The files are complete"):
         register(None, "study", "0" * 32, tmp_path / "out", manifest)
