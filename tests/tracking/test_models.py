@@ -228,13 +228,13 @@ def test_what_mlflow_does_not_have_is_said(store, tmp_path):
     missing = tmp_path / "missing.db"
     with pytest.raises(TrackingError, match="there is no file"):
         register(f"sqlite:///{missing}", "study", "0" * 32, tmp_path / "out", manifest)
+    assert not missing.exists()
     missing.mkdir()
     with pytest.raises(TrackingError, match="there is no file"):
         register(f"sqlite:///{missing}", "study", "0" * 32, tmp_path / "out", manifest)
     assert log_page(f"sqlite:///{missing}", "study", "study", "<p>") is None
     with pytest.raises(TrackingError, match=r"missing\.db is no file"):
         Writer(f"sqlite:///{missing}", artifacts, "study", print).connect()
-    assert not missing.exists()
     with pytest.raises(TrackingError, match=r"give --tracking-uri\. The files are complete"):
         register(None, "study", "0" * 32, tmp_path / "out", manifest)
 
