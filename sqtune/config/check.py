@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
@@ -20,6 +19,7 @@ from sqtune.config.space import SearchSpace
 from sqtune.config.trial import TrialConfig
 from sqtune.data import known_image_size
 from sqtune.errors import ConfigError, NetworkError, did_you_mean
+from sqtune.files import expanded
 from sqtune.networks import Factory, check_image_size
 
 OTHER_LOSSES = ("distillation", "regularization")  # fields that change what is optimised
@@ -171,12 +171,19 @@ def _wrong_configuration(space: SearchSpace, values: dict[str, Any]) -> Iterator
     if config.start is not None:
         named["start", "weights"] = config.start.weights
     for field, path in named.items():
-        if path is not None and not (path and Path(path).expanduser().exists()):
+        if path is not None and not (path and _exists(path)):
             yield (
                 _home(values, field),
                 f"{path!r}: no such folder or file. Give a folder that sqtune wrote, or a file "
                 "with a state_dict.",
             )
+
+
+def _exists(path: str) -> bool:
+    try:
+        return expanded(path).exists()
+    except ConfigError:  # of nobody's home folder
+        return False
 
 
 def _chosen(values: dict[str, Any], keys: Keys, home: Keys) -> str:

@@ -49,6 +49,7 @@ COMPARED = """
 trial: {num_epochs: 1}
 compare: {methods: [{name: BWN, values: {quantizer: {name: binary}}}]}
 """
+HOMELESS = "~no.such.user/x"
 NETS = "def build(num_classes):\n    raise RuntimeError('no layers today')\n"
 FACTORY = "trial.network={factory: 'nets:build'}"
 FOLDER = "trial.data={name: image_folder, root: nowhere, image_size: 32}"
@@ -157,6 +158,7 @@ STUDIES = [
 PLACES = [
     (("show", "--store", "file"), StoreError, ["file is not a folder. Give --store"]),
     (("store", "--store", ""), StoreError, ['--store "": is no place. Give --store a folder']),
+    (("show", "--store", HOMELESS), ConfigError, [f"{HOMELESS}: no home folder is known for"]),
     (("show", "--store", "s3://"), StoreError, ['--store "s3://": is no place']),
     (("store", "--store", "nowhere"), StoreError, ["no store in", "--store"]),
     (("store", "--store", "nonsense://x"), StoreError, ["--store nonsense://x cannot be opened"]),
@@ -167,6 +169,11 @@ PLACES = [
     ((*TRAIN, "--set", "trial.start.weights=nowhere"), ConfigError, ["trial.start.weights"]),
     ((*TRAIN, "--set", "trial.start.weights=file"), StoreError, ["trial.start.weights: file"]),
     ((*TRAIN, "--set", FOLDER), DataError, ["trial.data.root: nowhere is not a folder"]),
+    (
+        (*TRAIN, "--set", f"trial.data={{name: image_folder, root: {HOMELESS}}}"),
+        ConfigError,
+        ["trial.data.root"],
+    ),
     (("predict", "empty", "nowhere.png"), DataError, ["nowhere.png: no such file"]),
     (("predict", "empty", "empty"), DataError, ["empty has no images"]),
     (("predict", "empty", "file"), ExportError, ["empty holds no network"]),
