@@ -132,6 +132,8 @@ CONFIGS = [
     (("best", "--max-size", "3 apples"), ConfigError, ["--max-size: '3 apples' is not a size"]),
     (("best", "--max-error", "few"), ConfigError, ["--max-error: 'few' is not an error"]),
     (("best", "--knee", "--max-size", "2KiB"), ConfigError, ["--knee", "leave out"]),
+    (("compare", "--space", "compared.yaml", "--name", "-x"), ConfigError, ['--name "-x": ']),
+    (("store", "prune", "--max-size", "0.0001KiB"), ConfigError, ["--max-size: '0.0001KiB'"]),
     (("store", "prune", "--max-size", "lots"), ConfigError, ["--max-size: 'lots'"]),
     ((*TRAIN, "--out", "."), ConfigError, ["--out .: exists and is not an empty folder"]),
     ((*TRAIN, "--out", "file"), ConfigError, ["--out file: exists"]),
@@ -179,7 +181,12 @@ PLACES = [
     (("predict", "empty", "file"), ExportError, ["empty holds no network"]),
     (("verify", "nowhere"), ExportError, ["nowhere is no folder"]),
     (("verify", "empty"), ExportError, ["manifest.json is missing"]),
-    (("export", "--network", "empty", "--out", "new"), StoreError, ["empty does not hold"]),
+    (
+        ("export", "--network", "empty", "--out", "new"),
+        ConfigError,
+        ["--network empty: "],
+    ),
+    (("export", "--network", "nope", "--out", "new"), ConfigError, ["nope: ", "train --out wrote"]),
     (("export", *HERE, "--out", "file"), ExportError, ["--out file: exists and is no folder"]),
     (("export", *HERE, "--out", "store"), ExportError, ["--out store: holds"]),
 ]
