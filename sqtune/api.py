@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 # Of tqdm, which Optuna imports, in notebooks without widgets; nobody sees its bars here.
 warnings.filterwarnings("ignore", "IProgress not found")
 
+TEXT = (str, type(None))
 RAISED: dict[str, type[SqtuneError]] = {
     "failures": TrainingError,
     "unwritable": StoreError,
@@ -98,6 +99,12 @@ def search(
     from sqtune.search.progress import Progress
     from sqtune.search.run import run_search
 
+    _check("space", space, (str, os.PathLike, Mapping), "a space file's path, or a mapping")
+    _check("overrides", overrides, (Mapping, type(None)), "a mapping, {path: value}")
+    for argument, count in (("trials", trials), ("concurrent", concurrent)):
+        _check(argument, count, (int, type(None)), "a whole number")
+    _check("name", name, TEXT, "a text")
+    _check("warm_start", warm_start, TEXT, "a study's name")
     source = space if isinstance(space, Mapping) else Path(space)
     asked = asked_space(
         source,
@@ -107,6 +114,7 @@ def search(
         max_concurrent=concurrent,
         time_limit_seconds=parsed("time_limit", parse_duration, time_limit),
         target_error=parsed("target_error", parse_share, target_error),
+        in_code=True,
     )
     places = _places(store, study_storage, tracking_uri, address, working_dir, offline=offline)
     progress = Progress(printer(quiet=quiet))
@@ -140,6 +148,7 @@ def open_study(
     from sqtune.notebook import Study
     from sqtune.search.look import load_study
 
+    _check("name", name, TEXT, "a study's name")
     places = _places(store, study_storage, tracking_uri)
     study, trials = load_study(places.store.place, places.study_storage, name)
     return Study(study.space, trials, places, attrs=study.attrs)
@@ -156,6 +165,11 @@ def _places(
 ) -> Places:
     from sqtune.search.outcome import Places
 
+    _check("store", store, (*TEXT, os.PathLike), "a folder or a URL")
+    _check("working_dir", working_dir, (*TEXT, os.PathLike), "a folder")
+    urls = {"study_storage": study_storage, "tracking_uri": tracking_uri, "address": address}
+    for argument, url in urls.items():
+        _check(argument, url, TEXT, "a text")
     cluster = setting("address", address)
     return Places(
         Store.at(setting("store", None if store is None else os.fspath(store)) or DEFAULT_STORE),
@@ -165,6 +179,12 @@ def _places(
         None if working_dir is None else Path(working_dir).resolve(),
         offline,
     )
+
+
+def _check(argument: str, value: object, kinds: tuple[type, ...], what: str) -> None:
+    """Refuse an argument of another kind, as a program without a type checker may give it."""
+    if not isinstance(value, kinds):
+        raise ConfigError(f"{argument}={value!r}: give {what}.")
 
 
 def _as_yaml(path: str, value: Any) -> str:

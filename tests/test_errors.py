@@ -22,7 +22,7 @@ ROOT = Path(sqtune.__file__).parent
 HANDED_ON = re.compile(r"^[-\w.{}\[\]:' ]*\{\w*(error|message|str\(error\))\w*\}\.?$")
 INNER = (  # stand within another message, which has the remedy
     *("has other layers here", "it holds numbers that are not finite", " has no run"),
-    *("has elements that are not finite", " missing on {place}: {reason}"),
+    "has elements that are not finite",
 )
 RULE = re.compile(r", not \{|\bcannot be |never fall|no layer to quantize|its model is hybrid")
 OF_CODE = (  # what calls them is code: the rule is enough

@@ -88,8 +88,8 @@ def compare(
     from sqtune.config.compared import comparison_space
 
     more = [] if concurrent is None else [f"search.max_concurrent={concurrent}"]
-    more += [f"name={json.dumps(name)}"] if name is not None else []
-    compared = load_space(space_file, [*overrides, *more])
+    told = {} if name is None else {f"name={json.dumps(name)}": f"--name {json.dumps(name)}"}
+    compared = load_space(space_file, [*overrides, *more, *told], told)
     space = comparison_space(compared, seeds)
     if out is not None:
         check_new_folder(out)

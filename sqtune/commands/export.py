@@ -174,6 +174,7 @@ def _chosen(
         ExportError: The trial has no finished network.
     """
     from sqtune.search.chosen import Chosen, asked_for, chosen_network
+    from sqtune.train.checkpoint import ABOUT
 
     ways = {
         "--trial": trial is not None,
@@ -187,6 +188,11 @@ def _chosen(
     if network is not None:
         if name is not None:
             raise ConfigError(f"--network is a folder, not one of study {name!r}: leave one out.")
+        if not (network / ABOUT).is_file():
+            raise ConfigError(
+                f"--network {network}: sqtune has written no network there. Give the folder that "
+                "sqtune train --out wrote; one of a study is chosen by its name and --trial."
+            )
         source: Source = {"study": None, "trial": None, "run_id": None, "network": str(network)}
         return Chosen(network, source), ""
     from sqtune.search.choice import choose

@@ -21,6 +21,7 @@ def asked_space(
     max_concurrent: int | None = None,
     time_limit_seconds: float | None = None,
     target_error: float | None = None,
+    in_code: bool = False,
 ) -> SearchSpace:
     """Read and check what is to be searched.
 
@@ -32,23 +33,27 @@ def asked_space(
         max_concurrent: In place of search.max_concurrent.
         time_limit_seconds: In place of search.time_limit_seconds.
         target_error: In place of search.target_error (0..1).
+        in_code: Whether a program gave them, not the command line: messages name its arguments.
 
     Raises:
         ConfigError: Something breaks a rule, or there is nothing to search.
     """
     beside = {
-        "search.num_trials": num_trials,
-        "search.max_concurrent": max_concurrent,
-        "search.time_limit_seconds": time_limit_seconds,
-        "search.target_error": target_error,
-        "name": name,
+        "trials": ("search.num_trials", num_trials),
+        "concurrent": ("search.max_concurrent", max_concurrent),
+        "time_limit": ("search.time_limit_seconds", time_limit_seconds),
+        "target_error": ("search.target_error", target_error),
+        "name": ("name", name),
     }
-    given = [
-        f"{path}={json.dumps(value, ensure_ascii=False)}"
-        for path, value in beside.items()
-        if value is not None
-    ]
-    space = load_space(source, [*overrides, *given])
+    told = {text: f"overrides: {text}" for text in overrides} if in_code else {}
+    given = list(overrides)
+    for argument, (path, value) in beside.items():
+        if value is not None:
+            text = json.dumps(value, ensure_ascii=False)
+            option = f"{argument}=" if in_code else f"--{argument.replace('_', '-')} "
+            given.append(f"{path}={text}")
+            told[given[-1]] = f"{option}{text}"
+    space = load_space(source, given, told)
     if space.compare is not None:
         file = isinstance(source, Path)
         place = str(source) if file else "the given space"

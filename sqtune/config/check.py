@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
@@ -13,15 +12,23 @@ from sqtune.config.corners import corner_points
 from sqtune.config.grid import NO_GRID, endless
 from sqtune.config.layers import useless_rule
 from sqtune.config.messages import explain
-from sqtune.config.parameters import no_value_of
+from sqtune.config.parameters import (
+    ChoiceParameter,
+    FloatParameter,
+    IntParameter,
+    no_value_of,
+)
 from sqtune.config.paths import Keys, NoSuchEntryError
 from sqtune.config.point_check import wrong_points
 from sqtune.config.space import SearchSpace
 from sqtune.config.trial import TrialConfig
 from sqtune.data import known_image_size
 from sqtune.errors import ConfigError, NetworkError, did_you_mean
+from sqtune.files import expanded
 from sqtune.networks import Factory, check_image_size
 
+MOST_STEPS = 1_000_000  # of a range: its values are listed
+MOST_WHOLE = 2**53  # beyond it floats, in which samplers reckon, leave whole numbers out
 OTHER_LOSSES = ("distillation", "regularization")  # fields that change what is optimised
 
 
@@ -30,6 +37,8 @@ def problems(space: SearchSpace) -> Iterator[tuple[Keys, str]]:
 
     What follows a problem may rest on it: only the first one is sure.
     """
+    yield from _wrong_names(space)
+    yield from _too_many_values(space)
     yield from _wrong_conditions(space)
     yield from _other_losses(space)
     yield from _endless_grid(space)
@@ -38,6 +47,41 @@ def problems(space: SearchSpace) -> Iterator[tuple[Keys, str]]:
     for values in corner_points(space):
         yield from _wrong_configuration(space, values)
     yield from wrong_points(space, _wrong_configuration)
+
+
+def _wrong_names(space: SearchSpace) -> Iterator[tuple[Keys, str]]:
+    """Yield names that could not be seen or typed."""
+    names: dict[Keys, str] = {("name",): space.name}
+    for index, method in enumerate(space.compare.methods if space.compare else ()):
+        names["compare", "methods", index, "name"] = method.name
+    for keys, name in names.items():
+        if not name.strip():
+            yield keys, "a name of blanks alone cannot be seen: give it a letter."
+    if space.name.startswith("-"):
+        yield (
+            ("name",),
+            f"{space.name!r} would be read as an option where it is typed: let it begin with "
+            'another sign than "-".',
+        )
+
+
+def _too_many_values(space: SearchSpace) -> Iterator[tuple[Keys, str]]:
+    """Yield ranges whose values cannot be listed, or not be told apart by a sampler."""
+    for path, parameter in space.space.items():
+        low, high = parameter.bounds if not isinstance(parameter, ChoiceParameter) else (0, 0)
+        if isinstance(parameter, IntParameter) and max(-low, high) > MOST_WHOLE:
+            yield (
+                ("space", path, "int"),
+                f"samplers tell whole numbers apart up to {MOST_WHOLE} (2 to the power of 53): "
+                "write a smaller one.",
+            )
+        step = parameter.step if isinstance(parameter, FloatParameter) else None
+        if step is not None and (high - low) / step >= MOST_STEPS:
+            yield (
+                ("space", path, "step"),
+                f"steps of {step:g} from {low:g} to {high:g} are more than {MOST_STEPS:,}: write a "
+                "larger one, or leave it out: then every number is a value.",
+            )
 
 
 def _other_losses(space: SearchSpace) -> Iterator[tuple[Keys, str]]:
@@ -167,16 +211,29 @@ def _wrong_configuration(space: SearchSpace, values: dict[str, Any]) -> Iterator
         keys, message = useless
         home = _home(values, keys)
         yield home, f"{message}{_chosen(values, ('network',), home)}"
+    root = getattr(config.data, "root", None)
+    if root is not None and not root.strip():
+        yield (
+            _home(values, ("data", "root")),
+            "names no folder: give one; the one you are in is called . (a point).",
+        )
     named: dict[Keys, str | None] = {("distillation", "teacher"): config.distillation.teacher}
     if config.start is not None:
         named["start", "weights"] = config.start.weights
     for field, path in named.items():
-        if path is not None and not (path and Path(path).expanduser().exists()):
+        if path is not None and not (path and _exists(path)):
             yield (
                 _home(values, field),
                 f"{path!r}: no such folder or file. Give a folder that sqtune wrote, or a file "
                 "with a state_dict.",
             )
+
+
+def _exists(path: str) -> bool:
+    try:
+        return expanded(path).exists()
+    except ConfigError:  # of nobody's home folder
+        return False
 
 
 def _chosen(values: dict[str, Any], keys: Keys, home: Keys) -> str:

@@ -62,6 +62,11 @@ class Comparison(Strict):
                     f"{method.name} is compared with {method.against!r}, which is no method; "
                     f"they are: {', '.join(names)}."
                 )
+            if method.against == method.name:
+                raise ValueError(
+                    f"{method.name} is compared with itself: name another method, or leave "
+                    "against out."
+                )
         return self
 
     def epochs(self, method: Method, budget: Budget, num_epochs: int) -> int:

@@ -146,15 +146,31 @@ def _count_linked(space: SearchSpace, paths: Sequence[str]) -> int:
     kinds: dict[str, list[tuple[Any, int]]] = {}
     for path in paths:
         values = all_values(space.space[path])
-        if path not in conditions:
-            kinds[path] = [(None, len(values))]
-            continue
-        alike: dict[tuple[bool, ...], list[Any]] = {}
-        for value in values:
-            met = tuple(space.meets(value, wanted) for wanted in conditions[path])
-            alike.setdefault(met, []).append(value)
-        kinds[path] = [(group[0], len(group)) for group in alike.values()]
+        named = path in conditions
+        kinds[path] = _kinds(values, conditions[path]) if named else [(None, len(values))]
     return _count(space, paths, kinds, {})
+
+
+def _kinds(values: Sequence[Any], conditions: Sequence[Any]) -> list[tuple[Any, int]]:
+    """Return one of the values that meet the same conditions, and how many they are, of each kind.
+
+    >>> _kinds(range(10), [[3, 5], 3])
+    [(3, 1), (5, 1), (0, 8)]
+    """
+    looked_at = values
+    if isinstance(values, range):  # as long as it may be, what no condition names acts alike
+        lists = (wanted if isinstance(wanted, list) else [wanted] for wanted in conditions)
+        asked = {each for wanted in lists for each in wanted if isinstance(each, int)}
+        looked_at = sorted(each for each in asked if each in values)
+    alike: dict[tuple[bool, ...], list[Any]] = {}
+    for value in looked_at:
+        met = tuple(SearchSpace.meets(value, wanted) for wanted in conditions)
+        alike.setdefault(met, []).append(value)
+    kinds = [(group[0], len(group)) for group in alike.values()]
+    if len(values) > len(looked_at):
+        other = next(value for value in values if value not in looked_at)
+        kinds.append((other, len(values) - len(looked_at)))
+    return kinds
 
 
 def _count(

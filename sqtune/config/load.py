@@ -29,7 +29,9 @@ Source = Path | Mapping[str, Any]  # a space file, or its content
 NAMELESS = "study"  # the name of what has none
 
 
-def load_space(source: Source, overrides: Sequence[str] = ()) -> SearchSpace:
+def load_space(
+    source: Source, overrides: Sequence[str] = (), told: Mapping[str, str] | None = None
+) -> SearchSpace:
     """Read and check a space file.
 
     Args:
@@ -37,13 +39,15 @@ def load_space(source: Source, overrides: Sequence[str] = ()) -> SearchSpace:
         overrides: `PATH=VALUE` each, the path starting with a section of the file, the value as
             YAML. A fixed value takes the place of a searched one, and of its values in points;
             points that have another one there are left out.
+        told: How overrides were given that were not given by --set, for messages.
 
     Raises:
         ConfigError: Something breaks a rule; the message names place, rule and remedy.
     """
     file = read_yaml(source) if isinstance(source, Path) else as_if_read(source)
     content = {"name": source.stem if isinstance(source, Path) else NAMELESS, **file.content}
-    origin = {name: _override(content, name) for name in overrides}
+    given = [(text, (told or {}).get(text, f"--set {text}")) for text in overrides]
+    origin = {shown: _override(content, text, shown) for text, shown in given}
     try:
         space = SearchSpace.model_validate_json(json.dumps(content))
     except ValidationError as error:
@@ -60,24 +64,24 @@ def space_text(source: Source) -> str:
     return (read_yaml(source) if isinstance(source, Path) else as_if_read(source)).text
 
 
-def _override(content: dict[str, Any], text: str) -> Keys:
-    """Put `PATH=VALUE` into the content; return its keys."""
+def _override(content: dict[str, Any], text: str, shown: str) -> Keys:
+    """Put `PATH=VALUE`, which messages show as it was given, into the content; return its keys."""
     path, equals, value = text.partition("=")
     section, _, rest = path.strip().partition(".")
     sections = list(SearchSpace.model_fields)
     for home, fields in HOMES.items():
         if equals and section in fields and section not in sections:
-            raise ConfigError(f'--set {text}: no such section. Did you mean "{home}.{path}"?')
+            raise ConfigError(f'{shown}: no such section. Did you mean "{home}.{path}"?')
     if not equals or not section or (section not in WHOLE and not rest):
         raise ConfigError(
-            f"--set {text}: an override is PATH=VALUE: write for example --set trial.num_epochs=2."
+            f"{shown}: an override is PATH=VALUE: write for example --set trial.num_epochs=2."
         )
     if section not in sections:
-        raise ConfigError(f"--set {text}: no such section. {did_you_mean(section, sections)}")
+        raise ConfigError(f"{shown}: no such section. {did_you_mean(section, sections)}")
     try:
         parsed = parse_value(value)
     except ConfigError as error:
-        raise ConfigError(f"--set {text}: {error}") from None
+        raise ConfigError(f"{shown}: {error}") from None
     if not rest:
         content[section] = parsed
         return (section,)
@@ -85,10 +89,10 @@ def _override(content: dict[str, Any], text: str) -> Keys:
     try:
         put(content, keys, parsed)
     except NoSuchEntryError as error:
-        raise ConfigError(f"--set {text}: {error}") from None
+        raise ConfigError(f"{shown}: {error}") from None
     if section == "trial" and _given_by_all_methods(content.get("compare"), rest):
         raise ConfigError(
-            f"--set {text}: every method under compare: has its own {rest}, so this would change "
+            f"{shown}: every method under compare: has its own {rest}, so this would change "
             "nothing. Change the methods: --set compare.methods=[...], or the file."
         )
     if section == "trial" and isinstance(content.get("space"), dict):
@@ -136,7 +140,7 @@ def _located(file: YamlFile, origin: dict[str, Keys], problem: tuple[Keys, str])
         shared = min(len(path), len(keys))
         if shared and path[:shared] == keys[:shared]:
             inside = ".".join(str(key) for key in keys[len(path) :])
-            return ConfigError(f"--set {override}: {f'{inside}: ' if inside else ''}{message}")
+            return ConfigError(f"{override}: {f'{inside}: ' if inside else ''}{message}")
     line = file.line(keys)
     place = f"{file.place}:{line}" if line else file.place
     return ConfigError(f"{place}: {dotted}: {message}" if dotted else f"{place}: {message}")

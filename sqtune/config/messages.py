@@ -57,11 +57,17 @@ def explain(error: ValidationError, model: type[BaseModel]) -> tuple[Keys, str]:
         case "tuple_type" | "list_type":
             shown = "a mapping" if isinstance(value, dict) else repr(value)
             return keys, f"a list is needed here, such as [a, b], not {shown}."
+        case "too_short" if isinstance(value, list | tuple):
+            return keys, f"a list of at least {_items(context['min_length'])} is needed here."
         case "value_error":
             return keys, str(context["error"])
     message = finding["msg"].replace("Input should be", "must be")
     shown = "" if isinstance(value, dict | list) else f", not {value!r}"
     return keys, f"{message}{shown}."
+
+
+def _items(count: int) -> str:
+    return f"{count} item{'' if count == 1 else 's'}"
 
 
 def _walk(schema: dict[str, Any], loc: Keys) -> tuple[Keys, dict[str, Any]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import re
 from typing import Any
 
 Keys = tuple[str | int, ...]
@@ -27,7 +28,8 @@ def keys_of(path: str) -> Keys:
     ('overrides', 0, 'quantizer', 'bits')
     """
     parts = path.split(".")
-    return tuple(int(part) if part.isascii() and part.isdigit() else part for part in parts)
+    # no list is as long as ten digits say, and Python reads no more than 4,300
+    return tuple(int(part) if re.fullmatch("[0-9]{1,9}", part) else part for part in parts)
 
 
 def get(tree: Any, keys: Keys) -> Any:

@@ -28,6 +28,13 @@ def _parse(text: str | float, units: dict[str, int], what: str, examples: str) -
     return value
 
 
+def _whole(text: str | int, units: dict[str, int], what: str, examples: str) -> int:
+    value = int(_parse(text, units, what, examples))
+    if value < 1:
+        raise ValueError(f"{text!r} is not {what}: it must be 1 at least.")
+    return value
+
+
 def parse_size(text: str | int) -> int:
     """Return the bytes of a size such as 64KiB, 20kB, 1.5MiB or 4096.
 
@@ -37,7 +44,7 @@ def parse_size(text: str | int) -> int:
     >>> parse_size("64KiB"), parse_size("20kB"), parse_size("4096")
     (65536, 20000, 4096)
     """
-    return int(_parse(text, SIZES, "a size", "64KiB"))
+    return _whole(text, SIZES, "a size", "64KiB")
 
 
 def parse_count(text: str | int) -> int:
@@ -49,7 +56,7 @@ def parse_count(text: str | int) -> int:
     >>> parse_count("20M"), parse_count(1500)
     (20000000, 1500)
     """
-    return int(_parse(text, COUNTS, "a count", "20M"))
+    return _whole(text, COUNTS, "a count", "20M")
 
 
 def parse_duration(text: str | float) -> float:
@@ -84,16 +91,16 @@ def parse_share(text: str | float) -> float:
     return share
 
 
-def _strict(parse: Any) -> BeforeValidator:
+def _strict(parse: Any, examples: str) -> BeforeValidator:
     def check(value: Any) -> Any:
         if isinstance(value, bool) or not isinstance(value, str | int | float):
-            raise ValueError(f"{value!r} is not a number with a unit.")
+            raise ValueError(f"a number is needed here, such as {examples}, not {value!r}.")
         return parse(value)
 
     return BeforeValidator(check, json_schema_input_type=str | float)
 
 
-Size = Annotated[int, Field(gt=0), _strict(parse_size)]
-Count = Annotated[int, Field(gt=0), _strict(parse_count)]
-Seconds = Annotated[float, Field(gt=0), _strict(parse_duration)]
-ErrorShare = Annotated[float, Field(gt=0, lt=1), _strict(parse_share)]
+Size = Annotated[int, Field(gt=0), _strict(parse_size, "64KiB")]
+Count = Annotated[int, Field(gt=0), _strict(parse_count, "20M")]
+Seconds = Annotated[float, Field(gt=0), _strict(parse_duration, "2h or 90min")]
+ErrorShare = Annotated[float, Field(gt=0, lt=1), _strict(parse_share, "1% or 0.01")]

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import io
 import json
+import re
 from collections.abc import Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from numbers import Integral, Real
 from pathlib import Path
@@ -15,8 +17,24 @@ from ruamel.yaml.comments import CommentedMap, CommentedSeq
 from ruamel.yaml.constructor import DuplicateKeyError
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
+from sqtune.config.paths import Keys
 from sqtune.errors import ConfigError
 from sqtune.shipped import BEGIN
+
+MOST_BITS = 1024  # of a whole number, which are 308 digits; Python prints no more than 4,300
+UNSTORABLE = re.compile(r"[\0\ud800-\udfff]")  # NUL, and half a letter of UTF-16
+
+
+class UnfitError(ValueError):
+    """A value that no field can hold.
+
+    Attributes:
+        keys: Where it stands.
+    """
+
+    def __init__(self, keys: Keys, message: str) -> None:
+        super().__init__(": ".join(filter(None, (".".join(map(str, keys)), message))))
+        self.keys = keys
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,12 +96,20 @@ def read_yaml(path: Path) -> YamlFile:
         raise ConfigError(f"{path}: is nested too deep. Check its brackets.") from None
     except YAMLError as error:
         raise ConfigError(f"{path}: not valid YAML: {error}. Check indentation.") from None
+    except ValueError as error:  # a day that is none, a number of too many digits
+        message = _not_read(error)
+        raise ConfigError(f"{path}: {message}") from None
     if not isinstance(tree, CommentedMap):
         raise ConfigError(
             f"{path}: holds no mapping. A space file has the keys trial:, space:, search: and "
             "resources:."
         )
-    return YamlFile(str(path), _plain(tree), text, tree)
+    try:
+        return YamlFile(str(path), _plain(tree), text, tree)
+    except UnfitError as error:
+        line = YamlFile(str(path), {}, text, tree).line(error.keys)
+        place = f"{path}:{line}" if line else str(path)
+        raise ConfigError(f"{place}: {error}") from None
 
 
 def as_if_read(content: Mapping[str, Any]) -> YamlFile:
@@ -91,7 +117,10 @@ def as_if_read(content: Mapping[str, Any]) -> YamlFile:
 
     Tuples count as lists, paths as texts and numbers of numpy as numbers.
     """
-    plain = _plain(content)
+    try:
+        plain = _plain(content)
+    except UnfitError as error:
+        raise ConfigError(f"the given space: {error}") from None
     return YamlFile("the given space", plain, json.dumps(plain, indent=1), CommentedMap())
 
 
@@ -108,6 +137,11 @@ def parse_value(text: str) -> Any:
         raise ConfigError(
             f"{text!r} is not a YAML value: {problem}. Write text in quotes, lists as [1, 2]."
         ) from None
+    except UnfitError as error:
+        raise ConfigError(str(error)) from None
+    except ValueError as error:
+        message = _not_read(error)
+        raise ConfigError(message) from None
 
 
 def as_yaml(content: Mapping[str, Any]) -> str:
@@ -121,14 +155,32 @@ def as_yaml(content: Mapping[str, Any]) -> str:
     return written.getvalue()
 
 
-def _plain(node: Any) -> Any:
-    """Return ruamel's annotated data, or a program's, as plain dicts, lists and scalars."""
+def _plain(node: Any, keys: Keys = ()) -> Any:
+    """Return ruamel's annotated data, or a program's, as plain dicts, lists and scalars.
+
+    Raises:
+        UnfitError: Something in it is none of these.
+    """
     if isinstance(node, Mapping):
-        return {str(key): _plain(value) for key, value in node.items()}
+        return {str(key): _plain(value, (*keys, str(key))) for key, value in node.items()}
     if isinstance(node, list | tuple):
-        return [_plain(value) for value in node]
+        return [_plain(value, (*keys, index)) for index, value in enumerate(node)]
     if isinstance(node, bool) or node is None:
         return node
     if isinstance(node, Integral):
+        if int(node).bit_length() > MOST_BITS:
+            raise UnfitError(keys, "a number of hundreds of digits: write a smaller one.")
         return int(node)
-    return float(node) if isinstance(node, Real) else str(node)  # dates are no values of ours
+    if isinstance(node, Real):
+        return float(node)
+    if isinstance(node, bytes | bytearray | AbstractSet):
+        raise UnfitError(keys, "bytes and sets are no values here: write a text, or a list.")
+    text = str(node)  # dates are no values of ours
+    if UNSTORABLE.search(text):
+        raise UnfitError(keys, "holds a sign that no file or database takes: leave it out.")
+    return text
+
+
+def _not_read(error: ValueError) -> str:
+    what = " ".join(str(error).partition("; use sys.")[0].split())
+    return f"a value cannot be read: {what}. Write texts and dates in quotes, numbers shorter."

@@ -15,6 +15,7 @@ from sqtune.data.images import IMAGE_SUFFIXES, Images, image_files, is_image, re
 from sqtune.data.spec import ImageFolder, ImageNet
 from sqtune.data.stream import LEAVE_OUT, View
 from sqtune.errors import DataError
+from sqtune.files import expanded
 
 LARGEST_IN_MEMORY = 4 * 10**9  # bytes of images, train and test
 LOOKED_AT = 64  # files that show whether a set is grey
@@ -49,7 +50,7 @@ class Files:
 
 
 def _root(data: ImageFolder | ImageNet) -> Path:
-    root = Path(data.root).expanduser()
+    root = expanded(data.root, "trial.data.root")
     if root.is_dir():
         return root
     inside = "train/ and val/ with one sub-folder of images per class, as torchvision's ImageFolder"
@@ -210,7 +211,7 @@ def read_files(data: ImageFolder, train: Files, test: Files | None) -> tuple[Ima
     Raises:
         DataError: An image cannot be read, or images differ in size while no image_size is given.
     """
-    root = Path(data.root).expanduser()
+    root = expanded(data.root)
     read = _read(data, root, train)
     if test is None:
         return read, None

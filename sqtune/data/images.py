@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from sqtune.data.spec import Cifar
 from sqtune.errors import DataError
+from sqtune.files import expanded
 
 if TYPE_CHECKING:
     from PIL.Image import Image as PILImage
@@ -51,7 +52,7 @@ def load_cifar(data: Cifar) -> tuple[Images, Images]:
     from torchvision import datasets
 
     kind = {"cifar10": datasets.CIFAR10, "cifar100": datasets.CIFAR100}[data.name]
-    root = Path(data.root).expanduser()
+    root = expanded(data.root, "trial.data.root")
     try:
         train, test = (kind(root, train=part, download=True) for part in (True, False))
     except (OSError, RuntimeError) as error:

@@ -22,6 +22,7 @@ from sqtune.data.spec import Cifar, Data, DataFactory, Digits, ImageFolder, Imag
 from sqtune.data.split import AnySplit, Split, Splits, open_prepared, spread, write_prepared
 from sqtune.data.stream import FileNames, StreamedSplit
 from sqtune.errors import DataError
+from sqtune.files import expanded
 
 FORMAT = 3  # part of a prepared file's key: raise it when its content changes
 AUGMENTATION = ("crop_padding", "mirror")  # acts in training, not on the stored images
@@ -130,7 +131,7 @@ def _parts(data: Data, shares: Sequence[Images | Files]) -> list[AnySplit]:
     if not names:
         return parts
     assert isinstance(data, ImageFolder | ImageNet)
-    root, all_names, first = Path(data.root).expanduser().absolute(), FileNames.of(names), 0
+    root, all_names, first = expanded(data.root).absolute(), FileNames.of(names), 0
     for number, share in enumerate(shares):
         labels = torch.from_numpy(share.labels_N)
         view = view_of(data, training=number == 0)

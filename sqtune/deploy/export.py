@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import torch
@@ -29,7 +29,7 @@ from sqtune.deploy.runtime import Logits, Pixels, Run
 from sqtune.deploy.sizes.footprint import footprint
 from sqtune.deploy.subject import Subject, open_subject
 from sqtune.deploy.verify import verify_folder
-from sqtune.errors import ExportError
+from sqtune.errors import ExportError, did_you_mean
 from sqtune.networks.by_factory import code_of
 from sqtune.provenance import provenance
 from sqtune.train.checkpoint import load_network
@@ -55,6 +55,9 @@ class Request:
         activations: "trained", or the whole numbers to calibrate.
         source: Where the network comes from.
         force: Whether `out` may be an exported folder, which is replaced.
+
+    Raises:
+        ExportError: Form or activations are not known.
     """
 
     network: Path
@@ -64,6 +67,16 @@ class Request:
     activations: ActivationForm
     source: Source
     force: bool = False
+
+    def __post_init__(self) -> None:
+        for name, value, known in (
+            ("form", self.form, get_args(Form)),
+            ("activations", self.activations, ("trained", *BITS)),
+        ):
+            if value not in known:
+                raise ExportError(
+                    f"{name}: {value!r} is unknown. {did_you_mean(str(value), known)}"
+                )
 
 
 def export(request: Request, say: Say = print) -> dict[str, Any]:

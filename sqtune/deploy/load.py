@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
 
 from sqtune.deploy.checks.seal import MANIFEST
 from sqtune.deploy.exported import open_exported
 from sqtune.deploy.torch_file import load_torch, network_of, torch_bytes
 from sqtune.deploy.trained_network import TrainedNetwork
 from sqtune.errors import ExportError
+from sqtune.files import expanded
 from sqtune.train.checkpoint import ABOUT, load_codes, load_network
 
 INSTEAD = {
@@ -38,9 +38,9 @@ def load(path: str | os.PathLike[str], *, run_factory: bool = False) -> TrainedN
     Raises:
         ExportError: There is no such network, the file is damaged, or it is of another form.
         StoreError: The folder of a trained network is missing something or damaged.
-        ConfigError: The factory is not there, or was not to be run.
+        ConfigError: The factory is not there, or was not to be run; or nobody has that home folder.
     """
-    path = Path(path).expanduser()
+    path = expanded(os.fspath(path))
     if path.suffix == ".onnx":
         raise ExportError(f"{path} is {INSTEAD['onnx']}. For torch: sqtune export --form torch.")
     if not path.is_dir():

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from sqtune.errors import ConfigError
 from sqtune.files.base import Files, Listed
 from sqtune.files.later import LaterFiles
 from sqtune.files.local import LocalFiles
@@ -19,6 +20,7 @@ __all__ = [
     "Listed",
     "LocalFiles",
     "RemoteFiles",
+    "expanded",
     "files_at",
     "folder_of",
     "is_url",
@@ -34,8 +36,31 @@ def is_url(place: Path | str) -> bool:
 
 
 def folder_of(place: Path | str) -> Path:
-    """Return the folder that a place which is no URL names."""
-    return Path(str(place).removeprefix(FOLDER_SCHEME)).expanduser()
+    """Return the folder that a place which is no URL names.
+
+    Raises:
+        ConfigError: It begins with a home folder that nobody knows.
+    """
+    return expanded(str(place).removeprefix(FOLDER_SCHEME))
+
+
+def expanded(path: Path | str, field: str | None = None) -> Path:
+    """Return a path with the home folder in place of its "~" or "~NAME".
+
+    Args:
+        path: As it was written.
+        field: Where it stands in the configuration, for the message.
+
+    Raises:
+        ConfigError: Nobody of that name has a home folder here.
+    """
+    try:
+        return Path(path).expanduser()
+    except RuntimeError:
+        raise ConfigError(
+            f"{f'{field}: ' if field else ''}{path}: no home folder is known for "
+            f"{Path(path).parts[0]}. Give the whole path, or ./{path} where it is a name."
+        ) from None
 
 
 def files_at(place: Path | str) -> Files:

@@ -257,7 +257,7 @@ def _wrap_up(
         trials=trials,
         choice=choice,
         network=None if choice is None else store.network(study.name, choice.trial.number),
-        tracking_problem=None if tracker.error is None else str(tracker.error),
+        tracking_problem=tracker.error,
         stage_problem=next(filter(None, (t.facts.get("stage_problem") for t in trials)), None),
         why=study.exhausted if ending == "exhausted" else hindrance and hindrance[1],
         front_page=tracker.front_page,

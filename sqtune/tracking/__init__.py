@@ -51,16 +51,17 @@ class Tracker:
     ) -> None:
         self._uri = uri
         self._jobs = Jobs(spool_folder)
-        self._missing: TrackingError | None = None
+        self._missing: str | None = None
         self.new_run_ids: queue.SimpleQueue[tuple[int, str]] = queue.SimpleQueue()
         writer = Writer(uri, artifacts, study, lambda *new: self.new_run_ids.put(new), fetch)
         self._writer = writer
         self._worker = Worker(writer, self._jobs, patient=offline)
 
     @property
-    def error(self) -> Exception | None:
-        """What kept it from recording; None while all is well, or may yet be."""
-        return self._worker.unreachable or self._missing
+    def error(self) -> str | None:
+        """What kept it from recording, on a line; None while all is well, or may yet be."""
+        unreachable = self._worker.unreachable
+        return self._missing if unreachable is None else first_line(unreachable)
 
     @property
     def trouble(self) -> str | None:
@@ -183,7 +184,7 @@ class Tracker:
         if left:
             reason = self._worker.trouble or f"still busy after {timeout_seconds:g} s"
             place = without_password(self._uri)
-            self._missing = TrackingError(f"{_in_words(left)} missing on {place}: {reason}")
+            self._missing = f"{_in_words(left)} missing on {place}: {reason}"
 
     def _put(self, kind: Kind, number: int | None, **arguments: Any) -> None:
         if self._worker.unreachable is None:

@@ -17,6 +17,7 @@ from torch.nn import functional
 from sqtune.config.trial import TrialConfig
 from sqtune.data.split import Splits
 from sqtune.errors import StoreError
+from sqtune.files import expanded
 from sqtune.train.checkpoint import load_network
 from sqtune.train.compute import Computing, Inputs
 from sqtune.train.start import put_weights, read_weights
@@ -71,7 +72,7 @@ class SoftTargets:
         if self._spec.weight == 0:
             return
         if self._spec.teacher is not None:
-            self._read(Path(self._spec.teacher).expanduser(), model, splits)
+            self._read(expanded(self._spec.teacher, FIELD), model, splits)
         elif config.has_float_warmup:
             self._waiting = self._is_own = True
         else:

@@ -18,6 +18,7 @@ import torch
 
 from sqtune.config.trial import TrialConfig
 from sqtune.errors import StoreError
+from sqtune.files import expanded
 from sqtune.networks.by_factory import code_of
 from sqtune.quant import Float, Selection, epoch_ratio, epoch_stage
 from sqtune.train.checkpoint import ABOUT, WEIGHTS
@@ -187,7 +188,7 @@ def _teaching(config: TrialConfig) -> Any:
 
 def _weights_sha256(path: str, field: str, *, whole: bool = False) -> str:
     """Return the sha256 of weights; `whole`: of the description beside them, which has theirs."""
-    place = Path(path).expanduser()
+    place = expanded(path, field)
     file = place / (ABOUT if whole else WEIGHTS) if place.is_dir() else place
     try:
         facts = file.stat()

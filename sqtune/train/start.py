@@ -24,9 +24,11 @@ from torch import Tensor, nn
 
 from sqtune.config.training import Start
 from sqtune.errors import StoreError
+from sqtune.files import expanded
 from sqtune.quant.rules import matches
 from sqtune.train.checkpoint import WEIGHTS, load_weights
 
+FIELD = "trial.start.weights"
 WRAPPERS = ("state_dict", "model")  # keys under which checkpoints hold a state_dict
 PREFIXES = ("module.", "_orig_mod.")  # what DataParallel and torch.compile put before all names
 SHOWN = 3  # keys in a message
@@ -38,7 +40,7 @@ def load_start(model: nn.Module, start: Start) -> None:
     Raises:
         StoreError: The weights are missing, unreadable or do not fit, or a pattern matches nothing.
     """
-    state = read_weights(Path(start.weights).expanduser(), "trial.start.weights")
+    state = read_weights(expanded(start.weights, FIELD), FIELD)
     _check_patterns(start.fresh, {_module(key) for key in (*model.state_dict(), *state)})
 
     def wanted(key: str) -> bool:
@@ -46,7 +48,7 @@ def load_start(model: nn.Module, start: Start) -> None:
 
     kept = {key: value for key, value in model.state_dict().items() if not wanted(key)}
     taken = {key: value for key, value in state.items() if wanted(key)}
-    put_weights(model, {**taken, **kept}, f"trial.start.weights: {start.weights}", fresh=True)
+    put_weights(model, {**taken, **kept}, f"{FIELD}: {start.weights}", fresh=True)
 
 
 def read_weights(path: Path, field: str) -> dict[str, Tensor]:

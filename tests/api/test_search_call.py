@@ -130,9 +130,13 @@ def test_an_export_predicts_what_the_network_does(searched, tmp_path, capsys):
 @pytest.mark.parametrize(
     ("changes", "options", "message"),
     [
-        ({}, {"overrides": {"trial.optimizer.lrr": 1}}, 'trial.optimizer.lrr.*mean "lr"'),
+        ({}, {"overrides": {"trial.optimizer.lrr": 1}}, '^overrides: trial.optimizer.lrr.*"lr"'),
         ({}, {"overrides": {"trial.seed": object()}}, "trial.seed: <object .* is no value"),
-        ({}, {"trials": 0}, "search.num_trials=0"),
+        ({}, {"trials": -1}, "^trials=-1: must be greater than or equal to 1"),
+        ({}, {"overrides": ["trial.num_epochs=2"]}, r"^overrides=\[.*: give a mapping"),
+        ({}, {"trials": "3"}, "^trials='3': give a whole number"),
+        ({}, {"name": 3}, "^name=3: give a text"),
+        ({}, {"address": 8265}, "^address=8265: give a text"),
         ({}, {"time_limit": "soon"}, "time_limit: 'soon' is not a time"),
         ({}, {"target_error": 7}, "target_error: 7 is not an error"),
         ({"sapce": {}}, {}, 'the given space: sapce: no such field. Did you mean "space"'),
@@ -143,6 +147,21 @@ def test_mistakes_are_errors_with_a_remedy(tmp_path, changes, options, message):
     with pytest.raises(ConfigError, match=message):
         sqtune.search(space(**changes), store=tmp_path / "store", **options)
     assert not (tmp_path / "store").exists()
+
+
+@pytest.mark.parametrize(
+    ("act", "message"),
+    [
+        (lambda: sqtune.search(None), "^space=None: give a space file's path, or a mapping"),
+        (lambda: sqtune.open_study(3), "^name=3: give a study's name"),
+        (lambda: sqtune.open_study(store=b"store"), "^store=b'store': give a folder or a URL"),
+    ],
+)
+def test_what_is_of_another_kind_is_named(tmp_path, monkeypatch, act, message):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ConfigError, match=message):
+        act()
+    assert not any(tmp_path.iterdir())
 
 
 def test_a_second_ray_in_the_process_is_refused(tmp_path):

@@ -52,6 +52,7 @@ def test_names_of_studies_the_newest_first(store, command):
     assert completed(command, "--store", store, "") == list(reversed(NAMES))
     assert completed(command, "--store", store, "res") == ["resnet-2", "resnet"]
     assert completed(command, "--store", store, "mein V") == [NAMES[0]]
+    assert completed(command, "--store", "~no.such.user", "") == []
 
 
 def test_names_for_options_and_from_the_usual_places(store, monkeypatch, tmp_path):

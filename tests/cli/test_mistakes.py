@@ -49,6 +49,7 @@ COMPARED = """
 trial: {num_epochs: 1}
 compare: {methods: [{name: BWN, values: {quantizer: {name: binary}}}]}
 """
+HOMELESS = "~no.such.user/x"
 NETS = "def build(num_classes):\n    raise RuntimeError('no layers today')\n"
 FACTORY = "trial.network={factory: 'nets:build'}"
 FOLDER = "trial.data={name: image_folder, root: nowhere, image_size: 32}"
@@ -131,6 +132,8 @@ CONFIGS = [
     (("best", "--max-size", "3 apples"), ConfigError, ["--max-size: '3 apples' is not a size"]),
     (("best", "--max-error", "few"), ConfigError, ["--max-error: 'few' is not an error"]),
     (("best", "--knee", "--max-size", "2KiB"), ConfigError, ["--knee", "leave out"]),
+    (("compare", "--space", "compared.yaml", "--name", "-x"), ConfigError, ['--name "-x": ']),
+    (("store", "prune", "--max-size", "0.0001KiB"), ConfigError, ["--max-size: '0.0001KiB'"]),
     (("store", "prune", "--max-size", "lots"), ConfigError, ["--max-size: 'lots'"]),
     ((*TRAIN, "--out", "."), ConfigError, ["--out .: exists and is not an empty folder"]),
     ((*TRAIN, "--out", "file"), ConfigError, ["--out file: exists"]),
@@ -157,6 +160,7 @@ STUDIES = [
 PLACES = [
     (("show", "--store", "file"), StoreError, ["file is not a folder. Give --store"]),
     (("store", "--store", ""), StoreError, ['--store "": is no place. Give --store a folder']),
+    (("show", "--store", HOMELESS), ConfigError, [f"{HOMELESS}: no home folder is known for"]),
     (("show", "--store", "s3://"), StoreError, ['--store "s3://": is no place']),
     (("store", "--store", "nowhere"), StoreError, ["no store in", "--store"]),
     (("store", "--store", "nonsense://x"), StoreError, ["--store nonsense://x cannot be opened"]),
@@ -167,12 +171,22 @@ PLACES = [
     ((*TRAIN, "--set", "trial.start.weights=nowhere"), ConfigError, ["trial.start.weights"]),
     ((*TRAIN, "--set", "trial.start.weights=file"), StoreError, ["trial.start.weights: file"]),
     ((*TRAIN, "--set", FOLDER), DataError, ["trial.data.root: nowhere is not a folder"]),
+    (
+        (*TRAIN, "--set", f"trial.data={{name: image_folder, root: {HOMELESS}}}"),
+        ConfigError,
+        ["trial.data.root"],
+    ),
     (("predict", "empty", "nowhere.png"), DataError, ["nowhere.png: no such file"]),
     (("predict", "empty", "empty"), DataError, ["empty has no images"]),
     (("predict", "empty", "file"), ExportError, ["empty holds no network"]),
     (("verify", "nowhere"), ExportError, ["nowhere is no folder"]),
     (("verify", "empty"), ExportError, ["manifest.json is missing"]),
-    (("export", "--network", "empty", "--out", "new"), StoreError, ["empty does not hold"]),
+    (
+        ("export", "--network", "empty", "--out", "new"),
+        ConfigError,
+        ["--network empty: "],
+    ),
+    (("export", "--network", "nope", "--out", "new"), ConfigError, ["nope: ", "train --out wrote"]),
     (("export", *HERE, "--out", "file"), ExportError, ["--out file: exists and is no folder"]),
     (("export", *HERE, "--out", "store"), ExportError, ["--out store: holds"]),
 ]

@@ -39,6 +39,8 @@ AS_A_WHOLE = {
     "{name: a, values: {seed: 1}}": "a gives seed: .* seeds from --seeds",
     "{name: a, values: {num_epochs: 8}}": r"a gives num_epochs: epochs come from trial\.num_epochs",
     "{name: a, against: b, values: {batch_size: 8}}": "with 'b', which is no method; they are: a",
+    "{name: a, against: a, values: {batch_size: 8}}": "a is compared with itself: name another",
+    "{name: ' ', values: {batch_size: 8}}": "a name of blanks alone cannot be seen",
     "{name: a, values: {batch_size: 8}}, {name: a, values: {batch_size: 9}}": r"twice: \['a'\]",
     "{name: a, values: {start.fresh: [stem]}}, {name: b, values: {batch_size: 9}}": (
         r"compare\.methods: start\.fresh .* stands nowhere for b"

@@ -22,6 +22,12 @@ def refused(path, text: str, *overrides: str) -> str:
         ("trial:\n  start:\n    weights: gone.pt\n", 3, "trial.start.weights", "gone.pt"),
         ("trial:\n  start: {weights: ''}\n", 2, "trial.start.weights", ""),
         (
+            "trial:\n  start: {weights: ~no.such.user/x}\n",
+            2,
+            "trial.start.weights",
+            "~no.such.user/x",
+        ),
+        (
             "trial:\n  distillation:\n    weight: 0.5\n    teacher: gone.pt\n",
             4,
             "trial.distillation.teacher",

@@ -39,6 +39,14 @@ space:
 == log and step of whole numbers
 space:
   num_epochs: {int: [1, 9], log: true, step: 2}  #! space.num_epochs: log and step & leave one out.
+== steps that cannot be listed
+space:
+  optimizer.lr:
+    float: [0.1, 1]
+    step: 1.0e-300  #! space.optimizer.lr.step: steps of 1e-300 from 0.1 to 1 are more & larger
+== whole numbers that no sampler tells apart
+space:
+  seed: {int: [0, 9223372036854775807]}  #! space.seed.int: & up to 9007199254740992 & smaller
 == step 0
 space:
   num_epochs:

@@ -11,6 +11,13 @@ MISTAKES = """
 == rungs that fall
 search:
   early_stopping: {name: stop, rungs: [0.5, 0.25]}  #! search.early_stopping.rungs: rungs are shares
+== no rung at all
+search:
+  early_stopping: {name: stop, rungs: []}  #! search.early_stopping.rungs: a list of at least 1 item
+== a limit that is no number
+target: {max_flash: true}  #! target.max_flash: a number is needed here, such as 64KiB, not True.
+== a limit of less than a byte
+target: {max_flash: 0.0001KiB}  #! target.max_flash: '0.0001KiB' is not & 1 at least
 == a rung at the end
 search:
   early_stopping: {name: stop, rungs: [0.5, 1.0]}  #! search.early_stopping.rungs: rungs are shares

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 from mistakes import assert_told, cases
 
 from sqtune.config import load_space
+from sqtune.config.asked import asked_space
 from sqtune.errors import ConfigError
 
 MISTAKES = """
@@ -188,6 +191,20 @@ trial:
 trial: {data: {name: image_folder, root: images}}
 space:
   data.image_size: {choice: [32, 7]}  #! space.data.image_size: & too deep for images of 7x7
+== images nowhere
+trial:
+  data: {name: image_folder, root: " ", image_size: 8}  #! trial.data.root: names no folder
+== bytes
+trial:
+  keep_float:
+    - stem
+    - !!binary aGVh  #! trial.keep_float.1: bytes and sets are no values here: write a text
+== a sign that no file takes
+trial:
+  start: {weights: "net\\0"}  #! trial.start.weights: holds a sign that no file & leave it out
+== half a letter
+search:
+  sampler: "\\ud800"  #! search.sampler: holds a sign that no file & leave it out
 == YAML: open list
 trial:
   a: [1, 2
@@ -216,6 +233,42 @@ trial: {seed: 2}  #! found duplicate key "trial". Keep one of the two.
 @pytest.mark.parametrize("text", cases(MISTAKES))
 def test_a_mistake_is_told_with_its_line_rule_and_remedy(tmp_path, text):
     assert_told(tmp_path, text)
+
+
+@pytest.mark.parametrize(
+    ("name", "rule"),
+    [
+        ("-x", "would be read as an option"),
+        (" ", "cannot be seen: give it a letter"),
+        ("a\0b", "holds a sign that no file or database takes"),
+    ],
+)
+def test_a_name_that_cannot_be_typed_is_refused_with_its_place(tmp_path, name, rule):
+    path = tmp_path / "space.yaml"
+    path.write_text(f"trial: {{}}\nname: {json.dumps(name)}\n")
+    with pytest.raises(ConfigError, match=rf"^{path}:2: name: .*{rule}"):
+        load_space(path)
+    path.write_text("trial: {}\n")
+    with pytest.raises(ConfigError, match=rf'^--name ".*": .*{rule}'):
+        asked_space(path, name=name)
+
+
+def test_a_number_of_thousands_of_digits_is_a_message_wherever_it_stands(tmp_path):
+    path, digits = tmp_path / "space.yaml", 5000 * "1"
+    path.write_text(f"trial: {{seed: {digits}}}\n")
+    with pytest.raises(ConfigError, match=r"a value cannot be read: .*numbers shorter"):
+        load_space(path)
+    path.write_text(f"trial:\n  seed: 0x{digits}\n")
+    with pytest.raises(
+        ConfigError, match=rf"^{path}:2: trial.seed: a number of hundreds of digits"
+    ):
+        load_space(path)
+    for override in (f"trial.seed={digits}", f"trial.overrides.{digits}.match=stem"):
+        path.write_text("trial: {overrides: [{match: stem, quantizer: {name: float}}]}\n")
+        with pytest.raises(ConfigError, match=r"^--set trial"):
+            load_space(path, [override])
+    with pytest.raises(ConfigError, match=r"^the given space: trial\.seed: a number of hundreds"):
+        load_space({"trial": {"seed": 10**5000}})
 
 
 @pytest.mark.parametrize("text", ["- a\n- b\n", "hello\n", "", "# only a comment\n", "null\n"])

@@ -41,7 +41,7 @@ def tracking(folder, error=None):
     yield tracker
     tracker.close()
     assert tracker.error is None or error is not None, tracker.error
-    assert error is None or error in str(tracker.error)
+    assert error is None or error in tracker.error
 
 
 def runs(folder):
@@ -212,7 +212,7 @@ def test_a_trial_that_cannot_be_recorded_is_named_and_the_others_go_on(tmp_path)
         tracker.end_study("FINISHED", {})
     _, trials = runs(tmp_path)
     assert [trials[number].info.status for number in (0, 1)] == ["RUNNING", "FINISHED"]
-    assert "gone.safetensors" in str(tracker.error)
+    assert "gone.safetensors" in tracker.error
 
 
 def test_a_database_that_is_none_stops_nothing_and_is_named(tmp_path):
@@ -221,3 +221,4 @@ def test_a_database_that_is_none_stops_nothing_and_is_named(tmp_path):
         tracker.start_trial(0, {})
         with pytest.raises(Exception, match="does not answer"):
             tracker.wait_until_connected()
+    assert "\n" not in tracker.error, "SQL and all"
