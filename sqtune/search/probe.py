@@ -35,8 +35,9 @@ def probe_epoch(
 ) -> Probe:
     """Train a part of the first and of the last epoch, and time the last.
 
-    Every quantizer acts in the last one, and what is done only once has been done in the first.
-    Threads of torch are put back.
+    Every quantizer acts in the last one, and what is done only once has been done before: in the
+    first, and where that is compiling, which follows what is computed, in two more last ones (clips
+    of activations are set in one's first step). Threads of torch are put back.
 
     Args:
         config: What to train.
@@ -56,6 +57,8 @@ def probe_epoch(
     try:
         training = Training(config, part.to(target), target)
         training.run_epoch(1)
+        for _ in range(0 if config.compute.compile == "off" else 2):
+            training.run_epoch(config.num_epochs)
         started = time.perf_counter()
         result = training.run_epoch(config.num_epochs)
         seconds = time.perf_counter() - started
