@@ -15,6 +15,7 @@ from sqtune.data import Data
 from sqtune.store import Store
 
 if TYPE_CHECKING:
+    from sqtune.data.split import Splits
     from sqtune.deploy.sizes.footprint import Footprint
     from sqtune.train.stage_store import StageStore
 
@@ -76,7 +77,7 @@ def file_hashes(space: SearchSpace, store: Store, read: Mapping[Path, Any]) -> d
     for data, path in _paths(configs, store).items():
         splits = read[path] if path in read else open_prepared(path)
         source = getattr(data, "root", None) or getattr(data, "factory", None) or data.name
-        images.setdefault(f"the images of {source}", []).append(splits.fingerprint)
+        images.setdefault(f"the images of {source}", []).append(_images_sha256(splits))
     return {
         **{source: _sha256(splits) for source, splits in images.items()},
         **{path: fingerprint(Path(path).expanduser()) for path in sorted(paths)},
@@ -89,6 +90,19 @@ def _paths(configs: Collection[TrialConfig], store: Store) -> dict[Data, Path]:
     from sqtune.data.prepare import prepared_path
 
     return {data: prepared_path(data, store.data) for data in {each.data for each in configs}}
+
+
+def _images_sha256(splits: Splits) -> str:
+    """Return a sha256 of a data set's images and split; of a streamed one of its files' names.
+
+    A streamed set's own fingerprint has times, which a copy of it on another machine may not share.
+    """
+    from sqtune.data.stream import StreamedSplit
+
+    first = splits.parts[0]
+    if isinstance(first, StreamedSplit):
+        return hashlib.sha256(first.names.text.numpy().tobytes()).hexdigest()
+    return splits.fingerprint
 
 
 def _sha256(fingerprints: Sequence[str]) -> str:

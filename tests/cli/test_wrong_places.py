@@ -155,30 +155,36 @@ def test_a_study_refuses_to_go_on_from_other_weights(folder):
         Study.create_or_continue(storage, space, {}, hashes())
 
 
-def test_a_study_refuses_to_go_on_with_other_images(folder):
+def write_images(folder: Path) -> None:
     pixels = np.random.default_rng(0).integers(0, 256, (2, 12, 8, 8), np.uint8)
     for label, number in itertools.product(range(2), range(12)):
-        (folder / f"images/{label}").mkdir(parents=True, exist_ok=True)
-        Image.fromarray(pixels[label, number]).save(folder / f"images/{label}/{number}.png")
-    data = "{name: image_folder, root: images, channels: 1}"
+        (folder / f"{label}").mkdir(parents=True, exist_ok=True)
+        Image.fromarray(pixels[label, number]).save(folder / f"{label}/{number}.png")
+
+
+@pytest.mark.parametrize("storage", ["memory", "stream"])
+def test_a_study_refuses_to_go_on_with_other_images(folder, storage):
+    write_images(folder / "images")
+    data = f"{{name: image_folder, root: images, channels: 1, image_size: 8, storage: {storage}}}"
     space, store = load_space(SPACE, [*QUICK[1::2], f"trial.data={data}"]), Store.at("store")
 
     def hashes():
         return file_hashes(space, store, prepare_data(space, store))
 
     store.create()
-    storage = open_storage(store, None)
-    Study.create_or_continue(storage, space, {}, hashes())
-    for file in folder.glob("images/*/*.png"):  # copied: as they were, but for their times
+    studies = open_storage(store, None)
+    Study.create_or_continue(studies, space, {}, hashes())
+    for file in folder.glob("images/*/*.png"):  # as they were, but for their times: copied
         os.utime(file)
-    Study.create_or_continue(storage, space, {}, hashes())
-    (folder / "images/1/7.png").write_bytes((folder / "images/0/7.png").read_bytes())
+    Study.create_or_continue(studies, space, {}, hashes())
+    changed = folder / "images/1" / ("7.png" if storage == "memory" else "12.png")
+    changed.write_bytes((folder / "images/0/7.png").read_bytes())
     with pytest.raises(StudyError, match=r"changed since: the images of images\..*--name"):
-        Study.create_or_continue(storage, space, {}, hashes())
+        Study.create_or_continue(studies, space, {}, hashes())
     again = space.model_copy(update={"name": "again"})
     with pytest.raises(StudyError, match=r'"resnet" started from other files'):
-        Study.create_or_continue(storage, again, {}, hashes(), marks={"confirms": "resnet"})
-    assert study_names(storage) == ["resnet"]
+        Study.create_or_continue(studies, again, {}, hashes(), marks={"confirms": "resnet"})
+    assert study_names(studies) == ["resnet"]
 
 
 def test_the_command_that_a_saved_network_suggests_can_be_typed(folder):
