@@ -39,7 +39,7 @@ def refuse_other_files(name: str, stored: Mapping[str, str], given: Mapping[str,
     for path, digest in given.items():
         if stored.get(path, digest) != digest:
             raise StudyError(
-                f'the study "{name}" started from other files: changed since: {path}. Its '
+                f'the study "{name}" started from other files: {path} has changed since. Its '
                 "trials would not compare. Give --name to start another study, or put the files "
                 "back."
             )

@@ -77,7 +77,7 @@ def file_hashes(space: SearchSpace, store: Store, read: Mapping[Path, Any]) -> d
     for data, path in _paths(configs, store).items():
         splits = read[path] if path in read else open_prepared(path)
         source = getattr(data, "root", None) or getattr(data, "factory", None) or data.name
-        images.setdefault(f"the images of {source}", []).append(_images_sha256(splits))
+        images.setdefault(f"the image set {source}", []).append(_images_sha256(splits))
     return {
         **{source: _sha256(splits) for source, splits in images.items()},
         **{path: fingerprint(Path(path).expanduser()) for path in sorted(paths)},

@@ -151,7 +151,7 @@ def test_a_study_refuses_to_go_on_from_other_weights(folder):
     assert study_names(storage) == ["resnet"]
     Study.create_or_continue(storage, space, {}, hashes())
     torch.save({**weights(), "head.bias": torch.ones(10)}, folder / "net.pt")
-    with pytest.raises(StudyError, match=r"changed since: net\.pt.*--name"):
+    with pytest.raises(StudyError, match=r"net\.pt has changed since.*--name"):
         Study.create_or_continue(storage, space, {}, hashes())
 
 
@@ -179,7 +179,7 @@ def test_a_study_refuses_to_go_on_with_other_images(folder, storage):
     Study.create_or_continue(studies, space, {}, hashes())
     changed = folder / "images/1" / ("7.png" if storage == "memory" else "12.png")
     changed.write_bytes((folder / "images/0/7.png").read_bytes())
-    with pytest.raises(StudyError, match=r"changed since: the images of images\..*--name"):
+    with pytest.raises(StudyError, match=r"image set images has changed since\..*--name"):
         Study.create_or_continue(studies, space, {}, hashes())
     again = space.model_copy(update={"name": "again"})
     with pytest.raises(StudyError, match=r'"resnet" started from other files'):
