@@ -28,7 +28,11 @@ from sqtune.output import check_new_folder, console, print_ending, print_json
 from sqtune.report import page_maker
 from sqtune.store import Store
 
+UNLIMITED = 10_000  # columns, to ask how wide a table would be
+
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from sqtune.config.space import SearchSpace
     from sqtune.search.compare import Row
     from sqtune.search.study import Study
@@ -194,11 +198,12 @@ def _facts(provenance: dict[str, str], seconds: float) -> dict[str, Any]:
     return {**provenance, "training hours, summed": f"{seconds / 3600:.2f}"}
 
 
-def _print(out: Any, space: SearchSpace, rows: list[Row], num_seeds: int, folder: Path) -> None:
+def _print(out: Console, space: SearchSpace, rows: list[Row], num_seeds: int, folder: Path) -> None:
     from rich import box
+    from rich.measure import Measurement
     from rich.table import Table
 
-    from sqtune.search.compare_table import body, header, legend, verdicts
+    from sqtune.search.compare_table import body, header, legend, stacked, verdicts
 
     num_epochs = space.config({}).num_epochs
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
@@ -206,8 +211,11 @@ def _print(out: Any, space: SearchSpace, rows: list[Row], num_seeds: int, folder
         table.add_column(column, justify="right" if index else "left")
     for cells in body(rows, num_seeds):
         table.add_row(*cells)
-    out.print(table)
     lines = legend(rows, num_seeds)
+    if Measurement.get(out, out.options.update(width=UNLIMITED), table).maximum <= out.width:
+        out.print(table)
+    else:
+        lines = [*stacked(rows, num_epochs, num_seeds), *lines]
     lines += [f"lead      {line}" for line in verdicts(rows, num_epochs)]
     for line in [*lines, f"written   {folder}: compare.md, .json, .svg, .png"]:
         out.print(line, highlight=False, soft_wrap=True)

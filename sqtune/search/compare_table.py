@@ -47,6 +47,18 @@ def body(rows: Sequence[Row], num_seeds: int) -> list[list[str]]:
     ]
 
 
+def stacked(rows: Sequence[Row], num_epochs: int, num_seeds: int) -> list[str]:
+    """Return the table as lines for a narrow terminal, a method's columns one below another."""
+    _, *names = header(rows, num_epochs)
+    width = max(map(len, names))
+    lines = []
+    for method, *cells in body(rows, num_seeds):
+        lines.append(method)
+        shown = zip(names, cells, strict=True)
+        lines += [f"  {name:{width}}  {cell}" for name, cell in shown if cell != UNKNOWN]
+    return lines
+
+
 def _bits(row: Row) -> str:
     known = [cell.bits for cell in row.cells.values() if cell.bits is not None]
     return f"{known[0]:.4g}" if known else UNKNOWN

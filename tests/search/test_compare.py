@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import statistics
 import xml.etree.ElementTree as ET
@@ -9,9 +10,11 @@ from contextlib import closing
 from sqlite3 import connect
 
 import pytest
+from rich.console import Console
 
 from search.conftest import run
 from search.studies import asked, finish, new_store, opened, space_of
+from sqtune.commands.compare import _print
 from sqtune.config.compared import comparison_space
 from sqtune.search.compare import rows
 from sqtune.search.compare_chart import chart
@@ -95,6 +98,22 @@ def test_the_table_says_what_was_measured_and_what_is_missing(compared):
     assert len({line.count("|") for line in table}) == 1
     assert len(table) == 4
     assert "- commit: abc" in text
+
+
+@pytest.mark.parametrize("width", [120, 60, 46])
+def test_a_narrow_terminal_has_methods_one_below_another(compared, width, tmp_path):
+    space, trials = compared
+    found = rows(space, 3, trials)
+    out = Console(width=width, record=True, file=io.StringIO())
+    _print(out, space, found, 3, tmp_path)
+    lines = out.export_text().splitlines()
+    table = lines[: next(at for at, line in enumerate(lines) if line.startswith("lead"))]
+    figures = [cell for row in body(found, 3) for cell in row[1:] if cell != "-"]
+    for figure in figures:  # none is cut or wrapped
+        assert any(figure in line for line in table), figure
+    assert (table[0].strip() == found[0].method.name) is (width < 80)
+    if width < 80:
+        assert all(len(line) <= width for line in table if line.startswith("  "))
 
 
 def test_nothing_trained_is_a_table_of_dashes(compared):
