@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 import shutil
 import sys
@@ -94,6 +95,8 @@ def _to_the_path() -> dict[str, str]:
     """Return what makes a shell know `sqtune`, where it does not know this one."""
     binaries = Path(sys.prefix, "bin")
     script, known = binaries / "activate", shutil.which("sqtune")
+    kind = script.with_suffix(f".{Path(os.environ.get('SHELL', '')).name}")
+    script = kind if kind.exists() else script  # fish and csh have their own
     own = binaries / "sqtune"
     if not script.exists() or (known is not None and Path(known).resolve() == own.resolve()):
         return {}

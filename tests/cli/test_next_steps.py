@@ -115,12 +115,19 @@ def test_a_shell_that_does_not_know_sqtune_is_told_how_it_does(tmp_path, monkeyp
     monkeypatch.setattr("sys.prefix", str(tmp_path))
     monkeypatch.chdir(tmp_path)
     out = Console(width=120, force_terminal=False)
+    monkeypatch.setenv("SHELL", "/bin/zsh")
     for path, told in (("/nowhere", True), (str(tmp_path / "bin"), False)):
         monkeypatch.setenv("PATH", path)
         with out.capture() as capture:
             say_next(out, {"sqtune show": "all trials"})
-        assert capture.get().startswith("next      source bin/activate") is told
+        assert capture.get().startswith("next      source bin/activate ") is told
         assert next_steps(capture.get()) == [["show"]]
+    monkeypatch.setenv("SHELL", "/usr/bin/fish")
+    monkeypatch.setenv("PATH", "/nowhere")
+    (tmp_path / "bin" / "activate.fish").touch()
+    with out.capture() as capture:
+        say_next(out, {"sqtune show": "all trials"})
+    assert capture.get().startswith("next      source bin/activate.fish ")
 
 
 def test_a_password_that_was_typed_is_not_said_again():
