@@ -49,7 +49,8 @@ def serve(
         raise StoreError(
             f"{store.root} has no tracking database. Search first, or give --store another folder."
         )
-    follow_move(store.root / "mlflow.db", store.artifacts)
+    with suppress(TrackingError):  # figures are shown, files may be missing
+        follow_move(store.root / "mlflow.db", store.artifacts, store.driven_studies())
     port = free_port(port)
     quiet_environment()
     os.environ.setdefault("MLFLOW_SERVER_ENABLE_JOB_EXECUTION", "false")

@@ -18,6 +18,7 @@ from sqtune.settings import without_password
 if TYPE_CHECKING:
     from rich.console import Console
 
+ACTIVATE = {"fish": "activate.fish", "csh": "activate.csh", "tcsh": "activate.csh"}
 LABEL = "next      "
 
 
@@ -95,11 +96,10 @@ def _to_the_path() -> dict[str, str]:
     """Return what makes a shell know `sqtune`, where it does not know this one."""
     binaries = Path(sys.prefix, "bin")
     script, known = binaries / "activate", shutil.which("sqtune")
-    kind = script.with_suffix(f".{Path(os.environ.get('SHELL', '')).name}")
-    script = kind if kind.exists() else script  # fish and csh have their own
     own = binaries / "sqtune"
     if not script.exists() or (known is not None and Path(known).resolve() == own.resolve()):
         return {}
+    script = binaries / ACTIVATE.get(Path(os.environ.get("SHELL", "")).name, "activate")
     here = Path.cwd()
     place = script.relative_to(here) if script.is_relative_to(here) else script
     return {f"source {shlex.quote(str(place))}": "first: this shell then knows sqtune"}

@@ -37,8 +37,10 @@ def settings() -> dict[str, str]:
         path = Path(named or DEFAULT_FILE).expanduser()
         if not named and not path.is_file():
             return {}
-    except (OSError, RuntimeError):  # nobody's home, or somebody else's
-        return {}
+    except (OSError, RuntimeError) as error:  # nobody's home, or somebody else's
+        if not named:
+            return {}
+        raise ConfigError(f"{FILE_VARIABLE}: {named}: {error}. Name a file, or unset it.") from None
     try:
         content = tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:

@@ -272,6 +272,11 @@ class Store:
         lock.release()
         return False
 
+    def driven_studies(self) -> list[str]:
+        """Return the studies that processes drive now, by their names as files."""
+        locks = self.root.glob("locks/*.lock")
+        return sorted(path.stem for path in locks if is_locked(path))
+
     def _lock(self, study: str) -> Path:
         return self.root / "locks" / f"{file_name(study)}.lock"
 

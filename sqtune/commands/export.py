@@ -119,6 +119,9 @@ def export(
     chosen, grounds = _chosen(
         places, study_storage, name, trial, run_id, network, (max_size, max_error, knee)
     )
+    loaded = None
+    if chosen.source["study"] is not None:
+        loaded = load_study(places.place, study_storage, chosen.source["study"])
     printer = console(to_stderr=as_json)
     if grounds:
         line = f"trial {chosen.source['trial']} of {chosen.source['study']}, {grounds}"
@@ -136,8 +139,8 @@ def export(
         request, say=lambda line: printer.print(line, highlight=False, soft_wrap=True)
     )
     registered = None
-    if chosen.source["study"] is not None:
-        study, trials = load_study(places.place, study_storage, chosen.source["study"])
+    if loaded is not None:
+        study, trials = loaded
         best = is_best(chosen.source["trial"], study.name, study.attrs, trials)
         uri = (places, tracking_uri)
         registered = _register(uri, chosen.source, out, manifest, best=best)

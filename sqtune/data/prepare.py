@@ -51,9 +51,7 @@ def prepare(data: Data, folder: Path | None = None) -> Splits:
 
 def prepared_path(data: Data, folder: Path) -> Path:
     """Return where `prepare` keeps a data set: the name holds a hash of all that makes it."""
-    about: dict[str, Any] = {
-        key: value for key, value in asdict(data).items() if key not in AUGMENTATION
-    }
+    about = stored_spec(data)
     match data:
         case ImageFolder() | ImageNet():
             about["files"] = folder_fingerprint(data)
@@ -63,6 +61,11 @@ def prepared_path(data: Data, folder: Path) -> Path:
             about["source"] = source_sha256(data.factory, "trial.data.factory")
     digest = hashlib.sha256(json.dumps([FORMAT, about]).encode()).hexdigest()
     return folder / f"{data.name}-{digest[:16]}.safetensors"
+
+
+def stored_spec(data: Data) -> dict[str, Any]:
+    """Return the fields of a data set that decide which images are stored, and where."""
+    return {key: value for key, value in asdict(data).items() if key not in AUGMENTATION}
 
 
 def _read_and_split(data: Data) -> Splits:

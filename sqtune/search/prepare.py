@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Collection, Mapping, Sequence
+import json
+from collections.abc import Callable, Collection, Mapping
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -58,14 +59,15 @@ def prepare_data(space: SearchSpace, store: Store) -> dict[Path, Any]:
 def file_hashes(space: SearchSpace, store: Store, read: Mapping[Path, Any]) -> dict[str, str]:
     """Return the sha256 of all that the space's trials start from, learn or are built by.
 
-    That is files or folders, by path, code of others, by the name of a factory, and the images, by
-    where they are from.
+    That is files or folders, by path, code of others, by the name of a factory, and images, by
+    where they are from and how they are split.
 
     Args:
         space: What is searched.
         store: Where its data are.
         read: What `prepare_data` returned.
     """
+    from sqtune.data.prepare import stored_spec
     from sqtune.data.split import open_prepared
     from sqtune.networks.by_factory import code_of
     from sqtune.train.start import fingerprint
@@ -73,13 +75,14 @@ def file_hashes(space: SearchSpace, store: Store, read: Mapping[Path, Any]) -> d
     configs = {space.config(values) for values in corner_points(space)}
     paths = {path for config in configs for path in named_files(config)}
     codes = filter(None, map(code_of, {config.network for config in configs}))
-    images: dict[str, list[str]] = {}
+    images: dict[str, str] = {}
     for data, path in _paths(configs, store).items():
         splits = read[path] if path in read else open_prepared(path)
         source = getattr(data, "root", None) or getattr(data, "factory", None) or data.name
-        images.setdefault(f"the image set {source}", []).append(_images_sha256(splits))
+        spec = hashlib.sha256(json.dumps(stored_spec(data)).encode()).hexdigest()[:8]
+        images[f"the image set {source} ({spec})"] = _images_sha256(splits)
     return {
-        **{source: _sha256(splits) for source, splits in images.items()},
+        **images,
         **{path: fingerprint(Path(path).expanduser()) for path in sorted(paths)},
         **{code["factory"]: code["source_sha256"] for code in codes},
     }
@@ -103,10 +106,6 @@ def _images_sha256(splits: Splits) -> str:
     if isinstance(first, StreamedSplit):
         return hashlib.sha256(first.names.text.numpy().tobytes()).hexdigest()
     return splits.fingerprint
-
-
-def _sha256(fingerprints: Sequence[str]) -> str:
-    return hashlib.sha256("".join(sorted(fingerprints)).encode()).hexdigest()
 
 
 def named_files(config: TrialConfig) -> list[str]:

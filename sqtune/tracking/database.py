@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
 from urllib.parse import urlparse
@@ -14,6 +14,7 @@ from sqtune.errors import TrackingError
 from sqtune.store import Store
 
 SQLITE = "sqlite:///"
+LOCK_SECONDS = 30.0  # that a database may be locked by another process
 _PLACES = (  # MLflow keeps absolute addresses
     ("experiments", "artifact_location"),
     ("runs", "artifact_uri"),
@@ -67,15 +68,15 @@ def tracking_uri(store: Store, given: str | None) -> str | None:
     Raises:
         TrackingError: The store was moved, and its database cannot be told.
     """
-    if given is not None:
+    if given:
         return given
     if store.url is not None:
         return None
-    follow_move(store.root / "mlflow.db", store.artifacts)
+    follow_move(store.root / "mlflow.db", store.artifacts, store.driven_studies())
     return store.tracking_uri
 
 
-def follow_move(path: Path, artifacts: Path) -> None:
+def follow_move(path: Path, artifacts: Path, driven: Sequence[str] = ()) -> None:
     """Make a database that was moved or copied with its artifacts name their place now.
 
     Otherwise what is written goes into the folder that there was, and nothing is found that was
@@ -83,39 +84,46 @@ def follow_move(path: Path, artifacts: Path) -> None:
 
     Args:
         path: The database; it may be missing.
-        artifacts: Where its artifacts lie now.
+        artifacts: Where its artifacts lie now; it may be missing, then none were moved.
+        driven: What others are writing there now, by names of their own for the place.
 
     Raises:
-        TrackingError: The database cannot be written.
+        TrackingError: The database cannot be read or written, or others would lose their place.
     """
-    if not path.is_file():
+    if not (path.is_file() and artifacts.is_dir()):
         return
-    with closing(sqlite3.connect(path, timeout=30)) as database:
-        olds = list(_left(database, artifacts))
-        try:
+    try:
+        with closing(sqlite3.connect(path, timeout=LOCK_SECONDS)) as database:
+            olds = list(_left(database, artifacts))
+            if olds and driven:
+                raise TrackingError(
+                    f"{path} names {olds[0]}, where a search writes ({', '.join(driven)}): it sees "
+                    "this store by another path. Use that path, or wait until the search has ended."
+                )
             with database:
                 for old in olds:
                     _replace(database, old, artifacts.as_uri())
-        except sqlite3.DatabaseError as error:
-            raise TrackingError(
-                f"{path}: it names artifacts in another folder, as the store was moved or copied, "
-                f"and cannot be changed: {error}. Make it writable."
-            ) from error
+    except sqlite3.DatabaseError as error:
+        if "not a database" in str(error) or "no such table" in str(error):
+            return  # MLflow says better what is wrong with it
+        remedy = "Make it readable and writable."
+        if "locked" in str(error):
+            remedy = "Another process writes to it: give the same command again."
+        raise TrackingError(
+            f"{path}: where its artifacts lie cannot be looked up or changed: {error}. {remedy}"
+        ) from error
 
 
 def _left(database: sqlite3.Connection, artifacts: Path) -> Iterator[str]:
     """Yield the addresses of the folders where a database had its artifacts before."""
-    try:
-        rows = database.execute("SELECT DISTINCT artifact_location FROM experiments").fetchall()
-    except sqlite3.DatabaseError:
-        return  # MLflow says better what is wrong with it
+    rows = database.execute("SELECT DISTINCT artifact_location FROM experiments").fetchall()
     for (location,) in rows:
         if not str(location).startswith("file:///"):
             continue
         place = Path(url2pathname(urlparse(location).path))
         if place.name != artifacts.name or place == artifacts:
             continue
-        if not (place.exists() and artifacts.exists() and place.samefile(artifacts)):
+        if not (place.exists() and place.samefile(artifacts)):
             yield location
 
 

@@ -76,6 +76,7 @@ class Writer:
         if database is not None:
             create_database(database)
             if self._artifacts is not None:
+                self._artifacts.mkdir(parents=True, exist_ok=True)
                 follow_move(database, self._artifacts)
         self._client = MlflowClient(tracking_uri=self._uri)
         if not self._open_experiment():

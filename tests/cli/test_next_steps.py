@@ -122,12 +122,20 @@ def test_a_shell_that_does_not_know_sqtune_is_told_how_it_does(tmp_path, monkeyp
             say_next(out, {"sqtune show": "all trials"})
         assert capture.get().startswith("next      source bin/activate ") is told
         assert next_steps(capture.get()) == [["show"]]
-    monkeypatch.setenv("SHELL", "/usr/bin/fish")
     monkeypatch.setenv("PATH", "/nowhere")
-    (tmp_path / "bin" / "activate.fish").touch()
-    with out.capture() as capture:
-        say_next(out, {"sqtune show": "all trials"})
-    assert capture.get().startswith("next      source bin/activate.fish ")
+    for shell, script in (
+        ("/usr/bin/fish", "activate.fish"),
+        ("/bin/tcsh", "activate.csh"),
+        ("", "activate"),
+        ("/", "activate"),
+        (None, "activate"),  # in containers and jobs
+    ):
+        monkeypatch.delenv("SHELL", raising=False)
+        if shell is not None:
+            monkeypatch.setenv("SHELL", shell)
+        with out.capture() as capture:
+            say_next(out, {"sqtune show": "all trials"})
+        assert capture.get().startswith(f"next      source bin/{script} ")
 
 
 def test_a_password_that_was_typed_is_not_said_again():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import textwrap
 import zipfile
 from functools import partial
 from pathlib import Path
@@ -179,12 +180,38 @@ def test_a_study_refuses_to_go_on_with_other_images(folder, storage):
     Study.create_or_continue(studies, space, {}, hashes())
     changed = folder / "images/1" / ("7.png" if storage == "memory" else "12.png")
     changed.write_bytes((folder / "images/0/7.png").read_bytes())
-    with pytest.raises(StudyError, match=r"image set images has changed since\..*--name"):
+    with pytest.raises(StudyError, match=r"image set images \(\w+\) has changed since\..*--name"):
         Study.create_or_continue(studies, space, {}, hashes())
     again = space.model_copy(update={"name": "again"})
     with pytest.raises(StudyError, match=r'"resnet" started from other files'):
         Study.create_or_continue(studies, again, {}, hashes(), marks={"confirms": "resnet"})
     assert study_names(studies) == ["resnet"]
+
+
+def test_other_points_are_no_other_images(folder):
+    """Points may be added, and a confirmation has the corners of the whole space."""
+    text = """
+    name: points
+    trial: {data: {name: digits}, network: {name: resnet8, width: 2}, num_epochs: 1}
+    space: {data.crop_padding: {choice: [0, 1]}, data.split_seed: {choice: [0, 1]}}
+    search: {sampler: points, num_trials: 2}
+    points: [{data.crop_padding: 0, data.split_seed: 0}]
+    """
+    path, store = folder / "points.yaml", Store.at("store")
+    path.write_text(textwrap.dedent(text))
+    space, store = load_space(path), Store.at("store")
+    both = (
+        "[{data.crop_padding: 0, data.split_seed: 0}, {data.crop_padding: 1, data.split_seed: 1}]"
+    )
+    more = load_space(path, [f"points={both}"])
+    whole = space.model_copy(
+        update={"name": "sure", "search": space.search.model_copy(update={"sampler": "random"})}
+    )
+    store.create()
+    studies = open_storage(store, None)
+    for each, marks in ((space, {}), (more, {}), (whole, {"confirms": "points"})):
+        hashes = file_hashes(each, store, prepare_data(each, store))
+        Study.create_or_continue(studies, each, {}, hashes, marks=marks)
 
 
 def test_the_command_that_a_saved_network_suggests_can_be_typed(folder):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import sqlite3
+from contextlib import closing
 from pathlib import Path
 from urllib.parse import unquote, urlparse
 
@@ -92,7 +93,36 @@ def test_a_database_that_cannot_be_changed_is_named(first, tmp_path):
             "CREATE TRIGGER no BEFORE UPDATE ON runs BEGIN SELECT RAISE(ABORT, 'not now'); END"
         )
     before = MlflowClient(tracking_uri=copy.tracking_uri).get_experiment_by_name("moved")
-    with pytest.raises(TrackingError, match=r"mlflow\.db: it names .* not now\. Make it"):
+    with pytest.raises(TrackingError, match=r"mlflow\.db: .* changed: not now\. Make it"):
         follow_move(database, copy.artifacts)
     after = MlflowClient(tracking_uri=copy.tracking_uri).get_experiment_by_name("moved")
     assert before.artifact_location == after.artifact_location == store.artifacts.as_uri()
+
+
+def test_a_running_search_keeps_its_place(first, tmp_path):
+    store, run_id = first
+    copy = Store.at(tmp_path / "by another path")
+    shutil.copytree(store.root, copy.root)
+    location = MlflowClient(tracking_uri=copy.tracking_uri).get_run(run_id).info.artifact_uri
+    with (
+        copy.driven("moved"),
+        pytest.raises(TrackingError, match=r"where a search writes \(moved\).*Use that path"),
+    ):
+        tracking_uri(copy, None)
+    shutil.move(copy.artifacts, tmp_path / "elsewhere")  # nothing came along
+    assert tracking_uri(copy, None) == copy.tracking_uri
+    client = MlflowClient(tracking_uri=copy.tracking_uri)
+    assert client.get_run(run_id).info.artifact_uri == location
+
+
+def test_a_locked_database_is_told_from_one_that_cannot_be_written(first, tmp_path, monkeypatch):
+    store, _ = first
+    copy = Store.at(tmp_path / "copy")
+    shutil.copytree(store.root, copy.root)
+    monkeypatch.setattr("sqtune.tracking.database.LOCK_SECONDS", 0.1)
+    with closing(sqlite3.connect(copy.root / "mlflow.db")) as other:
+        other.execute("BEGIN EXCLUSIVE")
+        with pytest.raises(TrackingError, match=r"locked\. Another process writes to it"):
+            follow_move(copy.root / "mlflow.db", copy.artifacts)
+    (tmp_path / "text").write_text("no database, but as long as the header of one " * 9)
+    follow_move(tmp_path / "text", copy.artifacts)  # MLflow tells
