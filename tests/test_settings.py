@@ -20,6 +20,12 @@ def file(tmp_path, monkeypatch) -> Path:
     return path
 
 
+def test_a_named_file_in_nobodys_home_is_told(monkeypatch):
+    monkeypatch.setenv("SQTUNE_CONFIG", "~no.such.user/team.toml")
+    with pytest.raises(ConfigError, match=r"SQTUNE_CONFIG: ~no\.such\.user/team\.toml: .*unset"):
+        settings()
+
+
 def test_all_settings_are_read(file):
     file.write_text('store = "/shared"\nstudy_storage = "postgresql://db/s"\naddress = "auto"\n')
     assert settings() == {

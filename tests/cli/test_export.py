@@ -88,12 +88,26 @@ def test_the_best_network_is_exported_proven_and_registered(store, tmp_path, mon
     assert np.array_equal(answer["logits"] if isinstance(answer, dict) else answer, expected)
 
 
-@pytest.mark.parametrize("form", ["native", "torch", "c"])
-def test_other_forms_of_a_chosen_trial(store, tmp_path, form):
-    given = ("--store", store, "--out", tmp_path / "out", "--trial", 1, "--form", form, "--json")
-    answer = typed("export", *given)
+@pytest.mark.parametrize(("form", "trial"), [("native", 0), ("torch", 1), ("c", 1)])
+def test_other_forms_of_a_chosen_trial(store, tmp_path, form, trial):
+    given = (
+        "--store",
+        store,
+        "--out",
+        tmp_path / "out",
+        "--trial",
+        trial,
+        "--form",
+        form,
+        "--json",
+    )
+    answer = typed("export", *given, "--json")
     manifest = json.loads(answer.stdout)["manifest"]
-    assert manifest["source"]["trial"] == 1
+    assert manifest["source"]["trial"] == trial
+    if form == "native":  # registered, and not as the best
+        assert json.loads(typed("best", "--store", store, "--json").stdout)["number"] != trial
+        uri = json.loads(answer.stdout)["registered"]["uri"]
+        assert uri == f"models:/sqtune-resnet@trial-{trial}"
     assert all(found["num_ties"] == 0 for found in agreements(manifest))
     assert typed("verify", tmp_path / "out").exit_code == 0
     if form == "c":

@@ -5,6 +5,9 @@ from __future__ import annotations
 import json
 import re
 import resource
+import shutil
+import subprocess
+import sys
 
 import pytest
 from click.testing import CliRunner
@@ -79,6 +82,13 @@ def test_the_page_is_written_logged_and_replaced_by_the_same_studys_alone(store,
     assert "The best of 3 finished networks is trial 1" in text
     assert "--store" in text  # in the commands
     assert typed(store).exit_code == 0  # again, of the same study
+    copy = Store.at(tmp_path / "copy")
+    shutil.copytree(store.root, copy.root)
+    words = ["report", "--store", copy.root, "--out", tmp_path / "of the copy.page"]
+    # in a process of its own: MLflow keeps in one where a run's files lie
+    subprocess.run([sys.executable, "-m", "sqtune", *words], check=True, capture_output=True)
+    assert logged(copy) == (tmp_path / "of the copy.page").read_text() != text
+    assert logged(store) == text
     path.write_text(
         path.read_text().replace(
             'name="sqtune-study" content="', 'name="sqtune-study" content="another', 1

@@ -289,7 +289,13 @@ def test_a_full_disk_under_the_journal_leaves_whole_lines(store: Store, space: S
 
 @pytest.mark.parametrize(
     ("line", "junk"),
-    [(3, b"{}\n"), (3, b'{"op_code":1,"wor\n'), (3, b"\0" * 512 + b"\n"), (None, b"junk\n")],
+    [
+        (3, b"{}\n"),
+        (3, b'{"op_code":1,,}\n'),
+        (3, b'{"op_code":1,"wor\n'),
+        (3, b"\0" * 512 + b"\n"),
+        (None, b"junk\n"),
+    ],
 )
 def test_a_damaged_line_is_named_and_what_the_message_says_keeps_those_before_it(
     store: Store, space: SearchSpace, line: int | None, junk: bytes

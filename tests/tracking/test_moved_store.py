@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import socket
 import sqlite3
 from contextlib import closing
 from pathlib import Path
@@ -12,10 +13,12 @@ import pytest
 from mlflow import MlflowClient
 
 from sqtune.errors import TrackingError
+from sqtune.mlflow_ui import serve
 from sqtune.store import Store
 from sqtune.tracking.database import follow_move, tracking_uri
 from sqtune.tracking.models import register
 from sqtune.tracking.page import log_page
+from sqtune.tracking.writer import Writer
 
 from .exported import exported
 from .test_models import ended_run
@@ -61,6 +64,23 @@ def test_a_copy_is_written_and_read_in_its_own_folder(first, tmp_path):
     places += [client.get_model_version_download_uri("sqtune-moved", number) for number in "12"]
     for place in places:
         assert Path(unquote(urlparse(place).path)).is_relative_to(copy.artifacts)
+
+
+def test_a_search_and_the_pages_follow_too(first, tmp_path):
+    store, _ = first
+    for number in range(2):
+        copy = Store.at(tmp_path / f"copy {number}")
+        shutil.copytree(store.root, copy.root)
+        if number:
+            Writer(copy.tracking_uri, copy.artifacts, "moved", print).connect()
+        else:
+            with closing(socket.create_server(("127.0.0.1", 0))) as taken:
+                port = taken.getsockname()[1]
+                with pytest.raises(TrackingError, match="is in use"):
+                    serve(copy, port, print)
+        client = MlflowClient(tracking_uri=copy.tracking_uri)
+        location = client.get_experiment_by_name("moved").artifact_location
+        assert location == copy.artifacts.as_uri()
 
 
 def test_what_lies_elsewhere_or_is_the_same_folder_stays(first, tmp_path):
