@@ -226,6 +226,30 @@ def test_uses_are_listed_without_asking_for_every_file():
     assert used_at["b"] > used_at["c"]
 
 
+def test_nobody_writes_to_memory_while_it_is_listed(tmp_path, monkeypatch):
+    """fsspec's memory looks at all files of the process one by one, and minds no threads."""
+    files, listing, written = files_at(f"memory://{tmp_path}"), threading.Event(), threading.Event()
+    seen = []
+
+    def slow(self, path, detail=True, **kwargs):
+        listing.set()
+        seen.append(written.wait(0.2))
+        return []
+
+    def write() -> None:
+        listing.wait(5)
+        files.write("comes meanwhile", b"")
+        written.set()
+
+    monkeypatch.setattr(MemoryFileSystem, "ls", slow)
+    writer = threading.Thread(target=write)
+    writer.start()
+    assert files.listed() == []
+    writer.join()
+    assert seen == [False]
+    assert written.is_set()
+
+
 def test_a_lock_is_seen_by_whoever_may_only_read_it(tmp_path):
     path = tmp_path / "study.lock"
     with FileLock(path):

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import threading
 import uuid
 from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime
 from pathlib import Path
-from typing import Any, ParamSpec, TypeVar
+from typing import Any, Concatenate, ParamSpec, TypeVar
 
 from sqtune.files.base import Listed
 from sqtune.files.local import PARTIAL
@@ -18,6 +19,7 @@ R = TypeVar("R")
 
 USED = ".used"
 TIMES = ("LastModified", "last_modified", "mtime")  # when, as S3, Azure and Google list it
+MEMORY_TURN = threading.RLock()  # fsspec's memory is the whole process's and minds no threads
 OPTIONS: dict[str, dict[str, Any]] = {  # of fsspec's file systems, by scheme
     # A server that vanished without a word is noticed; asking again for long is our own business.
     "s3": {
@@ -31,13 +33,16 @@ OPTIONS: dict[str, dict[str, Any]] = {  # of fsspec's file systems, by scheme
 }
 
 
-def _os_errors(act: Callable[P, R]) -> Callable[P, R]:
+def _os_errors(
+    act: Callable[Concatenate[RemoteFiles, P], R],
+) -> Callable[Concatenate[RemoteFiles, P], R]:
     """Make an OSError of whatever a backend raises: each has errors of its own."""
 
     @functools.wraps(act)
-    def wrapped(*args: P.args, **kwargs: P.kwargs) -> R:
+    def wrapped(self: RemoteFiles, /, *args: P.args, **kwargs: P.kwargs) -> R:
         try:
-            return act(*args, **kwargs)
+            with self._turn:
+                return act(self, *args, **kwargs)
         except OSError:
             raise
         except Exception as error:
@@ -67,6 +72,7 @@ class RemoteFiles:
         options = OPTIONS.get("s3" if scheme == "s3a" else scheme, {})
         found: tuple[Any, str] = fsspec.core.url_to_fs(url, use_listings_cache=False, **options)
         self._fs, self._root = found[0], found[1].rstrip("/")
+        self._turn = MEMORY_TURN if scheme == "memory" else contextlib.nullcontext()
         if getattr(self._fs, "retries", 1) > 1:  # s3fs's own, on top of the above
             self._fs.retries = 1
 
