@@ -203,7 +203,7 @@ def _print(out: Console, space: SearchSpace, rows: list[Row], num_seeds: int, fo
     from rich.measure import Measurement
     from rich.table import Table
 
-    from sqtune.search.compare_table import body, header, legend, stacked, verdicts
+    from sqtune.search.compare_table import body, failures, header, legend, stacked, verdicts
 
     num_epochs = space.config({}).num_epochs
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
@@ -217,5 +217,6 @@ def _print(out: Console, space: SearchSpace, rows: list[Row], num_seeds: int, fo
     else:
         lines = [*stacked(rows, num_epochs, num_seeds), *lines]
     lines += [f"lead      {line}" for line in verdicts(rows, num_epochs)]
+    lines += [f"failed    {line}" for line in failures(rows, num_epochs)]
     for line in [*lines, f"written   {folder}: compare.md, .json, .svg, .png"]:
         out.print(line, highlight=False, soft_wrap=True)

@@ -21,7 +21,7 @@ from sqtune.report.facts import Report, gather
 from sqtune.report.finding import finding
 from sqtune.report.render import script, svg
 from sqtune.report.trials import trials_table
-from sqtune.search.compare_table import body, header, legend, verdicts
+from sqtune.search.compare_table import body, failures, header, legend, verdicts
 from sqtune.search.records import TrialRecord
 from sqtune.search.view import StudyView
 from sqtune.store import Store
@@ -79,6 +79,7 @@ def _compared(report: Report) -> dict[str, Any] | None:
         "body": body(comparison.rows, comparison.num_seeds),
         "legend": legend(comparison.rows, comparison.num_seeds),
         "verdicts": list(verdicts(comparison.rows, comparison.num_epochs)),
+        "failures": list(failures(comparison.rows, comparison.num_epochs)),
     }
 
 

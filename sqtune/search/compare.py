@@ -15,7 +15,7 @@ from sqtune.config.compared import SEED, cells, comparison, comparison_space, fi
 from sqtune.config.space import SearchSpace
 from sqtune.config.trial import TrialConfig
 from sqtune.quant import Float, epoch_ratio
-from sqtune.search.records import TrialRecord
+from sqtune.search.records import TrialRecord, reason_of
 
 MANY_EPOCHS = 1000
 LISTED = ("exponential", "average", "stages")  # schedules of a few ratios
@@ -30,7 +30,7 @@ class Cell:
         bits: Average bits of a weight; None before a training has ended.
         val_errors: Validation error by seed.
         test_errors: Test error by seed.
-        failed: Trainings that failed.
+        failures: Why a training failed, in one line, by seed.
         cut_short: Whether the epochs are too few for every stage of the ratio schedule.
     """
 
@@ -38,7 +38,7 @@ class Cell:
     bits: float | None
     val_errors: Mapping[int, float]
     test_errors: Mapping[int, float]
-    failed: int
+    failures: Mapping[int, str]
     cut_short: bool
 
     @property
@@ -83,6 +83,7 @@ class Row:
             gain = self.gains[budget]
             budgets[str(budget)] = {
                 **asdict(cell),
+                "failed": len(cell.failures),
                 "mean": cell.mean,
                 "deviation": cell.deviation,
                 "gain": None if gain is None else asdict(gain),
@@ -100,9 +101,10 @@ class Row:
             budget: Budget = "paper" if name == "paper" else int(name)
             gain = known["gain"]
             gains[budget] = None if gain is None else Gain(**gain)
-            cell = {field.name: known[field.name] for field in fields(Cell)}
-            for errors in ("val_errors", "test_errors"):
-                cell[errors] = {int(seed): error for seed, error in known[errors].items()}
+            older: dict[str, Any] = {"failures": {}}  # of whose failures only the number is there
+            cell = {field.name: {**older, **known}[field.name] for field in fields(Cell)}
+            for by_seed in ("val_errors", "test_errors", "failures"):
+                cell[by_seed] = {int(seed): each for seed, each in cell[by_seed].items()}
             cells[budget] = Cell(**cell)
         return cls(method, cells, gains)
 
@@ -143,7 +145,11 @@ def _cell(config: TrialConfig, trials: Mapping[int, TrialRecord]) -> Cell:
         bits=next((t.weight_bits for t in trials.values() if t.val_error is not None), None),
         val_errors={seed: error for seed, error in val_errors.items() if error is not None},
         test_errors={seed: error for seed, error in test_errors.items() if error is not None},
-        failed=sum(trial.state == "failed" for trial in trials.values()),
+        failures={
+            seed: reason_of(trial.failure)
+            for seed, trial in trials.items()
+            if trial.state == "failed"
+        },
         cut_short=_stages(config, config.num_epochs) < _stages(config, MANY_EPOCHS),
     )
 

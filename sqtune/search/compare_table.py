@@ -75,7 +75,7 @@ def _cell(cell: Cell, num_seeds: int, *, with_epochs: bool) -> str:
     text += CUT_SHORT if cell.cut_short else ""
     if len(cell.test_errors) < num_seeds:
         text += f" [{len(cell.test_errors)} of {num_seeds}]"
-    return text + (f" [{cell.failed} failed]" if cell.failed else "")
+    return text + (f" [{len(cell.failures)} failed]" if cell.failures else "")
 
 
 def legend(rows: Sequence[Row], num_seeds: int) -> list[str]:
@@ -118,6 +118,18 @@ def _word(gain: Gain) -> str:
     return "ahead" if gain.mean > 0 else "behind"
 
 
+def failures(rows: Sequence[Row], num_epochs: int) -> Iterator[str]:
+    """Yield a line for each training that failed: which one, and why; those of two budgets once."""
+    told = set()
+    for row in rows:
+        for budget, cell in row.cells.items():
+            for seed, reason in cell.failures.items():
+                if (row.method.name, cell.num_epochs, seed) not in told:
+                    told.add((row.method.name, cell.num_epochs, seed))
+                    where = budget_text(budget, num_epochs)
+                    yield f"{row.method.name}, {where}, seed {seed}: {reason}"
+
+
 def markdown(
     title: str, rows: Sequence[Row], num_epochs: int, num_seeds: int, facts: Mapping[str, str]
 ) -> str:
@@ -142,6 +154,9 @@ def markdown(
             "",
             *leads,
         ]
+    failed = [f"- {line}" for line in failures(rows, num_epochs)]
+    if failed:
+        failed = ["", "What failed, and why:", "", *failed]
     known = [f"- {key}: {value}" for key, value in facts.items()]
     lines = [
         f"# {title}",
@@ -150,6 +165,7 @@ def markdown(
         "",
         *table,
         *leads,
+        *failed,
         "",
         *known,
         "",

@@ -82,6 +82,7 @@ def test_the_page_is_written_logged_and_replaced_by_the_same_studys_alone(store,
     assert "The best of 3 finished networks is trial 1" in text
     assert "--store" in text  # in the commands
     assert typed(store).exit_code == 0  # again, of the same study
+    text = path.read_text()  # which says when it was made
     copy = Store.at(tmp_path / "copy")
     shutil.copytree(store.root, copy.root)
     words = ["report", "--store", copy.root, "--out", tmp_path / "of the copy.page"]
@@ -203,7 +204,7 @@ def test_a_comparison_has_its_methods_on_the_page(tmp_path, monkeypatch):
     method = Method(name="BWN", values={"quantizer": {"name": "binary"}}, published=0.1)
     other = Method(name="SQ", values={"quantizer": {"name": "binary"}}, against="BWN")
     errors = {0: 0.2, 1: 0.3, 2: 0.25}
-    cell = Cell(4, 1.0, {}, errors, 0, cut_short=False)
+    cell = Cell(4, 1.0, {}, errors, {3: "the loss became nan"}, cut_short=False)
     rows = [
         Row(method, {"paper": cell, 1: cell}, {"paper": None, 1: None}),
         Row(other, {"paper": cell, 1: cell}, {"paper": Gain(0.1, 0.01, 3), 1: Gain(0.0, 0.1, 3)}),
@@ -223,3 +224,4 @@ def test_a_comparison_has_its_methods_on_the_page(tmp_path, monkeypatch):
     assert "1 ahead, 1 within the noise" in text
     assert "published, BWN: 10.00 %" in text
     assert text.count("25.00 ± 5.00") >= 4
+    assert "BWN, the paper&#39;s budget, seed 3: the loss became nan" in text

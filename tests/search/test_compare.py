@@ -16,9 +16,9 @@ from search.conftest import run
 from search.studies import asked, finish, new_store, opened, space_of
 from sqtune.commands.compare import _print
 from sqtune.config.compared import comparison_space
-from sqtune.search.compare import rows
+from sqtune.search.compare import Row, rows
 from sqtune.search.compare_chart import chart
-from sqtune.search.compare_table import body, header, legend, markdown, verdicts
+from sqtune.search.compare_table import body, failures, header, legend, markdown, verdicts
 from sqtune.search.look import load_study
 
 SPACE = """
@@ -114,6 +114,28 @@ def test_a_narrow_terminal_has_methods_one_below_another(compared, width, tmp_pa
     assert (table[0].strip() == found[0].method.name) is (width < 80)
     if width < 80:
         assert all(len(line) <= width for line in table if line.startswith("  "))
+
+
+def test_what_failed_is_told_once_with_its_reason(tmp_path):
+    space = space_of(tmp_path, SPACE)
+    study = opened(new_store(tmp_path / "store"), comparison_space(space, 1))
+    for _ in range(3):
+        trial = asked(study)
+        if trial.config.schedule.name == "stages":  # BWN, whose two budgets are the same training
+            study.fail(trial.number, "Traceback\nthe loss became nan in epoch 1")
+        else:
+            finish(study, trial, 0.4, trial.config.num_epochs)
+            study.set_test_error(trial.number, 0.25, 449)
+    found = rows(space, 1, study.trials())
+    at_papers = [row[2] for row in body(found, 1)]
+    assert at_papers == ["- (1 epoch) [0 of 1] [1 failed]", "25.00 (2 epochs)"]
+    line = "BWN, the paper's budget, seed 0: the loss became nan in epoch 1"
+    assert list(failures(found, 1)) == [line]
+    assert f"- {line}" in markdown("two methods", found, 1, 1, {}).splitlines()
+    assert [Row.from_data(json.loads(json.dumps(row.as_data()))) for row in found] == found
+    out = Console(width=120, record=True, file=io.StringIO())
+    _print(out, space, found, 1, tmp_path)
+    assert f"failed    {line}" in out.export_text().splitlines()
 
 
 def test_nothing_trained_is_a_table_of_dashes(compared):
