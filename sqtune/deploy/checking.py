@@ -116,7 +116,7 @@ def check_folder(folder: Path, tell: Callable[[str], None] = _silent) -> Report:
     for optimise, how in ((True, "optimised"), (False, "plain")):
         run = runner(open_session(files[MODEL], optimise=optimise))
         what = f"{MODEL} with graph optimisations {'on' if optimise else 'off'}"
-        tolerance = tolerance_of(about.activations)
+        tolerance = tolerance_of(about.activations, about.num_rounded)
         found = check_predictions(run, stored.images, stored.logits, tolerance, what)
         agreements.append(found)
         tell(f"{how:10} {found}")

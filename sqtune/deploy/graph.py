@@ -8,6 +8,7 @@ Shape names: O output channels, C channels.
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from dataclasses import dataclass
 from functools import cached_property
@@ -258,6 +259,12 @@ class Graph:
     def made_by(self) -> dict[int, Node]:
         """The node that makes each value but the image."""
         return {node.output: node for node in self.nodes}
+
+    @property
+    def num_rounded(self) -> int:
+        """Activations of an image that are put on a grid."""
+        grids = (node for node in self.nodes if isinstance(node, Quantize))
+        return sum(math.prod(self.shapes[node.output]) for node in grids)
 
     @property
     def image_shape(self) -> tuple[int, ...]:

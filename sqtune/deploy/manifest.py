@@ -66,6 +66,7 @@ def manifest(
         "sqtune": sqtune.__version__,
         "form": form,
         "activations": activations,
+        "rounded_activations": graph.num_rounded,
         "source": dict(source),
         "provenance": dict(provenance),
         "config": dict(config),

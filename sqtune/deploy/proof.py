@@ -10,13 +10,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from sqtune.deploy.checks.predictions import (
-    FLOAT_ACTIVATIONS,
-    LOW_BIT_ACTIVATIONS,
     Agreement,
     Tolerance,
     check_predictions,
     compare_logits,
 )
+from sqtune.deploy.checks.predictions import tolerance_of as bounds_of
 from sqtune.deploy.graph import Graph, Quantize
 from sqtune.deploy.manifest import Form
 from sqtune.deploy.runtime import Logits, Pixels, Run, open_session, runner
@@ -94,7 +93,7 @@ def prove_on_cortex_m(
 def tolerance_of(graph: Graph) -> Tolerance:
     """Return what rounding explains for a graph."""
     low_bit = any(isinstance(node, Quantize) for node in graph.nodes)
-    return LOW_BIT_ACTIVATIONS if low_bit else FLOAT_ACTIVATIONS
+    return bounds_of("on grids" if low_bit else "float", graph.num_rounded)
 
 
 def prove_onnx(

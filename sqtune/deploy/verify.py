@@ -69,7 +69,7 @@ def _other_form(
     num_bytes, files = check_files(folder, about.sha256, keep=(VERIFY,))
     lines.append(f"files      {len(about.sha256)} as they were written, {num_bytes:,} bytes")
     stored = stored_images(files[VERIFY], about.image_shape, about.num_classes)
-    tolerance = tolerance_of(about.activations)
+    tolerance = tolerance_of(about.activations, about.num_rounded)
     agreements = {}
     ways = runs(folder, about.form, about.num_classes, run_factory=run_factory)
     for way, run in ways.items():

@@ -72,6 +72,7 @@ class Described:
     Attributes:
         form: One of `FORMS`.
         activations: One of `ACTIVATIONS`.
+        num_rounded: Activations of an image that are put on a grid; 0 where an older one has none.
         image_shape: Channels, height, width.
         num_classes: Number of logits.
         oldest_runtime: The oldest ONNX Runtime for the file; None for other forms.
@@ -82,6 +83,7 @@ class Described:
 
     form: str
     activations: str
+    num_rounded: int
     image_shape: tuple[int, ...]
     num_classes: int
     oldest_runtime: str | None
@@ -128,6 +130,7 @@ def described(text: bytes) -> Described:
     return Described(
         form=form,
         activations=_one_of(content, "activations", ACTIVATIONS),
+        num_rounded=_rounded(content),
         image_shape=image_shape,
         num_classes=len(classes),
         oldest_runtime=_oldest(_get(content, "runtime", dict, "")) if is_onnx else None,
@@ -139,6 +142,13 @@ def described(text: bytes) -> Described:
         ),
         sha256=_checksums(_get(content, "sha256", dict, "")),
     )
+
+
+def _rounded(content: dict[str, Any]) -> int:
+    num = _get({"rounded_activations": 0, **content}, "rounded_activations", int, "")
+    if num < 0:
+        raise _broken("rounded_activations", "0 or more", num)
+    return num
 
 
 def _checksums(content: dict[str, Any]) -> dict[str, str]:
