@@ -25,6 +25,7 @@ from sqtune.train.distill import SoftTargets
 from sqtune.train.evaluate import error_rate, reestimated_batch_norm
 from sqtune.train.history import LayerHistory
 from sqtune.train.optim import (
+    bound_gradients,
     build_optimizer,
     learning_rate_span,
     load_optimizer_state,
@@ -212,6 +213,7 @@ class Training:
             with self.quantization.hybrid(ratio=ratio):
                 loss = self._loss(self.regularizer.examples(images, labels))
                 loss.backward()
+            bound_gradients(self.quantization.parameters())
             self.optimizer.step()
             self.average.step(quantized=ratio > 0)
             loss_sum += loss.detach()

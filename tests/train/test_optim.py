@@ -9,7 +9,12 @@ from torch import nn
 
 from sqtune.config.training import Optimizer
 from sqtune.quant import Float, LearnedUniform, Stages
-from sqtune.train.optim import build_optimizer, load_optimizer_state, optimizer_state
+from sqtune.train.optim import (
+    bound_gradients,
+    build_optimizer,
+    load_optimizer_state,
+    optimizer_state,
+)
 from sqtune.train.training import Training
 
 CPU = torch.device("cpu")
@@ -54,6 +59,18 @@ def test_two_steps_of_sgd_by_hand(nesterov, decay):
     step(optimizer, parameters, second)
     for parameter, value in zip(parameters, expected, strict=True):
         torch.testing.assert_close(parameter.detach().double(), value, rtol=1e-5, atol=1e-6)
+
+
+def test_a_learned_step_s_gradient_is_at_most_a_tenth_of_it_and_others_stay():
+    steps = nn.Parameter(torch.tensor([0.02, 0.02, 0.02, 0.5]))
+    steps.grad = torch.tensor([3.0, -3.0, 0.001, 0.04])
+    unused, never = nn.Parameter(torch.ones(())), nn.Parameter(torch.zeros(1))
+    never.grad = torch.zeros(1)
+    bound_gradients([steps, unused, never])
+    torch.testing.assert_close(steps.grad, torch.tensor([0.002, -0.002, 0.001, 0.04]))
+    assert unused.grad is None
+    assert never.grad.item() == 0
+    bound_gradients([])
 
 
 def test_two_steps_of_adamw_by_hand_with_torch_s_second_beta_and_eps():
