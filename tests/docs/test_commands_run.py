@@ -43,6 +43,8 @@ ELSEWHERE = {
     "sqtune compare --space search_spaces/paper/": "GPU days: tests/config/test_compare_spaces.py",
     "sqtune compare --space search_spaces/compare_resnet8.yaml": "hours, CIFAR-10: docs/results.md",
     "sqtune compare --space search_spaces/ablations_resnet8.yaml": "hours, as above",
+    "sqtune search --space search_spaces/cifar10_32k.yaml": "hours, as above",
+    "sqtune export --trial 0 --form c": "of that search",
     "sqtune ui": "goes on until Ctrl-C: below",
     "sqtune show --watch": "goes on until Ctrl-C: tests/search/test_watch.py",
 }
