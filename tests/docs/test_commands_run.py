@@ -102,7 +102,7 @@ def test_the_commands_of_a_document_run(document: str, desk: Path, known: set[st
 
 def test_the_registered_network_is_loaded_as_deploy_says(desk: Path) -> None:
     if not (desk / "small").exists():
-        type_in("sqtune export resnet --max-size 20KiB --out small", desk)
+        type_in("sqtune export resnet --out small", desk)
     ((_, code),) = blocks("docs/deploy.md", "python")
     pixels = "import numpy\npixels = numpy.zeros((2, 1, 8, 8), dtype=numpy.uint8)\n"
     assert run("python", f"{pixels}{code}\nprint(logits.shape)", desk).endswith("(2, 10)\n")
