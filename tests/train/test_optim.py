@@ -73,6 +73,27 @@ def test_a_learned_step_s_gradient_is_at_most_a_tenth_of_it_and_others_stay():
     bound_gradients([])
 
 
+def test_a_training_updates_with_bounded_gradients_of_what_is_learned(digits, monkeypatch):
+    monkeypatch.setattr("sqtune.train.optim.LARGEST_SHARE", 0.01)  # some are 0.07
+    learning = config(
+        quantizer=LearnedUniform(8),
+        activation_bits=8,
+        schedule=Stages((1.0,)),
+        optimizer=Optimizer(lr=0.4),
+    )
+    training = Training(learning, digits, CPU)
+    shares, update = [], training.optimizer.step
+
+    def step_measured() -> None:
+        for parameter in training.quantization.parameters():
+            shares.append(float((parameter.grad / parameter.detach()).abs().max()))
+        update()
+
+    training.optimizer.step = step_measured
+    training.run_epoch(1)
+    assert max(shares) == pytest.approx(0.01, rel=1e-4)
+
+
 def test_two_steps_of_adamw_by_hand_with_torch_s_second_beta_and_eps():
     spec = Optimizer(name="adamw", lr=0.01, momentum=0.8, weight_decay=0.25, decay="weights")
     parameters = list(network().parameters())
