@@ -13,7 +13,7 @@ from exported_folders import (
 )
 
 from sqtune.deploy.checking import check_folder
-from sqtune.deploy.checks.described import CannotCheckError
+from sqtune.deploy.checks.described import CannotCheckError, described
 from sqtune.deploy.checks.seal import check_seal, sealed
 from sqtune.errors import ExportError
 
@@ -61,6 +61,16 @@ def test_a_newer_format_another_form_and_an_older_runtime(folder):
 def test_manifests_that_are_none(folder, text, message):
     (folder / MANIFEST).write_bytes(text)
     refuses(folder, message)
+
+
+def test_the_number_of_rounded_activations_is_one_and_may_be_missing(folder):
+    for wrong in (None, -1, 0.5, "1", True):
+        altered(folder, rounded_activations=wrong)
+        with pytest.raises(ExportError, match="rounded_activations has to be"):
+            check_folder(folder)
+    content = read_manifest(folder)
+    del content["rounded_activations"]  # as an older version wrote it
+    assert described(sealed(content).encode()).num_rounded == 0
 
 
 def test_every_field_of_another_type_is_refused_by_name(folder):
