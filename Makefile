@@ -11,11 +11,12 @@ OLD_VENV := .venv-old
 OLD_INSTALLED := $(OLD_VENV)/.installed
 OLD_FILES := $(OLD_VENV)/files
 UV := $(BIN)/uv
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 SPACE ?= search_spaces/resnet.yaml
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test coverage test-browser test-cluster test-old-runtime check lock bench docs reference figures format clean
+.PHONY: help setup demo test test-all coverage test-browser test-cluster test-old-runtime check lock bench docs reference figures format clean
 
 help:  ## list these commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-16s %s\n", $$1, $$2}'
@@ -39,10 +40,13 @@ demo: setup  ## search low-bit networks on real digits, under 4 minutes on 2 cor
 # A worker takes a file at a time, in the order of tests/conftest.py; two threads on each of two
 # cores would only wait for each other.
 test: setup  ## run the tests (ARGS="-k quant" selects)
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder $(ARGS)
+	$(PYTEST) -m "not long" $(ARGS)
 
-coverage:  ## the same, and print which lines of the package they take (half as long again)
-	$(MAKE) test ARGS="--cov --cov-report=term:skip-covered $(ARGS)"
+test-all: setup  ## the same, and those that take long: more ways to end a search, every command of the documents
+	$(PYTEST) $(ARGS)
+
+coverage:  ## all of them, and print which lines of the package they take (half as long again)
+	$(MAKE) test-all ARGS="--cov --cov-report=term:skip-covered $(ARGS)"
 
 # ONNX Runtime 1.16.3 with numpy below 2, and nothing of ours but the sources of what is checked.
 $(OLD_INSTALLED): requirements-old-runtime.lock | $(UV)

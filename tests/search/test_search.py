@@ -225,9 +225,12 @@ MOMENTS = {
     "in the first epochs": lambda trials: any(trial.epochs for trial in trials),
     "after a finished trial": lambda trials: any(t.val_error is not None for t in trials),
 }
+*EARLIER, LAST = MOMENTS
 
 
-@pytest.mark.parametrize("moment", MOMENTS)
+@pytest.mark.parametrize(
+    "moment", [LAST, *(pytest.param(each, marks=pytest.mark.long) for each in EARLIER)]
+)
 def test_after_kill_9_the_same_command_gives_the_undisturbed_table(
     searched, space, tmp_path, moment
 ):
@@ -262,7 +265,7 @@ def test_ctrl_c_leaves_the_study_consistent(searched, space, tmp_path):
     driver = start(*arguments)
     wait_for(store, MOMENTS["in the first epochs"])
     os.kill(driver.pid, signal.SIGINT)
-    output, _ = driver.communicate(timeout=60)
+    output, _ = driver.communicate(timeout=120)
     assert driver.returncode == 130, output
     assert "the same command goes on" in output
     _, parent, children = mlflow_runs(store)

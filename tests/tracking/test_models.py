@@ -279,7 +279,7 @@ def test_a_server_has_the_same_until_it_is_away(server, tmp_path, loading_from):
     begun = time.monotonic()
     with pytest.raises(TrackingError, match=r"does not answer.*--force registers them"):
         register(server.uri, study, run_id, folder, manifest)
-    assert time.monotonic() - begun < 10
+    assert time.monotonic() - begun < 60
 
 
 def test_names_that_mlflow_refuses_are_mapped_apart():

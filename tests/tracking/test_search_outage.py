@@ -112,6 +112,7 @@ def test_a_server_killed_and_started_again_costs_nothing(server: Server, tmp_pat
     assert_everything_is_there_once(server, search, "back")
 
 
+@pytest.mark.long
 def test_of_a_server_that_stays_away_the_same_command_makes_good(server: Server, tmp_path):
     search = Search(tmp_path, "gone", server.uri, 5)
     with search.running():
@@ -122,6 +123,7 @@ def test_of_a_server_that_stays_away_the_same_command_makes_good(server: Server,
     assert_the_same_command_makes_good(server, search, "gone")
 
 
+@pytest.mark.long
 def test_offline_a_server_that_is_not_there_at_the_start_gets_everything_later(
     server: Server, tmp_path
 ):
