@@ -37,7 +37,7 @@ def num_roundings(file: OnnxFile) -> int:
     return names.count("Round")
 
 
-def num_rounded(graph: Graph) -> int:
+def num_on_grids(graph: Graph) -> int:
     """Return how often a graph rounds: what is rounded to one grid twice is rounded once."""
     return len({(n.inputs, n.grid) for n in graph.nodes if isinstance(n, Quantize)})
 
@@ -49,7 +49,7 @@ def test_every_quantizer_with_inputs_on_grids(quantizer, bits):
     file = as_its_twin(graph, IMAGES)
     assert (file.opset, file.ir, file.oldest_runtime) == (13, 7, "1.16.3")
     assert len(file.data) <= bound(graph)
-    assert num_roundings(file) == num_rounded(graph)
+    assert num_roundings(file) == num_on_grids(graph)
     wanted = expected(graph, IMAGES)
     as_trained(logits(file.data, IMAGES), wanted)
     as_trained(logits(file.data, IMAGES, optimise=False), wanted)
@@ -62,7 +62,7 @@ def test_every_quantizer_with_inputs_on_grids(quantizer, bits):
 def test_trained_grids(bits, clipping, ends):
     graph, trained = small_graph(Binary(), activations=Activations(bits, clipping, ends))
     file = as_its_twin(graph, PICTURES)
-    assert num_roundings(file) == num_rounded(graph)
+    assert num_roundings(file) == num_on_grids(graph)
     as_trained(logits(file.data, PICTURES), trained.numpy(), 1)
     as_trained(logits(file.data, PICTURES, optimise=False), trained.numpy(), 1)
     as_trained(evaluated(file.data, PICTURES[:4]), trained.numpy()[:4], 1)
@@ -99,7 +99,7 @@ def test_layers_that_rules_leave_float_read_floats():
     rules = (LayerRule("stem|head", Float()),)
     graph, trained = small_graph(Ternary(), activations=Activations(8), rules=rules)
     file = as_its_twin(graph, PICTURES)
-    assert num_roundings(file) == num_rounded(graph)
+    assert num_roundings(file) == num_on_grids(graph)
     as_trained(logits(file.data, PICTURES), trained.numpy(), 1)
 
 

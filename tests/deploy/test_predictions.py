@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
 import numpy as np
 import pytest
 from small_networks import images, small_graph
 
+from sqtune.deploy import proof
+from sqtune.deploy.checks import predictions
 from sqtune.deploy.checks.predictions import (
     FLOAT_ACTIVATIONS,
     LOW_BIT_ACTIVATIONS,
@@ -19,7 +22,7 @@ from sqtune.deploy.onnx.model import onnx_file
 from sqtune.deploy.onnx.reference import reference_run
 from sqtune.deploy.run import run
 from sqtune.errors import ExportError
-from sqtune.quant import Binary, Uniform
+from sqtune.quant import Activations, Binary, Uniform
 
 WHAT = "model.onnx"
 
@@ -103,6 +106,14 @@ def test_where_more_activations_are_rounded_more_images_may_have_a_moved_level()
     found[:, 0] += 0.1  # one wrong weight moves nearly all
     with pytest.raises(ExportError, match="for 40 of 40 images"):
         compare_logits(found, torch_logits, many, WHAT)
+
+
+def test_a_proof_allows_as_many_as_its_graph_rounds(monkeypatch):
+    graph, _ = small_graph(Uniform(2), activations=Activations(4))
+    wide, _ = small_graph(Uniform(2), shape=(3, 24, 24), activations=Activations(4))
+    monkeypatch.setattr(predictions, "MOVED_LEVELS", 0.1 / graph.num_rounded)
+    assert proof.tolerance_of(graph).moved == pytest.approx(1 - math.exp(-0.1))
+    assert proof.tolerance_of(wide).moved == pytest.approx(1 - math.exp(-0.4), rel=1e-2)
 
 
 def test_runs_that_fail_or_give_something_else():
