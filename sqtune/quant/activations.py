@@ -15,6 +15,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, distributed, nn
+from torch.autograd.function import once_differentiable
 
 from sqtune.errors import QuantizationError
 from sqtune.quant.layers import QUANTIZABLE, quantizable_modules
@@ -101,22 +102,72 @@ class InputQuantizer(nn.Module):
 
     def quantize(self, x: Tensor) -> Tensor:
         """Return x on its grid, in x's dtype; gradients as the sources say."""
-        values = x.float()
-        if self.clipping == "pact":
-            step = (self.learned / self.top).detach()
-            clipped = values.clamp(self.learned * (self.low / self.top), self.learned)
-            rounded = (clipped.detach() / step).round() * step
-            return _straight_through(clipped, rounded).to(x.dtype)
-        # LSQ, eq. 3 and section 2.2: the step's gradient is divided by sqrt(inputs * top).
-        share = (x.shape[1:].numel() * self.top).rsqrt()
-        step = _straight_through(self.learned * share, self.learned.detach())
-        levels = (values / step).clamp(self.low, self.top)
-        return (_straight_through(levels, levels.detach().round()) * step).to(x.dtype)
+        rounding = _Ceiling if self.clipping == "pact" else _Step
+        quantized: Tensor = rounding.apply(x, self.learned, self.low, self.top)
+        return quantized
 
 
-def _straight_through(smooth: Tensor, value: Tensor) -> Tensor:
-    """Return exactly `value`, with the gradient of `smooth`."""
-    return value + (smooth - smooth.detach())
+class _Step(torch.autograd.Function):
+    """LSQ: x / step, clipped to low..top, rounded, times step.
+
+    Its gradients are written down (eq. 3 and section 2.2: that of the step is divided by
+    sqrt(inputs * top)), since those that autograd finds keep several copies of x, and cost as much
+    as the layer itself.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, step: Tensor, low: Tensor, top: Tensor) -> Tensor:
+        """Return x on the grid, in its dtype."""
+        ctx.save_for_backward(x, step, low, top)
+        return (x.float() / step).clamp_(low, top).round_().mul_(step).to(x.dtype)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None, None, None]:
+        """Return the gradients of x, where nothing is clipped, and of the step."""
+        x, step, low, top = ctx.saved_tensors
+        grad_x = grad_step = None
+        levels = x.float() / step
+        clipped = levels.clamp(low, top)
+        inside = levels == clipped
+        if ctx.needs_input_grad[0]:
+            grad_x = grad * inside
+        if ctx.needs_input_grad[1]:
+            change = clipped.round_().sub_(levels.mul_(inside))
+            grad_step = change.mul_(grad).sum() * (x.shape[1:].numel() * top).rsqrt()
+        return grad_x, grad_step, None, None
+
+
+class _Ceiling(torch.autograd.Function):
+    """PACT: x clipped to ceiling * low / top..ceiling, rounded to multiples of ceiling / top."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, ceiling: Tensor, low: Tensor, top: Tensor) -> Tensor:
+        """Return x on the grid, in its dtype."""
+        ctx.save_for_backward(x, ceiling, low, top)
+        step = ceiling / top
+        return (
+            x.float()
+            .clamp(ceiling * (low / top), ceiling)
+            .div_(step)
+            .round_()
+            .mul_(step)
+            .to(x.dtype)
+        )
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None, None, None]:
+        """Return the gradients of x, where nothing is clipped, and of the ceiling, elsewhere."""
+        x, ceiling, low, top = ctx.saved_tensors
+        grad_x = grad_ceiling = None
+        values, lowest = x.float(), low / top  # 0 or -1 ceilings
+        above, below = values > ceiling, values < ceiling * lowest
+        if ctx.needs_input_grad[0]:
+            grad_x = grad * ~(above | below)
+        if ctx.needs_input_grad[1]:
+            grad_ceiling = (grad.float() * (above + below * lowest)).sum()
+        return grad_x, grad_ceiling, None, None
 
 
 class LowBitActivations:
