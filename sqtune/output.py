@@ -153,7 +153,9 @@ def print_best(out: Console, choice: Choice, folder: Path) -> None:
         lines.append(f"          {choice.grounds}")
     if trial.test_error is not None:
         num_test = trial.facts.get("num_test")
-        lines.append(f"test      error {measured(trial.test_error, num_test)}, measured once")
+        top5 = trial.facts.get("test_top5_error")
+        more = "" if top5 is None else f", top-5 {measured(top5, num_test)}"
+        lines.append(f"test      error {measured(trial.test_error, num_test)}{more}, measured once")
     lines.append(f"network   {folder}")
     for line in lines:
         out.print(line, highlight=False, markup=False, soft_wrap=True)

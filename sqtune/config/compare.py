@@ -24,6 +24,8 @@ class Method(Strict):
     four stages there, the others one."""
     published: ErrorShare | None = None
     """Test error that was published for it, such as 9.4% or 0.094."""
+    published_top5: ErrorShare | None = None
+    """The same, top-5: what is measured beside the error where there are more than ten classes."""
     against: str | None = None
     """The method that it is to beat."""
 

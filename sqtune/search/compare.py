@@ -30,6 +30,7 @@ class Cell:
         bits: Average bits of a weight; None before a training has ended.
         val_errors: Validation error by seed.
         test_errors: Test error by seed.
+        top5_errors: Top-5 test error by seed, where there are more than ten classes.
         failures: Why a training failed, in one line, by seed.
         cut_short: Whether the epochs are too few for every stage of the ratio schedule.
     """
@@ -38,6 +39,7 @@ class Cell:
     bits: float | None
     val_errors: Mapping[int, float]
     test_errors: Mapping[int, float]
+    top5_errors: Mapping[int, float]
     failures: Mapping[int, str]
     cut_short: bool
 
@@ -49,8 +51,12 @@ class Cell:
     @property
     def deviation(self) -> float | None:
         """Standard deviation of the test error over the seeds; None of fewer than two."""
-        errors = self.test_errors.values()
-        return statistics.stdev(errors) if len(errors) > 1 else None
+        return spread_of(self.test_errors)
+
+
+def spread_of(errors: Mapping[int, float]) -> float | None:
+    """Return the standard deviation of errors by seed; None of fewer than two."""
+    return statistics.stdev(errors.values()) if len(errors) > 1 else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,9 +107,9 @@ class Row:
             budget: Budget = "paper" if name == "paper" else int(name)
             gain = known["gain"]
             gains[budget] = None if gain is None else Gain(**gain)
-            older: dict[str, Any] = {"failures": {}}  # of whose failures only the number is there
+            older: dict[str, Any] = {"failures": {}, "top5_errors": {}}  # files that have none
             cell = {field.name: {**older, **known}[field.name] for field in fields(Cell)}
-            for by_seed in ("val_errors", "test_errors", "failures"):
+            for by_seed in ("val_errors", "test_errors", "top5_errors", "failures"):
                 cell[by_seed] = {int(seed): each for seed, each in cell[by_seed].items()}
             cells[budget] = Cell(**cell)
         return cls(method, cells, gains)
@@ -140,11 +146,13 @@ def _cell(config: TrialConfig, trials: Mapping[int, TrialRecord]) -> Cell:
     """Return what the trials of a configuration came to, by seed."""
     val_errors = {seed: trial.val_error for seed, trial in trials.items()}
     test_errors = {seed: trial.test_error for seed, trial in trials.items()}
+    top5_errors = {seed: trial.facts.get("test_top5_error") for seed, trial in trials.items()}
     return Cell(
         num_epochs=config.num_epochs,
         bits=next((t.weight_bits for t in trials.values() if t.val_error is not None), None),
         val_errors={seed: error for seed, error in val_errors.items() if error is not None},
         test_errors={seed: error for seed, error in test_errors.items() if error is not None},
+        top5_errors={seed: error for seed, error in top5_errors.items() if error is not None},
         failures={
             seed: reason_of(trial.failure)
             for seed, trial in trials.items()

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import statistics
 from collections.abc import Iterator, Mapping, Sequence
 
-from sqtune.config.compare import Budget
-from sqtune.search.compare import Cell, Gain, Row
+from sqtune.config.compare import Budget, Method
+from sqtune.search.compare import Cell, Gain, Row, spread_of
 from sqtune.search.noise import FEWEST_SEEDS, reach
 
 UNKNOWN = "-"
@@ -32,7 +33,10 @@ def header(rows: Sequence[Row], num_epochs: int) -> list[str]:
 
 
 def body(rows: Sequence[Row], num_seeds: int) -> list[list[str]]:
-    """Return the table's rows: test error in percent, mean ± standard deviation over the seeds."""
+    """Return the table's rows: test error in percent, mean ± standard deviation over the seeds.
+
+    Behind a stroke follows the top-5 error, where there is one.
+    """
     return [
         [
             row.method.name,
@@ -41,7 +45,7 @@ def body(rows: Sequence[Row], num_seeds: int) -> list[list[str]]:
                 _cell(cell, num_seeds, with_epochs=budget == "paper")
                 for budget, cell in row.cells.items()
             ),
-            UNKNOWN if row.method.published is None else f"{100 * row.method.published:.2f}",
+            _published(row.method),
         ]
         for row in rows
     ]
@@ -64,12 +68,22 @@ def _bits(row: Row) -> str:
     return f"{known[0]:.4g}" if known else UNKNOWN
 
 
+def _published(method: Method) -> str:
+    if method.published is None:
+        return UNKNOWN
+    top5 = method.published_top5
+    return f"{100 * method.published:.2f}" + ("" if top5 is None else f" / {100 * top5:.2f}")
+
+
+def _mean(errors: Mapping[int, float]) -> str:
+    spread = spread_of(errors)
+    text = f"{100 * statistics.fmean(errors.values()):.2f}"
+    return text if spread is None else f"{text} ± {100 * spread:.2f}"
+
+
 def _cell(cell: Cell, num_seeds: int, *, with_epochs: bool) -> str:
-    if cell.mean is None:
-        text = UNKNOWN
-    else:
-        text = f"{100 * cell.mean:.2f}"
-        text += "" if cell.deviation is None else f" ± {100 * cell.deviation:.2f}"
+    text = _mean(cell.test_errors) if cell.test_errors else UNKNOWN
+    text += f" / {_mean(cell.top5_errors)}" if cell.top5_errors else ""
     if with_epochs:
         text += f" ({_epochs(cell.num_epochs)})"
     text += CUT_SHORT if cell.cut_short else ""
@@ -81,7 +95,9 @@ def _cell(cell: Cell, num_seeds: int, *, with_epochs: bool) -> str:
 def legend(rows: Sequence[Row], num_seeds: int) -> list[str]:
     """Return what the figures are."""
     spread = f"mean ± standard deviation over {num_seeds} seeds" if num_seeds > 1 else "one seed"
-    lines = [f"Test error in %, {spread}."]
+    top5 = any(cell.top5_errors for row in rows for cell in row.cells.values())
+    top5 = top5 or any(row.method.published_top5 is not None for row in rows)
+    lines = [f"Test error in %,{' top-1 / top-5,' if top5 else ''} {spread}."]
     if any(cell.cut_short for row in rows for cell in row.cells.values()):
         lines += ["* Fewer epochs than stages: those shorter than an epoch were passed over."]
     return lines

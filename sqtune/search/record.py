@@ -119,13 +119,13 @@ def record_page(
 
 
 def measure_test_error(study: Study, trial: TrialRecord, store: Store) -> float:
-    """Measure and store a finished trial's error (0..1) on the test split."""
+    """Measure and store a finished trial's errors on the test split; return top-1 (0..1)."""
     from sqtune.data.split import open_prepared
-    from sqtune.train.loop import saved_error
+    from sqtune.train.loop import saved_errors
 
     folder = store.network(study.name, trial.number)
     store.fetch(folder)
     splits = open_prepared(prepared(trial.config, store))
-    test_error = saved_error(folder, splits, "test")
-    study.set_test_error(trial.number, test_error, len(splits.test))
+    test_error, top5_error = saved_errors(folder, splits, "test")
+    study.set_test_error(trial.number, test_error, len(splits.test), top5_error)
     return test_error

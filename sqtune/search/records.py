@@ -26,7 +26,8 @@ class TrialRecord:
             "restored" is 1 where another trial trained it. Where nothing is quantized yet there is
             no "val_error".
         facts: What is known beside the epochs: size_bytes, weight_bits, num_validation, node, ...;
-            num_test, the images of the test split, where its error was measured.
+            num_test, the images of the test split, where its error was measured, and
+            test_top5_error (0..1), where there are more than ten classes.
         failure: Why it failed.
         run_id: Its MLflow run.
         test_error: Error on the test split, for the network that was chosen.

@@ -247,6 +247,7 @@ def as_data(trial: TrialRecord) -> dict[str, Any]:
             standard_error(error, num_validation) if error is not None and num_validation else None
         ),
         "test_error": trial.test_error,
+        "test_top5_error": trial.facts.get("test_top5_error"),
         "bits": trial.weight_bits,
         "activation_bits": activation_bits(trial.config),
         "size_bytes": trial.size_bytes,

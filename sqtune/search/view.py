@@ -20,7 +20,7 @@ from sqtune.search.storage import study_names
 from sqtune.search.stored import CONFIG, RUN_ID, record_of, with_results_of
 from sqtune.shipped import BEGIN
 
-_Later = tuple[Mapping[str, float], Mapping[str, int], Mapping[str, str]]
+_Later = tuple[Mapping[str, float], Mapping[str, str], Mapping[str, Mapping[str, Any]]]
 
 
 class StudyView:
@@ -80,9 +80,21 @@ class StudyView:
         """Store an attribute of the study."""
         self._study.set_user_attr(key, value)
 
-    def set_test_error(self, number: int, test_error: float, num_images: int) -> None:
-        """Store the error (0..1) of a trial that was chosen, on the test split's images."""
-        for key, value in (("test_errors", test_error), ("test_images", num_images)):
+    def set_test_error(
+        self, number: int, test_error: float, num_images: int, top5_error: float | None = None
+    ) -> None:
+        """Store the error (0..1) of a trial that was chosen, on the test split's images.
+
+        Args:
+            number: The trial's.
+            test_error: Top-1.
+            num_images: Of the test split.
+            top5_error: Where there are enough classes.
+        """
+        known = {"test_errors": test_error, "test_images": num_images}
+        if top5_error is not None:
+            known["test_top5_errors"] = top5_error
+        for key, value in known.items():
             self.set_attr(key, {**self.attrs.get(key, {}), str(number): value})
 
     def set_run_id(self, number: int, run_id: str) -> None:
@@ -112,9 +124,13 @@ class StudyView:
         return records
 
     def _known_later(self) -> _Later:
-        """Return test errors, their images and MLflow runs, known when their trials had ended."""
+        """Return what is known of trials when they have ended: test errors, MLflow runs, facts."""
         attrs = self._storage.get_study_user_attrs(self._study._study_id)  # self.attrs is a copy
-        return attrs.get("test_errors", {}), attrs.get("test_images", {}), attrs.get("run_ids", {})
+        facts = {
+            "num_test": attrs.get("test_images", {}),
+            "test_top5_error": attrs.get("test_top5_errors", {}),
+        }
+        return attrs.get("test_errors", {}), attrs.get("run_ids", {}), facts
 
     def _id(self, number: int) -> int:
         return self._storage.get_trial_id_from_study_id_trial_number(self._study._study_id, number)
@@ -131,10 +147,10 @@ class StudyView:
             record = record_of(trial, self._config(number))
             if record.duplicate_of is not None:
                 record = with_results_of(record, self.trial(record.duplicate_of))
-        key, (test_errors, test_images, run_ids) = str(number), later
-        test_error, num_test, run_id = test_errors.get(key), test_images.get(key), run_ids.get(key)
+        key, (test_errors, run_ids, facts_later) = str(number), later
+        test_error, run_id = test_errors.get(key), run_ids.get(key)
         if test_error is None and run_id is None:
             return record
-        facts = record.facts if num_test is None else {**record.facts, "num_test": num_test}
-        run_id = run_id or record.run_id
+        measured = {name: known[key] for name, known in facts_later.items() if key in known}
+        run_id, facts = run_id or record.run_id, {**record.facts, **measured}
         return replace(record, test_error=test_error, run_id=run_id, facts=facts)

@@ -15,29 +15,48 @@ from sqtune.train.compute import Inputs
 
 BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
 REESTIMATION_BATCHES = 30
+FEW_CLASSES = 10  # up to so many, that a class is among the five likeliest says little
 
 
-@torch.no_grad()
 def error_rate(model: nn.Module, split: AnySplit, inputs: Inputs, device: torch.device) -> float:
     """Return the share (0..1) of a split's images that the model, as it stands, gets wrong.
 
     Raises:
         TrainingError: An output is not finite.
     """
+    return top_errors(model, split, inputs, device)[0]
+
+
+@torch.no_grad()
+def top_errors(
+    model: nn.Module, split: AnySplit, inputs: Inputs, device: torch.device
+) -> tuple[float, float | None]:
+    """Return a split's top-1 and top-5 error (0..1); no top-5 error of ten classes or fewer.
+
+    Top-5: the share of images whose class is not among those of the five largest outputs.
+
+    Raises:
+        TrainingError: An output is not finite.
+    """
     was_training = model.training
     model.eval()
-    wrong = torch.zeros((), dtype=torch.int64, device=device)
+    wrong, far = torch.zeros((2,), dtype=torch.int64, device=device)
+    num_classes = 0
     finite = torch.ones((), dtype=torch.bool, device=device)
     num_images = 0
     for images, labels in split.in_order(EVALUATION_BATCH, device):
         logits = model(inputs(images))
         finite &= logits.isfinite().all()
         wrong += (logits.argmax(dim=1) != labels).sum()
+        num_classes = logits.shape[1]
+        if num_classes > FEW_CLASSES:
+            far += len(labels) - (logits.topk(5).indices == labels.unsqueeze(1)).sum()
         num_images += len(labels)
     model.train(was_training)
     if not finite:
         raise TrainingError("the network's outputs are not finite. Lower the learning rate.")
-    return int(wrong) / num_images
+    top5 = int(far) / num_images if num_classes > FEW_CLASSES else None
+    return int(wrong) / num_images, top5
 
 
 @contextmanager

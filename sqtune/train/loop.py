@@ -16,12 +16,12 @@ from sqtune.data.split import Splits
 from sqtune.networks import check_image_size
 from sqtune.train.checkpoint import About, load_network, save_network
 from sqtune.train.compute import computing_on
-from sqtune.train.evaluate import error_rate
+from sqtune.train.evaluate import top_errors
 from sqtune.train.result import METRICS, EpochResult
 from sqtune.train.stage_session import StagedTraining, StageSession
 from sqtune.train.training import Training
 
-__all__ = ["METRICS", "EpochResult", "StageSession", "saved_error", "train"]
+__all__ = ["METRICS", "EpochResult", "StageSession", "saved_error", "saved_errors", "train"]
 
 
 def train(
@@ -132,9 +132,15 @@ def _about(splits: Splits, result: EpochResult) -> About:
 
 
 def saved_error(folder: Path, splits: Splits, part: str) -> float:
-    """Return the error (0..1) of a saved network, all weights quantized, on one part of the data.
+    """Return the error (0..1) of a saved network on one part of the data: `saved_errors`' first."""
+    return saved_errors(folder, splits, part)[0]
 
-    It is measured on the CPU, as `compute` in its configuration says for one.
+
+def saved_errors(folder: Path, splits: Splits, part: str) -> tuple[float, float | None]:
+    """Return top-1 and top-5 error (0..1) of a saved network on one part of the data.
+
+    All its weights are quantized. It is measured on the CPU, as `compute` in its configuration says
+    for one. Of ten classes or fewer there is no top-5 error.
 
     Args:
         folder: What `train(save_to=...)` wrote.
@@ -148,4 +154,4 @@ def saved_error(folder: Path, splits: Splits, part: str) -> float:
     inputs = computing.inputs(saved.about.mean, saved.about.std)
     split: Any = getattr(splits, part)
     with computing.autocast(), saved.quantization.quantized():
-        return error_rate(model, split, inputs, device)
+        return top_errors(model, split, inputs, device)

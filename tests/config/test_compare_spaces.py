@@ -122,6 +122,11 @@ def test_the_paper_s_rows_have_what_was_published(file):
     assert names == ["FWN", "BWN", "SQ-BWN", "TWN", "SQ-TWN"]
     assert [method.stages for method in compared.methods] == [1, 1, 4, 1, 4]
     assert [method.published for method in compared.methods] == pytest.approx(PUBLISHED[file.stem])
+    top5 = [method.published_top5 for method in compared.methods]
+    if file.stem in PUBLISHED_TOP5:
+        assert top5 == pytest.approx(PUBLISHED_TOP5[file.stem])
+    else:
+        assert top5 == [None] * 5
 
 
 @pytest.mark.parametrize(
@@ -146,4 +151,8 @@ PUBLISHED = {  # BMVC 2017, the paper's two tables of results: test error, top-1
     "cifar100_resnet56": [0.2949, 0.3501, 0.3156, 0.3209, 0.2890],
     "imagenet_alexnet_bn": [0.4418, 0.5122, 0.4878, 0.4754, 0.4470],
     "imagenet_resnet18": [0.3480, 0.4520, 0.4164, 0.3983, 0.3618],
+}
+PUBLISHED_TOP5 = {
+    "imagenet_alexnet_bn": [0.2083, 0.2718, 0.2486, 0.2381, 0.2140],
+    "imagenet_resnet18": [0.1360, 0.2108, 0.1835, 0.1702, 0.1426],
 }

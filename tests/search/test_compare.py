@@ -20,6 +20,7 @@ from sqtune.search.compare import Row, rows
 from sqtune.search.compare_chart import chart
 from sqtune.search.compare_table import body, failures, header, legend, markdown, verdicts
 from sqtune.search.look import load_study
+from sqtune.search.tables import as_data
 
 SPACE = """
 name: two methods
@@ -136,6 +137,27 @@ def test_what_failed_is_told_once_with_its_reason(tmp_path):
     out = Console(width=120, record=True, file=io.StringIO())
     _print(out, space, found, 1, tmp_path)
     assert f"failed    {line}" in out.export_text().splitlines()
+
+
+def test_top_5_errors_stand_behind_a_stroke(tmp_path):
+    text = SPACE.replace("published: 10.67%", "published: 51.22%, published_top5: 27.18%")
+    space = space_of(tmp_path, text)
+    study = opened(new_store(tmp_path / "store"), comparison_space(space, 2))
+    for number in range(6):
+        trial = asked(study)
+        finish(study, trial, 0.4, trial.config.num_epochs)
+        study.set_test_error(trial.number, 0.5, 449, 0.2 if number % 2 else 0.3)
+    found = rows(space, 2, study.trials())
+    cell = "50.00 ± 0.00 / 25.00 ± 7.07"
+    assert [row[3:] for row in body(found, 2)] == [[cell, "51.22 / 27.18"], [f"{cell} *", "-"]]
+    assert legend(found, 2)[0].startswith("Test error in %, top-1 / top-5, mean ±")
+    again = [Row.from_data(json.loads(json.dumps(row.as_data()))) for row in found]
+    assert again == found
+    before = json.loads(json.dumps(found[0].as_data()))
+    for known in before["budgets"].values():  # as a file of before top-5 errors has it
+        del known["top5_errors"]
+    assert Row.from_data(before).cells[1].top5_errors == {}
+    assert as_data(study.trials()[0])["test_top5_error"] == 0.3
 
 
 def test_nothing_trained_is_a_table_of_dashes(compared):

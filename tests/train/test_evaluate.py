@@ -16,7 +16,7 @@ from sqtune.data.split import Split
 from sqtune.networks import ResNet, build
 from sqtune.quant import Binary, Float, StochasticQuantization
 from sqtune.train.checkpoint import load_network
-from sqtune.train.evaluate import error_rate, reestimated_batch_norm
+from sqtune.train.evaluate import error_rate, reestimated_batch_norm, top_errors
 from sqtune.train.loop import train
 
 CPU = torch.device("cpu")
@@ -70,6 +70,24 @@ def test_the_error_is_the_share_of_wrong_images_in_whole_and_partial_batches(cou
 
     split = Split(numbered(count).images, torch.zeros(count, dtype=torch.int64))
     assert error_rate(Parity(), split, IDENTITY, CPU) == (count // 2) / count
+
+
+@pytest.mark.parametrize("count", [12, EVALUATION_BATCH + 7])
+@pytest.mark.parametrize("num_classes", [10, 11, 100])
+def test_top_5_is_whether_the_class_is_among_five_of_more_than_ten(num_classes, count):
+    class Descending(nn.Module):
+        """Hold the class of the low digit for the likeliest, then the next ones in a circle."""
+
+        def forward(self, images):
+            classes = torch.arange(num_classes)
+            return -((classes - images[:, 0, 0, 1:]) % num_classes)
+
+    images, numbers = numbered(count).images, torch.arange(count)
+    ranks = numbers % num_classes  # of each image's class, 0 the likeliest
+    split = Split(images, (numbers % 256 + ranks) % num_classes)
+    top1, top5 = top_errors(Descending(), split, IDENTITY, CPU)
+    assert top1 == (ranks > 0).sum() / count
+    assert top5 == (None if num_classes == 10 else pytest.approx(float((ranks >= 5).sum() / count)))
 
 
 @pytest.mark.parametrize("training", [True, False])
