@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shlex
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -27,9 +28,11 @@ from sqtune.report import page_maker
 from sqtune.store import Store
 
 if TYPE_CHECKING:
+    from rich.console import Console
     from rich.table import Table
 
     from sqtune.search.confirmed import Confirmed
+    from sqtune.search.records import TrialRecord
 
 
 @click.command()
@@ -84,6 +87,7 @@ def confirm(
     from sqtune.search.outcome import Places
     from sqtune.search.pareto import candidates, front, ranking
     from sqtune.search.progress import Progress
+    from sqtune.search.record import record_choice
     from sqtune.search.run import run_search
 
     study, trials = load_study(store, study_storage, name)
@@ -113,6 +117,9 @@ def confirm(
         study.set_attr(found.attribute, found.as_data())
     name, top_trial, network = outcome.study, outcome.best, outcome.network
     choice = choose(study.name, study.attrs, trials)
+    if choice is not None and outcome.ending in GOOD_ENDINGS:
+        missing = record_choice(study, choice, places)
+        outcome = replace(outcome, tracking_problem=outcome.tracking_problem or missing)
     if choice is not None and choice.confirmed in measured:
         name, top_trial = study.name, choice.trial  # what was confirmed is the study's own
         network = places.store.network(name, top_trial.number)
@@ -129,21 +136,38 @@ def confirm(
             }
         )
     else:
-        out = progress.console
-        out.print(_table(results))
-        if top_trial is not None:
-            out.print(_verdict(measured), highlight=False, soft_wrap=True)
-            out.print(f"network   {network}", highlight=False, soft_wrap=True)
-            at = typed("store", "study_storage", "tracking_uri")
-            command = (
-                f"sqtune export {shlex.quote(name)} --trial {top_trial.number}{at}{deployed()}"
-            )
-            say_next(out, {command: "the winner as a packed file, proven"})
+        _print(progress.console, results, name, top_trial, network)
     print_ending(outcome)
     if outcome.ending == "interrupted":
         sys.exit(INTERRUPTED)
     if not measured:
         sys.exit(1)
+
+
+def _print(
+    out: Console,
+    results: list[Confirmed],
+    study: str,
+    trial: TrialRecord | None,
+    network: Path | None,
+) -> None:
+    """Print what new seeds gave, who wins, and what to do with it.
+
+    Args:
+        out: Where to.
+        results: The lowest mean first.
+        study: Whose trial the winner is.
+        trial: The winner; None where nothing was trained.
+        network: Its folder.
+    """
+    out.print(_table(results))
+    if trial is not None:
+        measured = [each for each in results if each.errors]
+        out.print(_verdict(measured), highlight=False, soft_wrap=True)
+        out.print(f"network   {network}", highlight=False, soft_wrap=True)
+        at = typed("store", "study_storage", "tracking_uri")
+        command = f"sqtune export {shlex.quote(study)} --trial {trial.number}{at}{deployed()}"
+        say_next(out, {command: "the winner as a packed file, proven"})
 
 
 def _table(results: list[Confirmed]) -> Table:

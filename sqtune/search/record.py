@@ -4,8 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
+from sqtune.errors import SqtuneError
+from sqtune.search.choice import Choice
+from sqtune.search.described import description
+from sqtune.search.outcome import Places
+from sqtune.search.pareto import compared, front
 from sqtune.search.prepare import prepared
 from sqtune.search.records import TrialRecord
 from sqtune.search.study import Study
@@ -99,6 +105,42 @@ def hand_over(study: Study, top: TrialRecord, tracker: Tracker, store: Store) ->
         [folder / WEIGHTS, folder / ABOUT],
         {"sqtune.test_error": f"{test_error:.6f}"},
     )
+
+
+def describe(
+    study: Study, trials: Sequence[TrialRecord], choice: Choice | None, tracker: Tracker
+) -> None:
+    """Mark the front, and put on the study's pages what it came to."""
+    objectives = compared(study.space.search.objectives)
+    on_front = front(trials, objectives)
+    tracker.tag_front([trial.number for trial in on_front])
+    tracker.describe(description(study.name, trials, choice, on_front, objectives))
+
+
+def record_choice(study: Study, choice: Choice, places: Places) -> str | None:
+    """Hand over what a study chooses since it ended, where it is recorded already.
+
+    Returns:
+        Why MLflow does not have it; None if it has.
+    """
+    store, uri = places.store, places.tracking_uri
+    artifacts = store.artifacts if uri is None else None
+    tracker = Tracker(
+        *(uri or store.tracking_uri, artifacts, study.name, store.root, store.fetch),
+        recorded=study.attrs["uuid"],
+    )
+    try:
+        hand_over(study, choice.trial, tracker, store)
+        trials = study.trials()
+        now = replace(choice, trial=study.trial(choice.trial.number))
+        describe(study, trials, now, tracker)
+    except (
+        SqtuneError
+    ) as error:  # its network is gone, say; the confirmation is stored all the same
+        return str(error)
+    finally:
+        tracker.close()
+    return tracker.error
 
 
 def record_page(

@@ -13,7 +13,6 @@ from sqtune.errors import ClusterError, StudyError
 from sqtune.provenance import provenance
 from sqtune.search.choice import choose
 from sqtune.search.courses import Courses
-from sqtune.search.described import description
 from sqtune.search.driver import Driver
 from sqtune.search.interrupts import stopped_by_ray, stopped_by_signals
 from sqtune.search.lease import leased
@@ -21,11 +20,11 @@ from sqtune.search.limits import GOOD_ENDINGS, Ending, Limits
 from sqtune.search.machine import Machine
 from sqtune.search.origin import leave_mark, remove_mark
 from sqtune.search.outcome import Outcome, Places
-from sqtune.search.pareto import compared, front
 from sqtune.search.prepare import file_hashes, footprints, prepare_data, stage_store
 from sqtune.search.progress import Progress
 from sqtune.search.record import (
     Page,
+    describe,
     hand_over,
     record_page,
     record_run_ids,
@@ -233,10 +232,8 @@ def _wrap_up(
         choice = replace(choice, trial=study.trial(choice.trial.number))
     if finish is not None and ending not in IN_A_HURRY:
         finish(study, tracker)
-    trials, objectives = study.trials(), compared(study.space.search.objectives)
-    on_front = front(trials, objectives)
-    tracker.tag_front([trial.number for trial in on_front])
-    tracker.describe(description(study.name, trials, choice, on_front, objectives))
+    trials = study.trials()
+    describe(study, trials, choice, tracker)
     metrics = {
         "trials_ended": float(driver.counted),
         "epochs_asked": float(sum(trial.epochs_asked for trial in trials)),

@@ -37,6 +37,8 @@ class Tracker:
             away; None for the system's folder of temporary files.
         fetch: Makes a file be here that another machine wrote.
         offline: Whether the server need not be there at the start: all waits for it.
+        recorded: The identity of a study that is recorded already, whose runs stay as they are but
+            for what is put here; None for one that is driven, which `start_study` begins.
     """
 
     def __init__(
@@ -48,12 +50,15 @@ class Tracker:
         fetch: Callable[[Path], object] = Path.exists,
         *,
         offline: bool = False,
+        recorded: str | None = None,
     ) -> None:
         self._uri = uri
         self._jobs = Jobs(spool_folder)
         self._missing: str | None = None
         self.new_run_ids: queue.SimpleQueue[tuple[int, str]] = queue.SimpleQueue()
-        writer = Writer(uri, artifacts, study, lambda *new: self.new_run_ids.put(new), fetch)
+        writer = Writer(
+            *(uri, artifacts, study, lambda *new: self.new_run_ids.put(new), fetch, recorded)
+        )
         self._writer = writer
         self._worker = Worker(writer, self._jobs, patient=offline)
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from sqtune.errors import TrackingError
+from sqtune.settings import without_password
 from sqtune.tracking.database import create_database, database_of, follow_move
 from sqtune.tracking.pages import charts_page, front_page, on_server, run_page
 from sqtune.tracking.quiet import quiet_environment
@@ -42,6 +43,8 @@ class Writer:
         study: The study's name, which is also the experiment's.
         on_run: Told a trial's number and run id when its run is opened.
         fetch: Makes a file be here that another machine wrote.
+        recorded: The identity of a study that is recorded already, to add to its runs as they are;
+            None opens them, or makes them, as a study that is driven does.
     """
 
     def __init__(
@@ -51,9 +54,10 @@ class Writer:
         study: str,
         on_run: Callable[[int, str], object],
         fetch: Callable[[Path], object] = Path.exists,
+        recorded: str | None = None,
     ) -> None:
         self._uri, self._artifacts, self._study, self._on_run = uri, artifacts, study, on_run
-        self._fetch = fetch
+        self._fetch, self._recorded = fetch, recorded
         self._client: MlflowClient
         self._runs: Runs
         self._experiment_id = ""
@@ -67,19 +71,27 @@ class Writer:
         )
 
     def connect(self) -> None:
-        """Reach the tracking store and open the study's experiment, or create it."""
+        """Reach the tracking store and open the study's experiment, or create it.
+
+        Raises:
+            TrackingError: The study was to be recorded there already, and is not.
+        """
         quiet_environment()
         from mlflow import MlflowClient
         from mlflow.exceptions import MlflowException
 
         database = database_of(self._uri)
+        if self._recorded is not None and database is not None and not database.exists():
+            raise self._not_recorded()
         if database is not None:
             create_database(database)
             if self._artifacts is not None:
                 self._artifacts.mkdir(parents=True, exist_ok=True)
                 follow_move(database, self._artifacts)
         self._client = MlflowClient(tracking_uri=self._uri)
-        if not self._open_experiment():
+        if self._recorded is not None:
+            self._find_study(self._recorded)
+        elif not self._open_experiment():
             location = self._artifacts.as_uri() if self._artifacts else None
             try:
                 self._experiment_id = self._client.create_experiment(self._study, location)
@@ -219,6 +231,18 @@ class Writer:
         self._log_metrics(run, metrics, time_ms)
         self._client.set_terminated(run.id, status, end_time=time_ms)
         run.status = status
+
+    def _find_study(self, uuid: str) -> None:
+        if not self._open_experiment():
+            raise self._not_recorded()
+        self._runs = Runs(self._client, self._experiment_id, self._study, uuid)
+        self._runs.load()
+        if self._runs.get(None) is None:
+            raise self._not_recorded()
+
+    def _not_recorded(self) -> TrackingError:
+        place = without_password(self._uri)
+        return TrackingError(f'the study "{self._study}" is not recorded on {place}')
 
     def _open_experiment(self) -> bool:
         experiment = self._client.get_experiment_by_name(self._study)

@@ -169,6 +169,14 @@ def test_the_command_confirms_the_best_of_a_search(searched):
     assert best["study"] == "small"  # a confirmation does not become the latest study
     assert best["confirmed"]["results"] == content["confirmed"]
     assert best["network"] == content["network"]
+    client, parent, children = mlflow_runs(store)
+    assert parent.info.status == "FINISHED"
+    [chosen] = [n for n, child in children.items() if child.data.tags.get("sqtune.best") == "true"]
+    assert chosen == best["number"]
+    note = parent.data.tags["mlflow.note.content"]
+    assert f"Best: [trial {chosen}]" in note
+    assert "confirmed: mean" in note
+    assert len(client.search_experiments()) == 3  # the study, its confirmation, MLflow's own
 
 
 def test_the_same_command_again_runs_nothing_and_one_trial_more_runs_one(searched, space):

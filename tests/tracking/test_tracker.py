@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from mlflow import MlflowClient
 
-from sqtune.tracking import Tracker
+from sqtune.tracking import NOTE_TAG, Tracker
 from sqtune.tracking.page import log_page
 from sqtune.tracking.quiet import QUIET
 
@@ -82,6 +82,52 @@ def test_each_trial_has_one_run_with_its_epochs_once(tmp_path):
     assert dict([tracker.new_run_ids.get(), tracker.new_run_ids.get()]) == {
         number: run.info.run_id for number, run in trials.items()
     }
+
+
+def test_a_study_that_has_ended_is_added_to_and_stays_as_it_is(tmp_path):
+    with tracking(tmp_path) as tracker:
+        for number in (0, 1):
+            tracker.start_trial(number, {"optimizer.lr": 0.1})
+            tracker.end_trial(number, "FINISHED")
+        tracker.choose(0, [], {"sqtune.test_error": "0.1"})
+        tracker.end_study("FINISHED", {"trials_ended": 2.0})
+    before, _ = runs(tmp_path)
+    uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
+    later = Tracker(uri, tmp_path / "artifacts", "small", recorded="uuid-1")
+    later.choose(1, [], {"sqtune.test_error": "0.2"})
+    later.describe("Best: [trial 1](trial:1).")
+    later.close()
+    assert later.error is None
+    parent, trials = runs(tmp_path)
+    assert parent.info.status == before.info.status == "FINISHED"
+    assert parent.info.end_time == before.info.end_time
+    assert f"runs/{trials[1].info.run_id}" in parent.data.tags[NOTE_TAG]
+    assert {number: run.data.tags["sqtune.best"] for number, run in trials.items()} == {
+        0: "false",
+        1: "true",
+    }
+
+
+@pytest.mark.parametrize(
+    ("database", "study", "uuid"),
+    [
+        ("elsewhere.db", "small", "uuid-1"),
+        ("mlflow.db", "large", "uuid-1"),
+        ("mlflow.db", "small", "uuid-2"),
+    ],
+)
+def test_where_a_study_is_not_recorded_nothing_is_made_of_it(tmp_path, database, study, uuid):
+    with tracking(tmp_path) as tracker:
+        tracker.end_study("FINISHED", {})
+    later = Tracker(
+        f"sqlite:///{tmp_path / database}", tmp_path / "artifacts", study, recorded=uuid
+    )
+    later.describe("Best.")
+    later.close()
+    assert f'the study "{study}" is not recorded on sqlite:///' in later.error
+    assert {file.name for file in tmp_path.iterdir()} == {"mlflow.db", "artifacts"}
+    client = MlflowClient(f"sqlite:///{tmp_path / 'mlflow.db'}")
+    assert {each.name for each in client.search_experiments()} == {"Default", "small"}
 
 
 def test_a_database_with_options_behind_its_name_is_one_file_and_gets_the_page(
