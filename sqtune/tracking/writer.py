@@ -242,7 +242,10 @@ class Writer:
 
     def _not_recorded(self) -> TrackingError:
         place = without_password(self._uri)
-        return TrackingError(f'the study "{self._study}" is not recorded on {place}')
+        return TrackingError(
+            f'the study "{self._study}" is not recorded on {place}. Give the --tracking-uri that it '
+            "was searched with."
+        )
 
     def _open_experiment(self) -> bool:
         experiment = self._client.get_experiment_by_name(self._study)

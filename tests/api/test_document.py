@@ -8,6 +8,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).parents[2]
 SMALL = '{"trial.num_epochs": 2, "trial.network.width": 4}'
 SHORTER = {
@@ -18,6 +20,7 @@ SHORTER = {
 }
 
 
+@pytest.mark.long
 def test_the_blocks_of_the_document_run(tmp_path):
     text = (ROOT / "docs/python.md").read_text(encoding="utf-8")
     code = "\n".join(re.findall(r"^```python\n(.*?)^```", text, re.DOTALL | re.MULTILINE))

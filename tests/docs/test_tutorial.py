@@ -6,7 +6,7 @@ import pytest
 
 from .blocks import blocks, run
 
-pytestmark = pytest.mark.timeout(600)
+pytestmark = [pytest.mark.long, pytest.mark.timeout(600)]
 
 
 def test_tutorial_and_cookbook_run_as_they_stand(tmp_path):

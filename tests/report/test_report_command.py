@@ -204,7 +204,7 @@ def test_a_comparison_has_its_methods_on_the_page(tmp_path, monkeypatch):
     method = Method(name="BWN", values={"quantizer": {"name": "binary"}}, published=0.1)
     other = Method(name="SQ", values={"quantizer": {"name": "binary"}}, against="BWN")
     errors = {0: 0.2, 1: 0.3, 2: 0.25}
-    cell = Cell(4, 1.0, {}, errors, {3: "the loss became nan"}, cut_short=False)
+    cell = Cell(4, 1.0, {}, errors, {}, {3: "the loss became nan"}, cut_short=False)
     rows = [
         Row(method, {"paper": cell, 1: cell}, {"paper": None, 1: None}),
         Row(other, {"paper": cell, 1: cell}, {"paper": Gain(0.1, 0.01, 3), 1: Gain(0.0, 0.1, 3)}),

@@ -166,6 +166,7 @@ def test_a_full_disk_under_the_stages_costs_nothing_but_sharing(space, undisturb
         subprocess.run(["umount", str(small)], check=True)
 
 
+@pytest.mark.long
 def test_stop_lets_the_epoch_end_and_the_same_command_goes_on(space, undisturbed, tmp_path):
     store = tmp_path / "store"
     driver = begin(space, store)

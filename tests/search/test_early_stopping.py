@@ -34,7 +34,7 @@ search:
 """
 
 
-@pytest.mark.parametrize("kind", ["stop", "pause"])
+@pytest.mark.parametrize("kind", ["pause", pytest.param("stop", marks=pytest.mark.long)])
 def test_the_worse_part_is_pruned_with_its_epochs_and_the_better_finishes(tmp_path, kind):
     path, store = tmp_path / "small.yaml", tmp_path / "store"
     path.write_text(SPACE.replace("KIND", kind))
