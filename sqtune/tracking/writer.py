@@ -243,8 +243,8 @@ class Writer:
     def _not_recorded(self) -> TrackingError:
         place = without_password(self._uri)
         return TrackingError(
-            f'the study "{self._study}" is not recorded on {place}. Give the --tracking-uri that it '
-            "was searched with."
+            f'the study "{self._study}" is not recorded on {place}. Give the --tracking-uri that '
+            "it was searched with."
         )
 
     def _open_experiment(self) -> bool:
