@@ -160,6 +160,14 @@ def shares(errors_SRN: npt.NDArray[np.float64]) -> dict[str, float]:
     return {name: float(part / total) for name, part in parts.items()}
 
 
+def save(options: argparse.Namespace, pedigree: Pedigree, results: dict[str, Any]) -> None:
+    """Write down what is known so far."""
+    if not options.no_save:
+        tag = f"_{options.tag}" if options.tag else ""
+        path = RESULTS / f"schedule_control{tag}.json"
+        path.write_text(json.dumps({**pedigree._facts, **results}, indent=1) + "\n")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", type=Path, help="folder of images with train/ and test/")
@@ -169,7 +177,7 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=12)
     parser.add_argument("--trials", type=int, default=16)
     parser.add_argument("--seeds", type=int, default=5, help="of each winner")
-    parser.add_argument("--factorial-seeds", type=int, default=3)
+    parser.add_argument("--factorial-seeds", type=int, default=3, help="0 leaves it out")
     parser.add_argument("--seed", type=int, default=0, help="of the sampler")
     parser.add_argument("--compile", default="off", help="compute.compile")
     parser.add_argument("--precision", default="auto", help="compute.precision")
@@ -194,14 +202,13 @@ def main() -> None:
         )
         print(f"schedules gain {100 * gain:+.2f} points, standard error {100 * spread:.2f}")
         results["gain"], results["gain_standard_error"] = gain, spread
-        results["factorial"] = control.factorial()
-        for name, share in results["factorial"]["share_of_variance"].items():
-            print(f"{name}: {100 * share:.0f} % of the variance")
+        save(options, pedigree, results)
+        if options.factorial_seeds:
+            results["factorial"] = control.factorial()
+            for name, share in results["factorial"]["share_of_variance"].items():
+                print(f"{name}: {100 * share:.0f} % of the variance")
+            save(options, pedigree, results)
     print(pedigree.line())
-    if not options.no_save:
-        tag = f"_{options.tag}" if options.tag else ""
-        path = RESULTS / f"schedule_control{tag}.json"
-        path.write_text(json.dumps({**pedigree._facts, **results}, indent=1) + "\n")
 
 
 if __name__ == "__main__":
