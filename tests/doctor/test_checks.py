@@ -83,6 +83,7 @@ def test_what_a_container_leaves_of_the_memory(tmp_path, files, groups, limit):
 
 def test_cpus_and_memory_that_a_container_limits_name_a_number_of_trials(tmp_path, monkeypatch):
     files = {"cpu.max": "50000 100000", "memory.max": str(2**30), "memory.current": str(2**29)}
+    # The limits of a container are the kernel's: files as it writes them, in another folder.
     monkeypatch.setattr(machine, "CGROUPS", written(tmp_path, files))
     [cpus], [memory] = machine.look_at_cpus(), machine.look_at_memory()
     assert (cpus.state, memory.state) == ("note", "note")
@@ -97,6 +98,7 @@ def test_cpus_and_memory_that_a_container_limits_name_a_number_of_trials(tmp_pat
 )
 def test_a_full_disk_is_told_before_a_search_meets_it(tmp_path, monkeypatch, free, state):
     usage = SimpleNamespace(total=100 * 2**30, used=0, free=free)
+    # A test cannot fill the disk of the machine that it runs on.
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage)
     disk = machine.look_at_disks(str(tmp_path / "not" / "there"))[0]
     assert disk.state == state
@@ -164,6 +166,7 @@ def test_a_module_that_cannot_be_imported_is_named_with_its_reason(tmp_path, mon
     assert "--force-reinstall broken_module" in str(broken.remedy)
     assert "torch and torchvision" in str(packages._import_problem("torchvision"))
     assert packages._import_problem("json") is None
+    # A shorter wait; the module is real and slow.
     monkeypatch.setattr(packages, "IMPORT_SECONDS", 0.3)
     slow = packages._import_problem("slow_module")
     assert slow is not None
@@ -196,6 +199,7 @@ class Unlocked:
 def test_a_store_whose_files_cannot_be_locked_is_a_problem(tmp_path, monkeypatch):
     (tmp_path / "file").touch()
     assert "Not a directory" in str(places._lock_problem(tmp_path / "file" / "folder"))
+    # A file server that grants every lock to everybody: no local file system does.
     monkeypatch.setattr(places, "FileLock", Unlocked)
     [found] = places.look_at_store(str(tmp_path / "store"))
     assert found.state == "problem"
@@ -261,6 +265,7 @@ def test_a_port_that_somebody_listens_on_is_told(monkeypatch):
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         port = taken.getsockname()[1]
+        # The socket is real; Ray's own ports may be taken, by other tests even.
         monkeypatch.setattr(places, "RAY_PORTS", {port: "a Ray head"})
         [found] = places.look_at_ports()
     assert f"something listens on {port}, perhaps a Ray head" in found.text
@@ -273,6 +278,7 @@ def test_a_ray_that_does_not_start_is_a_problem_with_its_reason(tmp_path, monkey
     assert (found.subject, found.state) == ("Ray", "problem")
     assert found.text == "it does not start: OSError: no room in /dev/shm"
     (tmp_path / "ray.py").write_text("import time; time.sleep(60)")
+    # A shorter wait.
     monkeypatch.setattr(ray, "START_SECONDS", 0.5)
     [found] = ray.look_at_ray()
     assert (found.state, found.text) == ("problem", "it does not start within 0.5 s")
