@@ -47,16 +47,21 @@ class Computing:
         normalize, memory_format = Normalize(mean, std, self.device), self.memory_format
         return lambda images: normalize(images).contiguous(memory_format=memory_format)
 
-    def compiled(self, model: nn.Module) -> Callable[[Tensor], Tensor]:
+    def compiled(self, model: nn.Module, *, beside: bool = False) -> Callable[[Tensor], Tensor]:
         """Return the model's forward, compiled if asked for; the model itself stays as it is.
 
         torch's compiler is imported only where it is asked for (and by torch's AdamW): 190 MB in
         each worker. What it kept for earlier networks of the process is dropped: it counts them
         against a limit, past which it no longer compiles.
+
+        Args:
+            model: The network.
+            beside: It is a further one of the same training: what is compiled stays.
         """
         if self.mode is None:
             return model
-        torch.compiler.reset()
+        if not beside:
+            torch.compiler.reset()
         forward: Callable[[Tensor], Tensor] = torch.compile(model, mode=self.mode)
         return forward
 

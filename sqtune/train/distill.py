@@ -7,7 +7,7 @@ is the softmax of logits / T, and T**2 keeps the size of the gradients whatever 
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import torch
@@ -52,7 +52,7 @@ class SoftTargets:
         model: The student as it starts, in place on its device.
         splits: The data.
         inputs: What the student's images go through.
-        computing: How the teacher computes, too; it is not compiled.
+        computing: How the teacher computes, too.
 
     Raises:
         StoreError: The teacher cannot be read, or does not suit the data.
@@ -68,6 +68,7 @@ class SoftTargets:
     ) -> None:
         self._spec, self._inputs, self._computing = config.distillation, inputs, computing
         self._teacher: nn.Module | None = None
+        self._forward: Callable[[Tensor], Tensor] | None = None
         self._waiting = self._is_own = False
         if self._spec.weight == 0:
             return
@@ -76,12 +77,12 @@ class SoftTargets:
         elif config.has_float_warmup:
             self._waiting = self._is_own = True
         else:
-            self._teacher = _frozen(copy.deepcopy(model))
+            self._take(copy.deepcopy(model))
 
     def begin_epoch(self, ratio: float, model: nn.Module) -> None:
         """Take the network for the teacher where the float warm-up lies just behind it."""
         if self._waiting and ratio > 0:
-            self._teacher, self._waiting = _frozen(copy.deepcopy(model)), False
+            self._take(copy.deepcopy(model))
 
     def state_dict(self) -> dict[str, Tensor] | None:
         """Return the teacher that the training itself made; None where there is none such."""
@@ -100,7 +101,7 @@ class SoftTargets:
         if state is not None:
             teacher = copy.deepcopy(model)
             teacher.load_state_dict(state)
-            self._teacher, self._waiting = _frozen(teacher), False
+            self._take(teacher)
 
     def loss(self, cross_entropy: Tensor, logits_NK: Tensor, images: Tensor) -> Tensor:
         """Return the loss that is optimised.
@@ -110,11 +111,11 @@ class SoftTargets:
             logits_NK: The student's, float32.
             images: What they are of, uint8.
         """
-        if self._teacher is None:
+        if self._forward is None:
             return cross_entropy
         weight, temperature = self._spec.weight, self._spec.temperature
         with torch.no_grad(), self._computing.autocast():
-            teacher_NK = self._teacher(self._inputs(images)).float()
+            teacher_NK = self._forward(self._inputs(images)).float()
         soft = soft_loss(logits_NK, teacher_NK, temperature)
         return (1 - weight) * cross_entropy + weight * soft
 
@@ -123,7 +124,7 @@ class SoftTargets:
         if not path.is_dir():
             teacher = copy.deepcopy(model)
             put_weights(teacher, read_weights(path, FIELD), f"{FIELD}: {path}")
-            self._teacher = _frozen(teacher)
+            self._take(teacher)
             return
         try:
             saved = load_network(path)
@@ -141,8 +142,8 @@ class SoftTargets:
                 )
         saved.quantization.freeze()  # a low-bit teacher teaches what was measured of it
         self._inputs = self._computing.inputs(saved.about.mean, saved.about.std)
-        self._teacher = _frozen(self._computing.place(saved.model))
+        self._take(self._computing.place(saved.model))
 
-
-def _frozen(model: nn.Module) -> nn.Module:
-    return model.requires_grad_(False).eval()
+    def _take(self, model: nn.Module) -> None:
+        self._teacher, self._waiting = model.requires_grad_(False).eval(), False
+        self._forward = self._computing.compiled(model, beside=True)

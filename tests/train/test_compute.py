@@ -123,6 +123,22 @@ def test_a_compiled_network_trains_alike_in_one_graph_and_keeps_its_keys(digits,
     assert saved == pytest.approx(results[-1].val_error, abs=0.01)
 
 
+def test_a_teacher_is_compiled_beside_its_student(digits):
+    changes = {
+        "network": ResNet("resnet8", 1),
+        "batch_size": 256,
+        "schedule": Stages((0.0, 0.5, 1.0)),  # the teacher comes to the second epoch
+        "distillation": Distillation(weight=0.5),
+    }
+    plain = losses(digits, Compute(), num_epochs=3, **changes)
+    torch._dynamo.utils.counters.clear()
+    compiled = losses(digits, Compute(compile="default"), num_epochs=3, **changes)
+    counters = torch._dynamo.utils.counters
+    assert not counters["graph_break"]
+    assert counters["stats"]["unique_graphs"] == 2  # student and teacher
+    assert compiled == pytest.approx(plain, rel=2e-3)
+
+
 def test_the_compiler_is_imported_only_when_asked_for():
     code = """
 import sys
