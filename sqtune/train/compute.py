@@ -56,13 +56,15 @@ class Computing:
 
         Args:
             model: The network.
-            beside: It is a further one of the same training: what is compiled stays.
+            beside: It is a further one of the same training: what is compiled stays, and no CUDA
+                graph is made of it, whose output would lie where the next graph writes.
         """
         if self.mode is None:
             return model
         if not beside:
             torch.compiler.reset()
-        forward: Callable[[Tensor], Tensor] = torch.compile(model, mode=self.mode)
+        mode = "default" if beside else self.mode
+        forward: Callable[[Tensor], Tensor] = torch.compile(model, mode=mode)
         return forward
 
 
