@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,6 +11,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from sqtune.data.folder_checks import (
+    check_colour,
+    refuse_parts_for_classes,
+    refuse_unread_parts,
+)
 from sqtune.data.images import IMAGE_SUFFIXES, Images, image_files, is_image, read_image
 from sqtune.data.spec import ImageFolder, ImageNet
 from sqtune.data.stream import LEAVE_OUT, View
@@ -18,8 +23,6 @@ from sqtune.errors import DataError
 from sqtune.files import expanded
 
 LARGEST_IN_MEMORY = 4 * 10**9  # bytes of images, train and test
-LOOKED_AT = 64  # files that show whether a set is grey
-GREY = ("1", "L", "LA", "I", "I;16", "F")  # modes of Pillow
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,14 +106,16 @@ def find_files(data: ImageFolder | ImageNet) -> tuple[Files, Files | None]:
                     "ROOT/train/CLASS/ and ROOT/val/CLASS/."
                 )
     if not (root / "train").is_dir():
+        refuse_parts_for_classes(root)
         files = _labelled(root, root, data)
         if data.channels == 3:
-            _check_colour(root, {"it": files})
+            check_colour(root, {"it": files})
         return files, None
     train = _labelled(root / "train", root, data)
     if not (root / test_name).is_dir():
+        refuse_unread_parts(root)
         if data.channels == 3:
-            _check_colour(root, {"train": train})
+            check_colour(root, {"train": train})
         return train, None
     test = _labelled(root / test_name, root, data)
     if train.classes != test.classes:
@@ -128,7 +133,7 @@ def find_files(data: ImageFolder | ImageNet) -> tuple[Files, Files | None]:
             "folder in both."
         )
     if data.channels == 3:
-        _check_colour(root, {"train": train, test_name: test})
+        check_colour(root, {"train": train, test_name: test})
     return train, test
 
 
@@ -153,37 +158,6 @@ def _labelled(folder: Path, root: Path, data: ImageFolder | ImageNet) -> Files:
         else (data.image_size, data.channels)
     )
     return Files(names, labels, tuple(found.classes), facts, shown)
-
-
-def _check_colour(root: Path, parts: Mapping[str, Files]) -> None:
-    """Raise DataError where splits of a set that is to be colour are grey; by a sample of each."""
-    grey = {name: _is_grey(root, files) for name, files in parts.items()}
-    if not any(grey.values()):
-        return
-    if all(grey.values()):
-        raise DataError(
-            f"the images in {root} are grey, and trial.data.channels is 3 (colour). Give "
-            "trial.data.channels=1: three equal channels would be two too many."
-        )
-    which, other = sorted(grey, key=lambda name: not grey[name])
-    raise DataError(
-        f"{root}: the images in {which} are grey, those in {other} are not. Take the same images "
-        "for both, or trial.data.channels=1, which makes all grey."
-    )
-
-
-def _is_grey(root: Path, files: Files) -> bool:
-    """Tell whether the files that are looked at, spread over a split, are all stored as grey."""
-    from PIL import Image
-
-    step, grey = max(1, len(files) // LOOKED_AT), []
-    for name in files.names[::step]:
-        try:
-            with Image.open(root / name) as image:
-                grey.append(image.mode in GREY)
-        except (OSError, SyntaxError, ValueError):
-            continue  # whoever reads it says so
-    return bool(grey) and all(grey)
 
 
 def streams(data: ImageFolder | ImageNet, train: Files, test: Files | None) -> bool:
@@ -240,6 +214,13 @@ def _read(data: ImageFolder, root: Path, files: Files) -> Images:
             damaged.append(str(error))
             continue
         if pixels is None:
+            if data.storage == "auto" and len(files) * image.size > LARGEST_IN_MEMORY:
+                raise DataError(
+                    f"{root}: {len(files)} images like {name} take "
+                    f"{len(files) * image.size / 1e9:.1f} GB of memory, more than "
+                    f"{LARGEST_IN_MEMORY / 1e9:g}. Give trial.data.image_size, with which they are "
+                    "read anew in each epoch, or trial.data.storage=memory."
+                )
             pixels, first = np.empty((len(files), *image.shape), np.uint8), name
         if image.shape != pixels.shape[1:]:
             height, width = image.shape[1:]

@@ -34,7 +34,7 @@ def torchvision_model(
     if in_channels != 3:
         raise NetworkError(
             f"torchvision's {name} takes images of 3 channels, these have {in_channels}. Take "
-            "another network (or data.channels=3 for a folder of images)."
+            "another network or, where they come from files in colour, data.channels=3."
         )
     try:
         model: nn.Module = models.get_model(

@@ -220,6 +220,39 @@ def test_folders_without_images_or_classes_are_named(tmp_path):
         prepare(ImageFolder(str(tmp_path)))
 
 
+def test_images_beside_train_that_nobody_reads_are_named(tmp_path):
+    fill(tmp_path / "train")
+    (tmp_path / "notes").mkdir()
+    fill(tmp_path / ".thumbnails")
+    assert prepare(ImageFolder(str(tmp_path))).classes == ("a", "b")
+    fill(tmp_path / "val")
+    with pytest.raises(DataError, match=r"in train and in val, but no test\. Name .* test"):
+        prepare(ImageFolder(str(tmp_path)))
+    fill(tmp_path / "test")
+    assert len(prepare(ImageFolder(str(tmp_path))).test) == 20
+
+
+def test_parts_with_other_names_are_not_taken_for_classes(tmp_path):
+    for part in ("Training", "Testing"):
+        fill(tmp_path / "set" / part)
+    with pytest.raises(DataError, match=r"Testing, Training hold no images .* such as a\. Name"):
+        prepare(ImageFolder(str(tmp_path / "set")))
+    for name in "ab":  # Tiny ImageNet's classes: their images lie in a folder of their own
+        fill(tmp_path / "tiny" / name, classes=["images"])
+    assert prepare(ImageFolder(str(tmp_path / "tiny"))).classes == ("a", "b")
+
+
+def test_what_memory_is_too_small_for_is_told_before_it_is_read(tmp_path, monkeypatch):
+    fill(tmp_path)
+    # 4 GB of images would take minutes to write
+    monkeypatch.setattr("sqtune.data.folders.LARGEST_IN_MEMORY", 20 * 9 * 9 * 3 - 1)
+    with pytest.raises(DataError, match=r"20 images like a/0\.png .* Give trial\.data\.image_size"):
+        prepare(ImageFolder(str(tmp_path)))
+    assert len(prepare(ImageFolder(str(tmp_path), storage="memory")).train) > 0
+    monkeypatch.setattr("sqtune.data.folders.LARGEST_IN_MEMORY", 20 * 9 * 9 * 3)
+    assert len(prepare(ImageFolder(str(tmp_path))).train) > 0
+
+
 def test_too_few_images_to_split_are_an_error(tmp_path):
     with pytest.raises(DataError, match="4 images are too few"):
         prepare(ImageFolder(str(fill(tmp_path, count=2))))
