@@ -68,10 +68,11 @@ def test_the_worse_part_is_pruned_with_its_epochs_and_the_better_finishes(tmp_pa
         assert (child.data.tags.get("sqtune.state") == "stopped") == (number in stopped)
     fronts = [n for n, child in children.items() if child.data.tags.get("sqtune.front") == "true"]
     finished = [trial for trial in content["trials"] if trial["state"] == "finished"]
-    equalled = {
-        trial["number"]
-        for trial, other in itertools.permutations(finished, 2)
-        if other["val_error"] <= trial["val_error"] and other["size_bytes"] <= trial["size_bytes"]
+    places = [(trial["val_error"], trial["size_bytes"], trial["number"]) for trial in finished]
+    behind = {  # of networks that are equal the first one stands for all
+        number
+        for (error, size, number), other in itertools.permutations(places, 2)
+        if other[0] <= error and other[1] <= size and other < (error, size, number)
     }
-    assert set(fronts) == {trial["number"] for trial in finished} - equalled
+    assert set(fronts) == {trial["number"] for trial in finished} - behind
     assert not leftovers(store)
